@@ -223,8 +223,8 @@ def main(device):
     print("\n1. Operations on a tensor that requires a gradient are recorded")
     start = leaf(x)
     z = mean_of_squares(start)
-    print(f"   behind z: {', '.join(recorded(z))}")
-    print(f"   x is a leaf: {start.is_leaf}, behind it: {start.grad_fn}")
+    print(f"   z: {', '.join(recorded(z))}")
+    print(f"   x: {start.grad_fn}, since it is a leaf: {start.is_leaf}")
 
     print("\n2. backward() differentiates a scalar")
     print(f"   dz/dx by autograd   {show(gradient(mean_of_squares, x))}")
@@ -233,9 +233,9 @@ def main(device):
     print("\n3. A vector has no gradient but a Jacobian: backward(v) gives v @ J")
     v = torch.tensor([1.0, 10.0, 100.0], device=device)
     full = jacobian(squared_sums, x)
-    print(f"   J, row by row   {'   '.join(show(row) for row in full)}")
-    print(f"   v @ J           {show(v @ full)}")
-    print(f"   backward(v)     {show(vector_jacobian(squared_sums, x, v))}")
+    print(f"   J, by rows    {'  '.join(show(row) for row in full)}")
+    print(f"   v @ J         {show(v @ full)}")
+    print(f"   backward(v)   {show(vector_jacobian(squared_sums, x, v))}")
     print(f"   backward() raises: {raises(lambda: vector_jacobian(squared_sums, x))}")
 
     print("\n4. Gradients add up until you reset them")

@@ -191,7 +191,7 @@ def test_xor_is_exclusive_or(lesson, device):
 def test_training_follows_the_slope_of_numpys_loss(lesson, device):
     arguments = problem(lesson, device)
     before = [w.clone() for w in arguments[2:]]
-    weights, loss = lesson.train(*arguments[:2], arguments[2:], lr=0.05, steps=3)
+    weights, loss = lesson.train_by_hand(*arguments[:2], arguments[2:], lr=0.05, steps=3)
     expected = before
     for _ in range(3):
         leaves = [w.clone().requires_grad_() for w in expected]
@@ -207,7 +207,7 @@ def test_training_follows_the_slope_of_numpys_loss(lesson, device):
 @pytest.mark.parametrize(("value", "least"), [(0.0, 1 / 4), (0.5, 1 / 6), (-1.0, 1 / 6)])
 def test_equal_weights_stay_equal_and_never_learn_xor(lesson, device, value, least):
     start = [torch.full_like(w, value) for w in lesson.parameters(2, 8, 1, 0, device)]
-    (w1, *_), loss = lesson.train(*lesson.xor(device), start, lr=0.05, steps=400)
+    (w1, *_), loss = lesson.train_by_hand(*lesson.xor(device), start, lr=0.05, steps=400)
     assert lesson.spread_and_rank(w1) == (pytest.approx(0, abs=1e-9), int(value != 0))
     assert loss == pytest.approx(1 / 4, abs=1e-15) if value == 0 else 1 / 6 < loss < 1 / 4
 
@@ -224,7 +224,7 @@ def test_the_best_that_rises_or_falls_leaves_a_sixth(lesson):
 @pytest.mark.parametrize("seed", range(5))
 def test_random_weights_learn_xor(lesson, device, seed):
     start = lesson.parameters(2, 8, 1, seed, device)
-    (w1, *_), loss = lesson.train(*lesson.xor(device), start, lr=0.05, steps=1500)
+    (w1, *_), loss = lesson.train_by_hand(*lesson.xor(device), start, lr=0.05, steps=1500)
     spread, rank = lesson.spread_and_rank(w1)
     assert loss < 0.02 and spread > 0.5 and rank == 2
 

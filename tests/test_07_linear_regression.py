@@ -90,6 +90,13 @@ def test_spoilt_data_ends_in_one_line_that_says_what_to_do(lesson, spoil, tmp_pa
     assert "\n" not in message
 
 
+def test_the_message_counts_what_the_file_holds(lesson, spoil):
+    for content, count in (("cut after a row", "35 whole rows"), ("a blank row", "35 rows of 2")):
+        spoil(SPOILT[content])
+        with pytest.raises(SystemExit, match=count):
+            lesson.norris()
+
+
 def test_missing_data_and_a_folder_in_its_place_end_in_one_line(lesson, tmp_path, monkeypatch):
     monkeypatch.setattr(lesson, "DATA", tmp_path)
     for prepare in (lambda: None, (tmp_path / "norris.csv").mkdir):
@@ -250,11 +257,11 @@ def test_float32_is_worse_than_float64_but_float64_is_the_default(lesson, device
 
 
 def test_predictions_against_flat_targets_pull_everything_together(lesson, device):
-    p, y = tensor([[1.0], [2.0], [6.0]], device), tensor([4.0, 0.0, -1.0], device)
-    pairs = [(a - b) ** 2 for a in (1, 2, 6) for b in (4, 0, -1)]
+    p, y = tensor([[1.0], [2.0], [6.0]], device), tensor([4.0, 0.0, -4.0], device)
+    pairs = [(a - b) ** 2 for a in (1, 2, 6) for b in (4, 0, -4)]
     assert lesson.squared_error(p, y).item() == pytest.approx(np.mean(pairs), rel=1e-14)
     assert lesson.decomposed(p, y).item() == pytest.approx(np.mean(pairs), rel=1e-14)
-    assert lesson.squared_error(p, y[:, None]).item() == pytest.approx((9 + 4 + 49) / 3, rel=1e-14)
+    assert lesson.squared_error(p, y[:, None]).item() == pytest.approx((9 + 4 + 100) / 3, rel=1e-14)
 
 
 def test_flat_targets_take_the_slope_to_zero_and_the_loss_to_the_variance(lesson, device):

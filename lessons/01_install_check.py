@@ -1,0 +1,265 @@
+"""01 Install check: can this machine run the course, and on which devices?
+
+Every other lesson may assume that its imports work. This one starts with the standard
+library alone, so that whatever is missing, too old or broken becomes a line of its report.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import math
+import platform
+import re
+import subprocess
+import warnings
+from pathlib import Path
+
+# The oldest versions that the course is tested with: requirements.txt says the same.
+OLDEST = {
+    "Python": "3.11",
+    "torch": "2.0.1",
+    "torchvision": "0.15.2",
+    "numpy": "1.26",
+    "matplotlib": "3.8",
+    "pytest": "7.4",
+}
+# The oldest NVIDIA driver for each major version of CUDA, from NVIDIA's CUDA release notes.
+OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
+SELECTOR = "pytorch.org/get-started/locally"
+TOGETHER = f"uninstall torch and torchvision, install both from one index: {SELECTOR}"
+
+
+# %% 1. Python and the packages
+# A package can be there and still not import. Every exception counts: torchvision that was
+# built for another torch raises a RuntimeError, not an ImportError.
+def installed(name):
+    """The version of a package, such as 2.15.0+cu132, without importing it; None if missing."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    if spec.origin:
+        file = Path(spec.origin).with_name("version.py")
+        written = re.search(r"__version__ = '(.+)'", file.read_text()) if file.exists() else None
+        if written:
+            return written[1]
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def imported(name):
+    """(module, ""), or (None, "Type: first line") of whatever importing it raised."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return importlib.import_module(name), ""
+    except Exception as error:
+        return None, one_line(error)
+
+
+def one_line(error):
+    """The type of an exception and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def numbers(version):
+    """The leading numbers of a version, to compare: (2, 15, 0) for 2.15.0+cu132."""
+    return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part)
+
+
+def install_command(name, system, machine):
+    """The command that installs a package: torch and torchvision only ever together."""
+    packages = "torch torchvision" if name.startswith("torch") else name
+    if name.startswith("torch") and (system, machine) == ("Darwin", "x86_64"):
+        packages = '"torch==2.2.2" "torchvision==0.17.2" "numpy<2"'  # the last for Intel Macs
+    return f"python -m pip install --upgrade {packages}"
+
+
+def package_problem(name, version, error, system, machine):
+    """(what is wrong with a package, what mends it); ("", "") if nothing is."""
+    command = install_command(name, system, machine)
+    if version is None:
+        return "missing", command
+    if "torchvision::nms" in error:
+        return error, TOGETHER
+    if error:
+        return error, f"{command} --force-reinstall"
+    if version != "unknown" and numbers(version) < numbers(OLDEST[name]):
+        return f"older than {OLDEST[name]}", command
+    return "", ""
+
+
+def python_problem(version):
+    """(what is wrong with this Python, what mends it); ("", "") if nothing is."""
+    if numbers(version) >= numbers(OLDEST["Python"]):
+        return "", ""
+    return f"older than {OLDEST['Python']}", "install a newer one from python.org"
+
+
+# %% 2. Packages that were built for each other
+def build_problem(torch, torchvision):
+    """(what is wrong, what mends it) if the local tags of two versions differ: +cpu, +cu132."""
+    first, second = (version.partition("+")[2] for version in (torch, torchvision))
+    if first and second and first != second:
+        return f"torch is a {first} build, torchvision a {second} build", TOGETHER
+    return "", ""
+
+
+def numpy_problem(torch, numpy):
+    """(what is wrong, what mends it) if numpy is newer than torch was built for."""
+    try:
+        torch.from_numpy(numpy.ones(1)).numpy()
+    except Exception as error:
+        return one_line(error), 'python -m pip install "numpy<2"'
+    return "", ""
+
+
+# %% 3. CUDA: four cases
+def driver_version():
+    """The version of the NVIDIA driver, from nvidia-smi; None where there is none."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return output.stdout.strip().split("\n")[0] or None
+
+
+def gpu_problem(torch, driver):
+    """(why a CUDA build of torch cannot use a GPU, what mends it); ("", "") if it can."""
+    cuda = torch.version.cuda
+    needed = OLDEST_DRIVER.get(numbers(cuda)[0], max(OLDEST_DRIVER.values()))
+    if driver is None:
+        return "no NVIDIA driver", f"with an NVIDIA card, install driver {needed} or newer"
+    if numbers(driver)[0] < needed:
+        return f"driver {driver} is too old for CUDA {cuda}", f"install driver {needed} or newer"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not torch.cuda.is_available():
+            return "the driver is there, but no card", "restart, then see whether nvidia-smi works"
+    oldest = min(int(arch[3:]) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_"))
+    major, minor = max(map(torch.cuda.get_device_capability, range(torch.cuda.device_count())))
+    if major * 10 + minor < oldest:
+        wrong = f"the card's compute capability {major}.{minor} is too old for this torch"
+        return wrong, f"install torch 2.14 or older, built for CUDA 12.6: {SELECTOR}"
+    return "", ""
+
+
+def cuda_case(torch, driver):
+    """(case, advice): "torch missing", "CPU-only build", "no usable GPU: why" or "ready"."""
+    if torch is None:
+        return "torch missing", "mend torch first"
+    if torch.version.cuda is None:
+        return "CPU-only build", f"with an NVIDIA card, choose a CUDA build: {SELECTOR}"
+    wrong, mend = gpu_problem(torch, driver)
+    return (f"no usable GPU: {wrong}", mend) if wrong else ("ready", "")
+
+
+def gpus(torch):
+    """A line for each GPU: name, compute capability and memory in GiB."""
+    lines = []
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        memory = gpu.total_memory / 2**30
+        lines.append(f"{gpu.name}, capability {gpu.major}.{gpu.minor}, {memory:.1f} GiB")
+    return lines
+
+
+# %% 4. A proof on each device
+# A version number proves nothing: multiply and differentiate once, and compare.
+def product_error(torch, device):
+    """The relative error of a 256 x 256 float32 matrix product, against float64 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 256, 256, generator=generator)
+    exact = a.double() @ b.double()
+    product = (a.to(device) @ b.to(device)).cpu().double()
+    return ((product - exact).abs().max() / exact.abs().max()).item()
+
+
+def derivative_error(torch, device):
+    """|autograd - calculus| of d(x sin x)/dx = sin x + x cos x at x = 2, in float64."""
+    x = torch.tensor(2.0, dtype=torch.float64, device=device, requires_grad=True)
+    (x * x.sin()).backward()
+    return abs(x.grad.item() - (math.sin(2) + 2 * math.cos(2)))
+
+
+def proof(torch, device):
+    """(product_error, derivative_error) on a device, and (what is wrong, what mends it)."""
+    try:
+        product, derivative = product_error(torch, device), derivative_error(torch, device)
+    except Exception as error:
+        return math.nan, math.nan, (one_line(error), TOGETHER)
+    right = product < 1e-5 and derivative < 1e-12
+    return product, derivative, ("", "") if right else ("wrong numbers", TOGETHER)
+
+
+# %% Run it
+def main(device=None):
+    """Print the report and return the number of problems; device "cuda" makes no GPU one."""
+    print("01 Install check")
+    problems = []
+
+    def report(name, version, problem):
+        wrong, mend = problem
+        print(f"   {name:<11}   {version:<14}   {wrong or 'ok'}")
+        if wrong:
+            print(f"      {mend}")
+            problems.append(name)
+
+    print("\n1. Python and the packages")
+    report("Python", platform.python_version(), python_problem(platform.python_version()))
+    modules, versions = {}, {}
+    for name in list(OLDEST)[1:]:
+        versions[name] = installed(name)
+        modules[name], error = imported(name)
+        here = platform.system(), platform.machine()
+        problem = package_problem(name, versions[name], error, *here)
+        report(name, versions[name] or "-", problem)
+    torch = modules["torch"]
+
+    print("\n2. Packages that were built for each other")
+    if versions["torch"] and versions["torchvision"]:
+        problem = build_problem(versions["torch"], versions["torchvision"])
+        report("torchvision", "for this torch", problem)
+    if torch and modules["numpy"]:
+        report("numpy", "for this torch", numpy_problem(torch, modules["numpy"]))
+    if torch is None:
+        print("   waits for torch")
+
+    print("\n3. CUDA: four cases")
+    driver = driver_version()
+    case, advice = cuda_case(torch, driver)
+    if device == "cuda" and case != "ready":
+        report("cuda", "asked for", (case, advice))
+    else:
+        print("\n      ".join(filter(None, (f"   {case}", advice))))
+    if case == "ready":
+        print(f"   CUDA {torch.version.cuda}, driver {driver}", end=", ")
+        print(f"cuDNN {torch.backends.cudnn.version()}")
+        for line in gpus(torch):
+            print(f"   {line}")
+
+    print("\n4. A proof on each device")
+    devices = ["cpu", "cuda"] if case == "ready" else ["cpu"]
+    if torch is None:
+        print("   waits for torch")
+    for name in devices if torch else []:
+        product, derivative, problem = proof(torch, name)
+        report(name, "", problem)
+        print(f"      error of a matrix product {product:.0e}, of a derivative {derivative:.0e}")
+
+    if problems:
+        print(f"\nnot ready: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+    else:
+        print(f"\nready: {', '.join(devices)}")
+    return len(problems)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda makes no GPU a problem")
+    args = parser.parse_args()
+    raise SystemExit(1 if main(args.device) else 0)

@@ -1,0 +1,328 @@
+"""What lesson 01 claims: it tells every broken install apart, and never falls over one."""
+
+import importlib
+import math
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "lessons" / "01_install_check.py"
+PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pytest")
+FINE = ("", "")
+
+
+def run(*arguments, **options):
+    """The script in a fresh process: (status, lines of its output); no traceback ever."""
+    command = [sys.executable, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    assert "Traceback" not in process.stdout + process.stderr
+    return process.returncode, process.stdout.splitlines()
+
+
+def after(lines, start):
+    """The first line that starts so, and the advice below it."""
+    index = next(i for i, line in enumerate(lines) if line.strip().startswith(start))
+    return lines[index], lines[index + 1].strip()
+
+
+def test_the_oldest_versions_are_those_of_requirements_txt(lesson):
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    floors = dict(line.split(">=") for line in lines if not line.startswith("#"))
+    assert {name: lesson.OLDEST[name] for name in PACKAGES} == floors
+    assert set(lesson.OLDEST) == {"Python", *PACKAGES}
+
+
+def test_without_any_package_each_is_a_line_with_its_command():
+    status, lines = run("-S", SCRIPT)  # -S: no site-packages
+    assert status == 1
+    for name in PACKAGES:
+        line, advice = after(lines, name)
+        assert line.split() == [name, "-", "missing"]
+        assert advice.startswith("python -m pip install --upgrade torch torchvision") == (
+            name in ("torch", "torchvision")
+        )
+        assert name in advice
+    assert after(lines, "torch missing")[1] == "mend torch first"
+    assert lines[-1] == "not ready: 5 problems"
+
+
+def fake(folder, name, code, version):
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(code)
+    (folder / name / "version.py").write_text(f"__version__ = '{version}'\n")
+
+
+def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(tmp_path, monkeypatch):
+    error = "operator torchvision::nms does not exist"
+    fake(tmp_path, "torchvision", f"raise RuntimeError('{error}\\nmore')", "0.28.0+cu1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    status, lines = run(SCRIPT)
+    assert status == 1 and lines[-1].startswith("not ready:")
+    line, advice = after(lines, "torchvision")
+    assert line.split(maxsplit=2) == ["torchvision", "0.28.0+cu1", f"RuntimeError: {error}"]
+    assert "uninstall torch and torchvision" in advice and "from one index" in advice
+
+
+@pytest.mark.parametrize("code", ["raise OSError('no library')", "1 / 0", "import gone"])
+def test_a_torch_that_does_not_import_is_a_line_not_a_traceback(tmp_path, monkeypatch, code):
+    fake(tmp_path, "torch", code, "2.9.0")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    status, lines = run(SCRIPT, "--device", "cuda")
+    line, advice = after(lines, "torch ")
+    assert line.split()[:2] == ["torch", "2.9.0"] and "Error: " in line
+    assert advice == "python -m pip install --upgrade torch torchvision --force-reinstall"
+    assert status == 1 and lines[-1].startswith("not ready: ")
+
+
+def test_this_machine_is_ready_on_what_it_has(lesson, capsys):
+    assert lesson.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "01 Install check"
+    usable = torch.cuda.is_available()
+    assert lines[-1] == ("ready: cpu, cuda" if usable else "ready: cpu")
+    assert lesson.main("cpu") == 0
+    assert lesson.main("cuda") == (not usable)
+
+
+def test_a_cpu_only_build_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert lesson.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert after(lines, "CPU-only build")[1].endswith("pytorch.org/get-started/locally")
+    assert lines[-1] == "ready: cpu"
+    assert lesson.main("cuda") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert after(lines, "cuda")[0].split(maxsplit=3)[-1] == "CPU-only build"
+    assert lines[-1] == "not ready: 1 problem"
+
+
+def test_a_cuda_build_without_a_gpu_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(lesson, "driver_version", lambda: None)
+    assert lesson.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    advice = "with an NVIDIA card, install driver 580 or newer"
+    assert after(lines, "no usable GPU: no NVIDIA driver")[1] == advice
+    assert lines[-1] == "ready: cpu"
+    assert lesson.main("cuda") == 1
+
+
+def test_the_version_is_read_without_importing(lesson, tmp_path, monkeypatch):
+    assert lesson.installed("torch") == torch.__version__
+    assert lesson.installed("pytest") == pytest.__version__
+    assert lesson.installed("no_such_package") is None
+    monkeypatch.syspath_prepend(tmp_path)
+    fake(tmp_path, "fake_package", "raise RuntimeError", "1.2+cu3")
+    assert lesson.installed("fake_package") == "1.2+cu3"
+    (tmp_path / "fake_package" / "version.py").write_text("version = 1")
+    assert lesson.installed("fake_package") == "unknown"
+    (tmp_path / "fake_folder").mkdir()  # no __init__.py: a namespace, without an origin
+    importlib.invalidate_caches()
+    assert lesson.installed("fake_folder") == "unknown"
+
+
+def test_an_import_that_fails_is_one_line_and_silent(lesson, tmp_path, monkeypatch, capsys):
+    assert lesson.imported("math") == (math, "")
+    monkeypatch.syspath_prepend(tmp_path)
+    noisy = "import sys; print('noise', file=sys.stderr); raise RuntimeError('first\\nsecond')"
+    fake(tmp_path, "fake_noisy", noisy, "1")
+    assert lesson.imported("fake_noisy") == (None, "RuntimeError: first")
+    assert lesson.imported("no_such_package")[1].startswith("ModuleNotFoundError: ")
+    assert capsys.readouterr().err == ""
+    assert lesson.one_line(KeyError()) == "KeyError: "
+    assert lesson.one_line(OSError("a\nb\nc")) == "OSError: a"
+
+
+def test_versions_compare_as_numbers(lesson):
+    assert lesson.numbers("2.15.0+cu132") == (2, 15, 0)
+    assert lesson.numbers("2.9") < lesson.numbers("2.15.0a0+git1")
+    assert lesson.numbers("580.65.06") == (580, 65, 6)
+    assert lesson.numbers("13") == (13,)
+    assert lesson.numbers("unknown") == ()
+
+
+def test_torch_and_torchvision_are_only_ever_installed_together(lesson):
+    pip = "python -m pip install --upgrade"
+    for name in ("torch", "torchvision"):
+        assert lesson.install_command(name, "Linux", "x86_64") == f"{pip} torch torchvision"
+        assert lesson.install_command(name, "Darwin", "arm64") == f"{pip} torch torchvision"
+        intel_mac = lesson.install_command(name, "Darwin", "x86_64")
+        assert intel_mac == f'{pip} "torch==2.2.2" "torchvision==0.17.2" "numpy<2"'
+    assert lesson.install_command("numpy", "Darwin", "x86_64") == f"{pip} numpy"
+
+
+def test_a_package_is_missing_broken_too_old_or_fine(lesson):
+    def problem(version, error="", name="matplotlib"):
+        return lesson.package_problem(name, version, error, "Linux", "x86_64")
+
+    command = lesson.install_command("matplotlib", "Linux", "x86_64")
+    assert problem(None, "ModuleNotFoundError: No module") == ("missing", command)
+    assert problem("3.9", "OSError: x") == ("OSError: x", f"{command} --force-reinstall")
+    nms = "RuntimeError: operator torchvision::nms does not exist"
+    assert problem("0.28.0", nms, "torchvision") == (nms, lesson.TOGETHER)
+    assert problem("3.7.5") == ("older than 3.8", command)
+    assert problem("3.8") == problem("3.10") == problem("unknown") == FINE
+
+
+def test_an_old_python_is_a_problem(lesson):
+    assert lesson.python_problem("3.9.18")[0] == "older than 3.11"
+    assert lesson.python_problem("3.11.0") == lesson.python_problem("3.14.2") == FINE
+    assert lesson.python_problem(platform.python_version()) == FINE
+
+
+def test_only_two_different_tags_are_a_mismatch(lesson):
+    for torch_version, vision_version in [
+        ("2.15.0", "0.29.2"),
+        ("2.15.0+cpu", "0.29.2+cpu"),
+        ("2.15.0", "0.29.2+cpu"),
+        ("2.15.0+cpu", "unknown"),
+    ]:
+        assert lesson.build_problem(torch_version, vision_version) == FINE
+    wrong, mend = lesson.build_problem("2.13.0+cpu", "0.28.0+cu130")
+    assert wrong == "torch is a cpu build, torchvision a cu130 build"
+    assert mend == lesson.TOGETHER
+
+
+def test_a_numpy_that_torch_cannot_use_is_a_problem(lesson):
+    import numpy
+
+    assert lesson.numpy_problem(torch, numpy) == FINE
+
+    def refuse(array):
+        raise RuntimeError("Numpy is not available")
+
+    wrong, mend = lesson.numpy_problem(SimpleNamespace(from_numpy=refuse), numpy)
+    assert wrong == "RuntimeError: Numpy is not available"
+    assert mend == 'python -m pip install "numpy<2"'
+
+
+def test_the_driver_is_what_nvidia_smi_says(lesson, monkeypatch):
+    def answer(stdout="", error=None):
+        def fake_run(command, **options):
+            assert command[0] == "nvidia-smi" and "driver_version" in command[1]
+            assert options.pop("timeout") <= 10
+            assert options == {"capture_output": True, "text": True, "check": True}
+            if error:
+                raise error
+            return SimpleNamespace(stdout=stdout)
+
+        monkeypatch.setattr(lesson.subprocess, "run", fake_run)
+        return lesson.driver_version()
+
+    assert answer("580.65.06\n580.65.06\n") == "580.65.06"
+    assert answer("\n") is None
+    assert answer(error=FileNotFoundError()) is None
+    assert answer(error=subprocess.CalledProcessError(9, "nvidia-smi")) is None
+    assert answer(error=subprocess.TimeoutExpired("nvidia-smi", 10)) is None
+
+
+def machine(cuda="13.2", available=True, capabilities=((9, 0),), archs=("sm_75", "sm_90")):
+    """A torch that answers like one on another machine."""
+    properties = SimpleNamespace(name="GPU", major=8, minor=6, total_memory=3 * 2**29)
+    answers = SimpleNamespace(
+        is_available=lambda: available,
+        get_arch_list=lambda: list(archs),
+        device_count=lambda: len(capabilities),
+        get_device_capability=lambda index: capabilities[index],
+        get_device_properties=lambda index: properties,
+    )
+    return SimpleNamespace(version=SimpleNamespace(cuda=cuda), cuda=answers)
+
+
+@pytest.mark.parametrize(
+    ("torch", "driver", "wrong", "mend"),
+    [
+        (machine(), None, "no NVIDIA driver", "driver 580 or newer"),
+        (machine("12.6"), None, "no NVIDIA driver", "driver 525 or newer"),
+        (machine("11.7"), None, "no NVIDIA driver", "driver 450 or newer"),
+        (machine("14.0"), None, "no NVIDIA driver", "driver 580 or newer"),
+        (machine(), "579.99", "driver 579.99 is too old for CUDA 13.2", "driver 580 or newer"),
+        (machine("12.6"), "524.1", "driver 524.1 is too old for CUDA 12.6", "driver 525 or newer"),
+        (machine("11.7"), "449.1", "driver 449.1 is too old for CUDA 11.7", "driver 450 or newer"),
+        (machine(available=False), "580.1", "the driver is there, but no card", "nvidia-smi"),
+        (machine(capabilities=[(6, 1)]), "580.1", "capability 6.1 is too old", "torch 2.14"),
+        (machine(capabilities=[(7, 4)]), "580.1", "capability 7.4 is too old", "CUDA 12.6"),
+        (machine(archs=["sm_100", "compute_50"]), "580.1", "capability 9.0 is too old", ""),
+    ],
+)
+def test_why_a_gpu_cannot_be_used(lesson, torch, driver, wrong, mend):
+    problem = lesson.gpu_problem(torch, driver)
+    assert wrong in problem[0]
+    assert mend in problem[1]
+    case, advice = lesson.cuda_case(torch, driver)
+    assert (case, advice) == (f"no usable GPU: {problem[0]}", problem[1])
+
+
+def test_a_gpu_that_fits_is_ready(lesson):
+    for capabilities in ([(9, 0)], [(7, 5)], [(6, 1), (8, 0)]):
+        fitting = machine(capabilities=capabilities)
+        assert lesson.gpu_problem(fitting, "580.65") == FINE
+        assert lesson.cuda_case(fitting, "580.65") == ("ready", "")
+    assert lesson.gpu_problem(machine("12.6"), "525.60") == FINE
+
+
+def test_the_other_two_cases_of_cuda(lesson):
+    assert lesson.cuda_case(None, "580")[0] == "torch missing"
+    assert lesson.cuda_case(machine(cuda=None), "580")[0] == "CPU-only build"
+
+
+def test_a_warning_of_torch_about_the_driver_stays_out_of_the_report(lesson, recwarn):
+    import warnings
+
+    torch = machine()
+    torch.cuda.is_available = lambda: warnings.warn("driver", stacklevel=1) or False
+    assert lesson.gpu_problem(torch, "580.1")[0] == "the driver is there, but no card"
+    assert not recwarn
+
+
+def test_gpus_are_listed_with_capability_and_memory(lesson):
+    two = machine(capabilities=[(8, 6), (8, 6)])
+    assert lesson.gpus(two) == ["GPU, capability 8.6, 1.5 GiB"] * 2
+
+
+def test_the_proof_is_passed_by_each_device(lesson, device):
+    assert 1e-9 < lesson.product_error(torch, device) < 1e-5  # float32 rounds, but not much
+    assert lesson.derivative_error(torch, device) < 1e-14
+    product, derivative, problem = lesson.proof(torch, device)
+    assert product == lesson.product_error(torch, device)
+    assert derivative == lesson.derivative_error(torch, device)
+    assert problem == FINE
+
+
+def test_the_product_error_is_relative_and_sees_one_wrong_element(lesson, monkeypatch):
+    true_product = torch.Tensor.__matmul__
+
+    def wrong_product(a, b):
+        product = true_product(a, b)
+        if product.dtype == torch.float32:
+            product[3, 7] += product.abs().max() / 8
+        return product
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", wrong_product)
+    assert lesson.product_error(torch, "cpu") == pytest.approx(1 / 8, rel=1e-5)
+
+
+def test_wrong_numbers_and_errors_are_problems(lesson, monkeypatch):
+    def proof(product, derivative):
+        monkeypatch.setattr(lesson, "product_error", lambda torch, device: product)
+        monkeypatch.setattr(lesson, "derivative_error", lambda torch, device: derivative)
+        return lesson.proof(torch, "cpu")
+
+    assert proof(9e-6, 9e-13) == (9e-6, 9e-13, FINE)
+    assert proof(1.1e-5, 0.0)[2] == ("wrong numbers", lesson.TOGETHER)
+    assert proof(0.0, 1.1e-12)[2] == ("wrong numbers", lesson.TOGETHER)
+    assert proof(math.nan, 0.0)[2] == ("wrong numbers", lesson.TOGETHER)
+
+    def fail(torch, device):
+        raise RuntimeError("CUDA error: no kernel image is available\nmore")
+
+    monkeypatch.setattr(lesson, "derivative_error", fail)
+    product, derivative, problem = lesson.proof(torch, "cuda")
+    assert math.isnan(product) and math.isnan(derivative)
+    assert problem == ("RuntimeError: CUDA error: no kernel image is available", lesson.TOGETHER)

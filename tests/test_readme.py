@@ -1,0 +1,80 @@
+"""Every transcript in the README is what its command prints today, on each device."""
+
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCK = re.compile(r"^```console\n\$ (python [^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+# A number on its own: not the 32 of float32, nor the 2 of x^2.
+NUMBER = re.compile(r"(?<![\w.^])-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
+
+
+def differences(shown, printed):
+    """What two texts differ in: words to the letter, numbers by one unit in the last place.
+
+    Whole numbers are counts, shapes and the like, and are compared to the letter too. The
+    name of the device is left aside.
+    """
+    shown, printed = (re.sub(r"\b(cpu|cuda)\b", "DEVICE", text) for text in (shown, printed))
+    if NUMBER.split(shown) != NUMBER.split(printed):
+        pairs = zip(shown.splitlines(), printed.splitlines(), strict=False)
+        lines = [pair for pair in pairs if NUMBER.split(pair[0]) != NUMBER.split(pair[1])]
+        return lines or ["one text is longer than the other"]
+    found = []
+    for before, after in zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=True):
+        a, b = (Decimal(number.replace(",", "")) for number in (before, after))
+        whole = re.fullmatch(r"-?[\d,]+", before) or re.fullmatch(r"-?[\d,]+", after)
+        unit = 0 if whole else Decimal(1).scaleb(max(a.as_tuple().exponent, b.as_tuple().exponent))
+        if abs(a - b) > unit:
+            found.append((before, after))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("w 1.92248", "w 1.92249", True),
+        ("w 1.92248", "w 1.92250", False),
+        ("w -0.00", "w 0.01", True),
+        ("4e-09 on cpu", "5e-09 on cuda", True),
+        ("4e-09", "4e-08", False),
+        ("2 of 3072", "3 of 3072", False),
+        ("731,407", "731,408", False),
+        ("float32", "float64", False),
+        ("x^2", "x^3", False),
+        ("loss 0.25, nan", "loss 0.25, inf", False),
+        ("w 1.0", "w  1.0", False),
+        ("one\ntwo\n", "one\n", False),
+        ("True 1.5", "False 1.5", False),
+    ],
+)
+def test_the_comparison_lets_one_unit_in_the_last_place_pass_and_no_more(shown, printed, same):
+    assert (not differences(shown, printed)) is same
+
+
+def test_no_console_block_escapes():
+    assert len(BLOCKS) == README.count("```console\n") > 0
+
+
+@pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[command for command, _ in BLOCKS])
+def test_a_transcript_is_what_its_command_prints(command, shown, device):
+    arguments = command.split()[1:]
+    if arguments[0].startswith("lessons/"):
+        arguments += ["--device", device]
+    process = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert not differences(shown, process.stdout)
+
+
+def test_links_into_the_repository_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -29,12 +29,10 @@ def read_csv(name, header, rows):
         if first != header or len(lines) != rows or end:
             raise ValueError(f"it starts with {first[:40]!r} and has {len(lines)} whole rows")
         table = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
-        if table.shape != (rows, columns):
-            raise ValueError(f"it holds {table.shape[0]} rows of {table.shape[1]}")
-        if not np.isfinite(table).all():
-            raise ValueError("it holds a number that is not finite")
+        if table.shape != (rows, columns) or not np.isfinite(table).all():
+            raise ValueError("it has an empty row, a wrong column or a number that is not finite")
     except (OSError, ValueError) as error:
-        expected = f"expected the header {header!r} and {rows} rows of {columns} numbers"
+        expected = f"expected the header {header[:40]!r} and {rows} rows of {columns} numbers"
         cure = "copy the file again from the course's data folder"
         raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
     return table

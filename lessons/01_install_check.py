@@ -14,6 +14,7 @@ import math
 import platform
 import re
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -34,7 +35,8 @@ TOGETHER = f"uninstall torch and torchvision, install both from one index: {SELE
 
 # %% 1. Python and the packages
 # A package can be there and still not import. Every exception counts: torchvision that was
-# built for another torch raises a RuntimeError, not an ImportError.
+# built for another torch raises a RuntimeError, not an ImportError. The version is read from
+# the file version.py because pip's own record leaves out the +cu132 that section 2 compares.
 def installed(name):
     """The version of a package, such as 2.15.0+cu132, without importing it; None if missing."""
     spec = importlib.util.find_spec(name)
@@ -70,17 +72,18 @@ def numbers(version):
     return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part)
 
 
-def install_command(name, system, machine):
+def install_command(name, system, machine, conda):
     """The command that installs a package: torch and torchvision only ever together."""
     packages = "torch torchvision" if name.startswith("torch") else name
+    if conda:  # the channel pytorch ended with torch 2.5.1; conda-forge carries on
+        return f"conda install -c conda-forge {packages.replace('torch', 'pytorch', 1)}"
     if name.startswith("torch") and (system, machine) == ("Darwin", "x86_64"):
         packages = '"torch==2.2.2" "torchvision==0.17.2" "numpy<2"'  # the last for Intel Macs
     return f"python -m pip install --upgrade {packages}"
 
 
-def package_problem(name, version, error, system, machine):
-    """(what is wrong with a package, what mends it); ("", "") if nothing is."""
-    command = install_command(name, system, machine)
+def package_problem(name, version, error, command):
+    """(what is wrong with a package, the command that mends it); ("", "") if nothing is."""
     if version is None:
         return "missing", command
     if "torchvision::nms" in error:
@@ -125,34 +128,42 @@ def driver_version():
         output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return output.stdout.strip().split("\n")[0] or None
+    found = re.match(r"\d+(\.\d+)+", output.stdout.strip())
+    return found[0] if found else None
+
+
+def available(torch):
+    """Whether torch finds a GPU; its warnings about the driver stay out of the report."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.cuda.is_available()
 
 
 def gpu_problem(torch, driver):
     """(why a CUDA build of torch cannot use a GPU, what mends it); ("", "") if it can."""
+    if available(torch):
+        found = (re.match(r"sm_(\d+)", arch) for arch in torch.cuda.get_arch_list())
+        oldest = min((int(arch[1]) for arch in found if arch), default=0)
+        cards = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
+        major, minor = max(cards)
+        if major * 10 + minor >= oldest:
+            return "", ""
+        wrong = f"the card's compute capability {major}.{minor} is too old for this torch"
+        return wrong, f"install torch 2.14 or older, built for CUDA 12.6: {SELECTOR}"
     cuda = torch.version.cuda
     needed = OLDEST_DRIVER.get(numbers(cuda)[0], max(OLDEST_DRIVER.values()))
     if driver is None:
         return "no NVIDIA driver", f"with an NVIDIA card, install driver {needed} or newer"
     if numbers(driver)[0] < needed:
         return f"driver {driver} is too old for CUDA {cuda}", f"install driver {needed} or newer"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not torch.cuda.is_available():
-            return "the driver is there, but no card", "restart, then see whether nvidia-smi works"
-    oldest = min(int(arch[3:]) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_"))
-    major, minor = max(map(torch.cuda.get_device_capability, range(torch.cuda.device_count())))
-    if major * 10 + minor < oldest:
-        wrong = f"the card's compute capability {major}.{minor} is too old for this torch"
-        return wrong, f"install torch 2.14 or older, built for CUDA 12.6: {SELECTOR}"
-    return "", ""
+    return "the driver is there, but no card", "restart, then see whether nvidia-smi works"
 
 
 def cuda_case(torch, driver):
     """(case, advice): "torch missing", "CPU-only build", "no usable GPU: why" or "ready"."""
     if torch is None:
         return "torch missing", "mend torch first"
-    if torch.version.cuda is None:
+    if torch.version.cuda is None and not available(torch):  # AMD's builds have no version.cuda
         return "CPU-only build", f"with an NVIDIA card, choose a CUDA build: {SELECTOR}"
     wrong, mend = gpu_problem(torch, driver)
     return (f"no usable GPU: {wrong}", mend) if wrong else ("ready", "")
@@ -188,17 +199,18 @@ def derivative_error(torch, device):
 
 def proof(torch, device):
     """(product_error, derivative_error) on a device, and (what is wrong, what mends it)."""
+    mend = TOGETHER if device == "cpu" else f"choose the build for this card: {SELECTOR}"
     try:
         product, derivative = product_error(torch, device), derivative_error(torch, device)
     except Exception as error:
-        return math.nan, math.nan, (one_line(error), TOGETHER)
+        return math.nan, math.nan, (one_line(error), mend)
     right = product < 1e-5 and derivative < 1e-12
-    return product, derivative, ("", "") if right else ("wrong numbers", TOGETHER)
+    return product, derivative, ("", "") if right else ("wrong numbers", mend)
 
 
 # %% Run it
 def main(device=None):
-    """Print the report and return the number of problems; device "cuda" makes no GPU one."""
+    """Print the report, return the number of problems; for "cuda" a missing GPU is one of them."""
     print("01 Install check")
     problems = []
 
@@ -215,9 +227,9 @@ def main(device=None):
     for name in list(OLDEST)[1:]:
         versions[name] = installed(name)
         modules[name], error = imported(name)
-        here = platform.system(), platform.machine()
-        problem = package_problem(name, versions[name], error, *here)
-        report(name, versions[name] or "-", problem)
+        conda = Path(sys.prefix, "conda-meta").is_dir()
+        command = install_command(name, platform.system(), platform.machine(), conda)
+        report(name, versions[name] or "-", package_problem(name, versions[name], error, command))
     torch = modules["torch"]
 
     print("\n2. Packages that were built for each other")
@@ -243,13 +255,13 @@ def main(device=None):
             print(f"   {line}")
 
     print("\n4. A proof on each device")
-    devices = ["cpu", "cuda"] if case == "ready" else ["cpu"]
+    devices = ["cpu", "cuda"] if case == "ready" and device != "cpu" else ["cpu"]
     if torch is None:
         print("   waits for torch")
     for name in devices if torch else []:
         product, derivative, problem = proof(torch, name)
         report(name, "", problem)
-        print(f"      error of a matrix product {product:.0e}, of a derivative {derivative:.0e}")
+        print(f"      relative error of a product {product:.0e}, of a derivative {derivative:.0e}")
 
     if problems:
         print(f"\nnot ready: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
@@ -260,6 +272,7 @@ def main(device=None):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda makes no GPU a problem")
+    about = "cpu: leave the GPU alone; cuda: a missing GPU is a problem"
+    parser.add_argument("--device", choices=["cpu", "cuda"], help=about)
     args = parser.parse_args()
     raise SystemExit(1 if main(args.device) else 0)

@@ -36,7 +36,7 @@ def path_by_hand(x, y, start, lr, steps):
 
 
 def train(model, loss_function, optimizer, x, y, epochs):
-    """The loss before each step of optimizer, one a epoch, on all of x and y."""
+    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
     losses = []
     for _ in range(epochs):
         optimizer.zero_grad()

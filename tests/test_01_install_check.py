@@ -84,7 +84,7 @@ def test_this_machine_is_ready_on_what_it_has(lesson, capsys):
     assert lesson.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "01 Install check"
-    usable = torch.cuda.is_available()
+    usable = lesson.cuda_case(torch, lesson.driver_version())[0] == "ready"
     assert lines[-1] == ("ready: cpu, cuda" if usable else "ready: cpu")
     assert lesson.main("cpu") == 0
     assert lesson.main("cuda") == (not usable)
@@ -92,6 +92,7 @@ def test_this_machine_is_ready_on_what_it_has(lesson, capsys):
 
 def test_a_cpu_only_build_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert lesson.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert after(lines, "CPU-only build")[1].endswith("pytorch.org/get-started/locally")
@@ -104,6 +105,7 @@ def test_a_cpu_only_build_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch)
 
 def test_a_cuda_build_without_a_gpu_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(lesson, "driver_version", lambda: None)
     assert lesson.main() == 0
     lines = capsys.readouterr().out.splitlines()
@@ -150,23 +152,26 @@ def test_versions_compare_as_numbers(lesson):
 def test_torch_and_torchvision_are_only_ever_installed_together(lesson):
     pip = "python -m pip install --upgrade"
     for name in ("torch", "torchvision"):
-        assert lesson.install_command(name, "Linux", "x86_64") == f"{pip} torch torchvision"
-        assert lesson.install_command(name, "Darwin", "arm64") == f"{pip} torch torchvision"
-        intel_mac = lesson.install_command(name, "Darwin", "x86_64")
+        assert lesson.install_command(name, "Linux", "x86_64", False) == f"{pip} torch torchvision"
+        assert lesson.install_command(name, "Darwin", "arm64", False) == f"{pip} torch torchvision"
+        intel_mac = lesson.install_command(name, "Darwin", "x86_64", False)
         assert intel_mac == f'{pip} "torch==2.2.2" "torchvision==0.17.2" "numpy<2"'
-    assert lesson.install_command("numpy", "Darwin", "x86_64") == f"{pip} numpy"
+        conda = lesson.install_command(name, "Darwin", "x86_64", True)
+        assert conda == "conda install -c conda-forge pytorch torchvision"
+    assert lesson.install_command("numpy", "Darwin", "x86_64", False) == f"{pip} numpy"
+    conda = lesson.install_command("numpy", "Linux", "x86_64", True)
+    assert conda == "conda install -c conda-forge numpy"
 
 
 def test_a_package_is_missing_broken_too_old_or_fine(lesson):
     def problem(version, error="", name="matplotlib"):
-        return lesson.package_problem(name, version, error, "Linux", "x86_64")
+        return lesson.package_problem(name, version, error, "mend it")
 
-    command = lesson.install_command("matplotlib", "Linux", "x86_64")
-    assert problem(None, "ModuleNotFoundError: No module") == ("missing", command)
-    assert problem("3.9", "OSError: x") == ("OSError: x", f"{command} --force-reinstall")
+    assert problem(None, "ModuleNotFoundError: No module") == ("missing", "mend it")
+    assert problem("3.9", "OSError: x") == ("OSError: x", "mend it --force-reinstall")
     nms = "RuntimeError: operator torchvision::nms does not exist"
     assert problem("0.28.0", nms, "torchvision") == (nms, lesson.TOGETHER)
-    assert problem("3.7.5") == ("older than 3.8", command)
+    assert problem("3.7.5") == ("older than 3.8", "mend it")
     assert problem("3.8") == problem("3.10") == problem("unknown") == FINE
 
 
@@ -216,13 +221,13 @@ def test_the_driver_is_what_nvidia_smi_says(lesson, monkeypatch):
         return lesson.driver_version()
 
     assert answer("580.65.06\n580.65.06\n") == "580.65.06"
-    assert answer("\n") is None
+    assert answer("\n") is answer("[N/A]\n") is None
     assert answer(error=FileNotFoundError()) is None
     assert answer(error=subprocess.CalledProcessError(9, "nvidia-smi")) is None
     assert answer(error=subprocess.TimeoutExpired("nvidia-smi", 10)) is None
 
 
-def machine(cuda="13.2", available=True, capabilities=((9, 0),), archs=("sm_75", "sm_90")):
+def machine(cuda="13.2", available=False, capabilities=((9, 0),), archs=("sm_75", "sm_90")):
     """A torch that answers like one on another machine."""
     properties = SimpleNamespace(name="GPU", major=8, minor=6, total_memory=3 * 2**29)
     answers = SimpleNamespace(
@@ -235,6 +240,9 @@ def machine(cuda="13.2", available=True, capabilities=((9, 0),), archs=("sm_75",
     return SimpleNamespace(version=SimpleNamespace(cuda=cuda), cuda=answers)
 
 
+OLD, LESS_OLD, NEW = [(6, 1)], [(7, 4)], [(9, 0)]
+
+
 @pytest.mark.parametrize(
     ("torch", "driver", "wrong", "mend"),
     [
@@ -245,10 +253,10 @@ def machine(cuda="13.2", available=True, capabilities=((9, 0),), archs=("sm_75",
         (machine(), "579.99", "driver 579.99 is too old for CUDA 13.2", "driver 580 or newer"),
         (machine("12.6"), "524.1", "driver 524.1 is too old for CUDA 12.6", "driver 525 or newer"),
         (machine("11.7"), "449.1", "driver 449.1 is too old for CUDA 11.7", "driver 450 or newer"),
-        (machine(available=False), "580.1", "the driver is there, but no card", "nvidia-smi"),
-        (machine(capabilities=[(6, 1)]), "580.1", "capability 6.1 is too old", "torch 2.14"),
-        (machine(capabilities=[(7, 4)]), "580.1", "capability 7.4 is too old", "CUDA 12.6"),
-        (machine(archs=["sm_100", "compute_50"]), "580.1", "capability 9.0 is too old", ""),
+        (machine(), "580.1", "the driver is there, but no card", "nvidia-smi"),
+        (machine(available=True, capabilities=OLD), None, "capability 6.1 is too old", "2.14"),
+        (machine(available=True, capabilities=LESS_OLD), "580.1", "7.4 is too old", "CUDA 12.6"),
+        (machine(available=True, archs=["sm_100a", "compute_50"]), None, "9.0 is too old", ""),
     ],
 )
 def test_why_a_gpu_cannot_be_used(lesson, torch, driver, wrong, mend):
@@ -259,12 +267,32 @@ def test_why_a_gpu_cannot_be_used(lesson, torch, driver, wrong, mend):
     assert (case, advice) == (f"no usable GPU: {problem[0]}", problem[1])
 
 
-def test_a_gpu_that_fits_is_ready(lesson):
-    for capabilities in ([(9, 0)], [(7, 5)], [(6, 1), (8, 0)]):
-        fitting = machine(capabilities=capabilities)
-        assert lesson.gpu_problem(fitting, "580.65") == FINE
-        assert lesson.cuda_case(fitting, "580.65") == ("ready", "")
-    assert lesson.gpu_problem(machine("12.6"), "525.60") == FINE
+def test_a_gpu_that_torch_finds_and_that_fits_is_ready(lesson):
+    for capabilities in (NEW, [(7, 5)], [(6, 1), (8, 0)]):
+        for driver in ("580.65", "450.1", None):  # nvidia-smi need not be on the PATH
+            fitting = machine(available=True, capabilities=capabilities)
+            assert lesson.gpu_problem(fitting, driver) == FINE
+            assert lesson.cuda_case(fitting, driver) == ("ready", "")
+    for archs in ([], ["compute_90"], ["gfx1100"]):
+        assert lesson.gpu_problem(machine(available=True, archs=archs), None) == FINE
+    assert lesson.cuda_case(machine(cuda=None, available=True), None) == ("ready", "")  # AMD
+
+
+def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
+    monkeypatch.setattr(lesson, "driver_version", lambda: "580.65")
+    monkeypatch.setattr(lesson, "cuda_case", lambda torch, driver: ("ready", ""))
+    monkeypatch.setattr(lesson, "gpus", lambda torch: ["card one", "card two"])
+    monkeypatch.setattr(lesson, "proof", lambda torch, device: (2e-7, 0.0, FINE))
+    assert lesson.main() == lesson.main("cuda") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"   CUDA {torch.version.cuda}, driver 580.65, cuDNN" in "\n".join(lines)
+    assert lines.count("   card one") == lines.count("   card two") == 2
+    assert lines[-1] == "ready: cpu, cuda"
+    assert lesson.main("cpu") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "ready: cpu"
+    monkeypatch.setattr(lesson, "proof", lambda torch, device: (1.0, 0.0, ("wrong", "mend it")))
+    assert lesson.main() == 2
+    assert capsys.readouterr().out.splitlines()[-1] == "not ready: 2 problems"
 
 
 def test_the_other_two_cases_of_cuda(lesson):
@@ -323,6 +351,8 @@ def test_wrong_numbers_and_errors_are_problems(lesson, monkeypatch):
         raise RuntimeError("CUDA error: no kernel image is available\nmore")
 
     monkeypatch.setattr(lesson, "derivative_error", fail)
-    product, derivative, problem = lesson.proof(torch, "cuda")
-    assert math.isnan(product) and math.isnan(derivative)
-    assert problem == ("RuntimeError: CUDA error: no kernel image is available", lesson.TOGETHER)
+    error = "RuntimeError: CUDA error: no kernel image is available"
+    for device, mend in (("cpu", lesson.TOGETHER), ("cuda", "choose the build for this card")):
+        product, derivative, problem = lesson.proof(torch, device)
+        assert math.isnan(product) and math.isnan(derivative)
+        assert problem[0] == error and problem[1].startswith(mend)

@@ -67,7 +67,7 @@ def mean_and_variance(x):
 
 # %% 4. Operators work element by element; only @ is the matrix product
 def arithmetic(a, b):
-    """Operator -> (a operator b, the function of the same meaning)."""
+    """Operator -> (a operator b, the same by the function's name)."""
     return {
         "+": (a + b, torch.add(a, b)),
         "-": (a - b, torch.sub(a, b)),
@@ -93,6 +93,14 @@ def broadcast_shape(first, second):
             return None
         shape.append(b if a == 1 else a)
     return tuple(reversed(shape))
+
+
+def shape_of_sum(first, second):
+    """The shape that torch gives zeros(first) + zeros(second); None if it raises."""
+    try:
+        return tuple((torch.zeros(first) + torch.zeros(second)).shape)
+    except RuntimeError:
+        return None
 
 
 def table_of_sums(column, row):
@@ -207,14 +215,16 @@ def figure(device="cpu"):
     from matplotlib.figure import Figure
 
     tensors = layouts(3, 4, device)
+    titles = ("m", "m.view(4, -1)", "m.reshape(4, 3)", "m.permute(1, 0)")
     names = ("m", "m.view(columns, -1)", "m.reshape(columns, rows)", "m.permute(1, 0)")
     picture = Figure(figsize=(10, 3.2), layout="constrained")
-    for axes, name in zip(picture.subplots(1, 4), names, strict=True):
+    panels = picture.subplots(1, 4, width_ratios=[4, 3, 3, 3])
+    for axes, title, name in zip(panels, titles, names, strict=True):
         numbers = tensors[name].cpu()
         axes.imshow(numbers.numpy(), cmap="Blues", vmin=0, vmax=20)
         for (row, column), number in np.ndenumerate(numbers.numpy()):
             axes.text(column, row, number, ha="center", va="center", size=14)
-        axes.set(title=name, xticks=[], yticks=[], xlabel=f"strides {numbers.stride()}")
+        axes.set(title=title, xticks=[], yticks=[], xlabel=f"strides {numbers.stride()}")
     return picture
 
 
@@ -252,8 +262,8 @@ def main(device):
 
     print("\n5. Broadcasting repeats what has size 1")
     for first, second in [((3, 1), (1, 4)), ((2, 3), (3,)), ((2, 3), (2,)), ((5, 1, 3), (4, 1))]:
-        shape = broadcast_shape(first, second) or "an error"
-        print(f"   {first!s:<9} and {second!s:<6} give {shape}")
+        predicted, shape = broadcast_shape(first, second), shape_of_sum(first, second)
+        print(f"   {first!s:<9} + {second!s:<6}   by the rule {predicted}, by torch {shape}")
     sums = table_of_sums(torch.tensor([0, 10, 20]), torch.tensor([1, 2, 3, 4]))
     print(f"   [0, 10, 20] down and [1, 2, 3, 4] across give\n   {sums.tolist()}")
 
@@ -293,8 +303,9 @@ def main(device):
     print(f"   a tensor on cpu + a tensor on meta raises: {mixed}")
 
     print("\n11. Mistake: numbers that the dtype cannot hold")
-    print(f"   uint8: 200 + 100 = {uint8_arithmetic(200, 100)[0]}", end=", ")
-    print(f"50 - 100 = {uint8_arithmetic(50, 100)[1]}")
+    for a, b in ((200, 100), (50, 100)):
+        total, difference = uint8_arithmetic(a, b)
+        print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")
     for number in (2**24, 2**24 + 1):
         print(f"   float32: {number} is stored as {stored(number, torch.float32):.0f}")
     print(f"   the mean of integers raises: {raises(torch.tensor([1, 2]).mean)}")

@@ -109,7 +109,7 @@ def unrecorded(x):
 
 # %% 6. Autograd is exact to rounding; a finite difference is not
 # A central difference trades two errors: what the formula neglects falls like h^2, the
-# rounding of f is divided by h and rises like eps / h. No h gets below 1e-11 here.
+# rounding of f is divided by h and rises like eps / h. No h gets below about 1e-11 here.
 def cube(x):
     """x^3, whose derivatives are 3 x^2, 6 x and 6."""
     return x * x * x
@@ -183,7 +183,7 @@ def backward_twice(x, retain_graph):
 # The branch that is not taken gets gradient 0, and 0 times the infinite slope of sqrt at 0
 # is nan. A second where keeps the 0 away from sqrt.
 def root_gradient(x, safe):
-    """The gradient of sum(sqrt(x) where x > 0, else 0): 1 / (2 sqrt(x)), else 0 if safe."""
+    """The gradient of sum(sqrt(x) where x > 0, else 0): 1 / (2 sqrt(x)); else 0 if safe, or nan."""
     x = leaf(x)
     positive = x > 0
     inside = torch.where(positive, x, 1) if safe else x
@@ -206,7 +206,7 @@ def figure(device="cpu"):
     axes = picture.subplots()
     axes.loglog(steps, errors, color="tab:blue", label="central difference")
     axes.loglog(steps, steps**2, "--", color="tab:orange", label="$h^2$")
-    axes.loglog(steps, eps / steps, ":", color="tab:red", label="eps / h")
+    axes.loglog(steps, eps / steps, ":", color="tab:red", label="eps / h, eps = 2e-16")
     axes.axhline(exact, color="tab:green", label="autograd")
     axes.set(title="The derivative of $x^3$ in float64", xlabel="step h", ylabel="mean error")
     axes.set_ylim(1e-17, 10)
@@ -224,7 +224,7 @@ def main(device):
     start = leaf(x)
     z = mean_of_squares(start)
     print(f"   z: {', '.join(recorded(z))}")
-    print(f"   x: {start.grad_fn}, since it is a leaf: {start.is_leaf}")
+    print(f"   x: is_leaf {start.is_leaf}, grad_fn {start.grad_fn}")
 
     print("\n2. backward() differentiates a scalar")
     print(f"   dz/dx by autograd   {show(gradient(mean_of_squares, x))}")
@@ -233,6 +233,7 @@ def main(device):
     print("\n3. A vector has no gradient but a Jacobian: backward(v) gives v @ J")
     v = torch.tensor([1.0, 10.0, 100.0], device=device)
     full = jacobian(squared_sums, x)
+    print(f"   y[i] = (x[0] + ... + x[i])^2, x = {show(x, 0)}, v = {show(v, 0)}")
     print(f"   J, by rows    {'  '.join(show(row) for row in full)}")
     print(f"   v @ J         {show(v @ full)}")
     print(f"   backward(v)   {show(vector_jacobian(squared_sums, x, v))}")
@@ -244,7 +245,7 @@ def main(device):
 
     print("\n5. Four ways not to record")
     for name, result in unrecorded(x).items():
-        print(f"   {name:<35}   requires_grad {result.requires_grad}")
+        print(f"   {name:<35}   recorded {result.requires_grad}")
 
     print("\n6. Autograd is exact to rounding; a finite difference is not")
     many = torch.linspace(1, 2, 1001, **float64)
@@ -272,12 +273,14 @@ def main(device):
         print(f"grad {w.grad}")
 
     print("\n10. Mistake: backward twice")
-    print(f"   raises: {raises(lambda: backward_twice(x, retain_graph=False))}")
-    print(f"   with retain_graph it adds up: {show(backward_twice(x, retain_graph=True))}")
+    print(f"   the second pass raises: {raises(lambda: backward_twice(x, retain_graph=False))}")
+    print(f"   with retain_graph=True it adds up: {show(backward_twice(x, retain_graph=True))}")
 
     print("\n11. Mistake: where() does not stop an infinite derivative")
+    numbers = torch.tensor([0.0, 0.25, 4.0], device=device)
     for safe in (False, True):
-        print(f"   safe={safe!s:<5}   {show(root_gradient(x - 1, safe), 5)}")
+        gradients = show(root_gradient(numbers, safe), 3)
+        print(f"   safe={safe!s:<5}   at x = {show(numbers)} the gradient is {gradients}")
 
 
 if __name__ == "__main__":

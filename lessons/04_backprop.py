@@ -6,8 +6,6 @@ the weights with them is the optimizer's work.
 """
 
 import argparse
-import itertools
-import operator
 
 import torch
 
@@ -31,13 +29,14 @@ def leaf(x):
 # %% 1. One weight: forward, local gradients, backward
 # loss = s^2 with s = p - y and p = w x. Each step knows only its own derivative.
 def by_hand(x, y, w):
-    """Forward (p, s, loss), local (dloss/ds, ds/dp, dp/dw), backward (dloss/ds, /dp, /dw)."""
+    """Forward (p, s, loss), local (dloss/ds, ds/dp, dp/dw), backward (dloss/ds, dp and dw)."""
     p = w * x
     s = p - y
-    forward = [p, s, s**2]
-    local = [2 * s, 1.0, x]
-    backward = list(itertools.accumulate(local, operator.mul))
-    return forward, local, backward
+    loss = s**2
+    dloss_ds, ds_dp, dp_dw = 2 * s, 1.0, x
+    dloss_dp = dloss_ds * ds_dp
+    dloss_dw = dloss_dp * dp_dw
+    return [p, s, loss], [dloss_ds, ds_dp, dp_dw], [dloss_ds, dloss_dp, dloss_dw]
 
 
 def by_autograd(x, y, w):
@@ -83,7 +82,8 @@ def network(x, y, w1, b1, w2, b2):
 
 def backward_by_hand(x, y, w1, b1, w2, b2):
     """Name -> dloss / d name, for p, w2, b2, h, z, w1 and b1: from the loss backwards."""
-    _, h, p, _ = network(x, y, w1, b1, w2, b2).values()
+    values = network(x, y, w1, b1, w2, b2)
+    h, p = values["h"], values["p"]
     d = {"p": 2 * (p - y) / p.numel()}
     d["w2"] = d["p"].T @ h
     d["b2"] = d["p"].sum(dim=0)
@@ -154,7 +154,7 @@ def through_sigmoids(x, layers):
 
 
 # %% 6. Mistake: a sum where the mean is meant
-# n times too large: the best learning rate is then n times too small, and hangs on n.
+# n times too large: the best learning rate becomes n times smaller, and depends on n.
 def sum_and_mean(x, y, w):
     """d/dw of the sum and of the mean of (w x - y)^2 over x and y of shape (n,)."""
     gradients = []
@@ -166,9 +166,9 @@ def sum_and_mean(x, y, w):
 
 
 # %% 7. Mistake: all weights the same
-# Equal units get equal gradients and stay equal. From zeros no weight moves at all: the
-# best constant, 1/2, leaves the loss at 1/4. Otherwise the units are one function of
-# x1 + x2 that only rises or only falls, and the best of those leaves 1/6.
+# Equal units get equal gradients and stay equal. From zeros only the last bias moves: the
+# best constant, 1/2, leaves a loss of 1/4. Otherwise the units are one function of x1 + x2
+# that only rises or only falls, and the loss cannot fall under 1/6.
 def xor(device="cpu"):
     """The four inputs (4, 2) and targets (4, 1) of exclusive or, float64."""
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
@@ -207,33 +207,33 @@ def figure(device="cpu"):
     """The graph of (w x - y)^2 at x = 1, y = 2, w = 1: values in the nodes, gradients below."""
     from matplotlib.figure import Figure
 
-    (p, s, loss), _, (ds, dp, dw) = by_hand(1.0, 2.0, 1.0)
+    (p, s, loss), (loss_s, s_p, p_w), (ds, dp, dw) = by_hand(1.0, 2.0, 1.0)
     nodes = {
         (0, 2): "x = 1",
         (0, 0): "w = 1",
-        (2, 1): f"p = w x\n{p:g}",
-        (2, 3): "y = 2",
-        (4, 2): f"s = p - y\n{s:g}",
-        (6, 2): f"loss = $s^2$\n{loss:g}",
+        (3, 1): f"p = w x\n{p:g}",
+        (3, 3): "y = 2",
+        (6, 2): f"s = p - y\n{s:g}",
+        (9.6, 2): f"loss = $s^2$\n{loss:g}",
     }
-    edges = [  # from, to, gradient that flows back
-        ((0, 2), (2, 1), None),
-        ((0, 0), (2, 1), f"dloss/dw = {dw:g}"),
-        ((2, 1), (4, 2), f"dloss/dp = {dp:g}"),
-        ((2, 3), (4, 2), None),
-        ((4, 2), (6, 2), f"dloss/ds = {ds:g}"),
-    ]
-    picture = Figure(figsize=(8, 3.6), layout="constrained")
+    edges = {  # (from, to): the gradient that flows back, local gradient times what came before
+        ((0, 2), (3, 1)): f"dloss/dx = {dp:g} * w = {dp:g}",
+        ((0, 0), (3, 1)): f"dloss/dw = {dp:g} * {p_w:g} = {dw:g}",
+        ((3, 1), (6, 2)): f"dloss/dp = {ds:g} * {s_p:g} = {dp:g}",
+        ((3, 3), (6, 2)): f"dloss/dy = {ds:g} * -1 = {-ds:g}",
+        ((6, 2), (9.6, 2)): f"dloss/ds = 2 s = {loss_s:g}",
+    }
+    picture = Figure(figsize=(10, 4), layout="constrained")
     axes = picture.subplots()
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "black"}
     for place, text in nodes.items():
         axes.text(*place, text, ha="center", va="center", size=12, bbox=box, zorder=3)
-    for start, end, gradient in edges:
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkB": 34}, zorder=1)
-        if gradient:
-            middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 - 0.3)
-            axes.text(*middle, gradient, ha="center", va="top", color="tab:red", size=11)
-    axes.set(xlim=(-0.7, 6.9), ylim=(-0.6, 3.6), title="forward in black, backward in red")
+    for (start, end), gradient in edges.items():
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkB": 30}, zorder=1)
+        middle = ((start[0] + end[0]) / 2 + 0.1, (start[1] + end[1]) / 2 + 0.05)
+        side = "bottom" if start[1] >= end[1] else "top"  # the label keeps clear of the edge
+        axes.text(*middle, gradient, ha="left", va=side, color="tab:red", size=11)
+    axes.set(xlim=(-0.7, 10.5), ylim=(-0.6, 3.6), title="values forward, gradients back (in red)")
     axes.axis("off")
     return picture
 
@@ -253,7 +253,7 @@ def main(device):
 
     print("\n2. One step against the gradient lowers the loss")
     w, loss = step(one, two, one, lr=0.01)
-    print(f"   w 1 -> {w:.2f}, loss 1 -> {loss:.4f}")
+    print(f"   w = 1 - 0.01 * -2 = {w:.2f}, and the loss there is {loss:.4f}")
 
     print("\n3. Two layers: every gradient by hand is autograd's")
     generator = torch.Generator().manual_seed(0)
@@ -265,12 +265,13 @@ def main(device):
 
     print("\n4. A function of your own, checked by gradcheck")
     for function in (Tanh, WrongTanh):
-        print(f"   {function.__name__:<9}   passes {passes_gradcheck(function, x.to(device))}")
+        passes = passes_gradcheck(function, x.to(device))
+        print(f"   {function.__name__:<9}   passes gradcheck: {passes}")
 
     print("\n5. Why depth hurts: a gradient is a product of local gradients")
     for layers in (1, 2, 5, 10, 20):
         gradient, product = through_sigmoids(0 * one, layers)
-        print(f"   {layers:>2} layers   gradient {gradient:.2e}   product {product:.2e}", end="")
+        print(f"   {layers:>2} layers   autograd {gradient:.2e}   by hand {product:.2e}", end="")
         print(f"   at most {4**-layers:.2e}")
 
     print("\n6. Mistake: a sum where the mean is meant")
@@ -285,11 +286,11 @@ def main(device):
     for (name, start), least in zip(starts.items(), (1 / 4, 1 / 6, 0), strict=True):
         weights, loss = train_by_hand(*xor(device), start, lr=0.1, steps=500)
         spread, rank = spread_and_rank(weights[0])
-        print(f"   {name:<7}   loss {loss:.2f} (at least {least:.2f})", end="   ")
+        print(f"   {name:<7}   loss {loss:.2f} (never under {least:.2f})", end="   ")
         print(f"rows differ by {spread:.2f}, rank {rank}")
 
     print("\n8. Mistake: retain_graph=True to silence the error")
-    print(f"   twice raises: {raises(lambda: backward_again(one, two, one, 2, False))}")
+    print(f"   two passes raise: {raises(lambda: backward_again(one, two, one, 2, False))}")
     for passes in (1, 2, 3):
         gradient = backward_again(one, two, one, passes, retain_graph=True)
         print(f"   {passes} x backward, retained   dloss/dw {gradient:g}")

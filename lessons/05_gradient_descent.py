@@ -5,6 +5,7 @@ mean((w x - y)^2) = 7.5 (w - 2)^2, so everything that happens can be predicted.
 """
 
 import argparse
+import itertools
 import math
 
 import numpy as np
@@ -35,11 +36,21 @@ def gradient(x, y, w):
     return (2 * (w * x - y) * x).mean()
 
 
-def path(gradient, x, y, lr, steps):
-    """w = 0 and its values after each step of w - lr * gradient(x, y, w)."""
+def path_in_numpy(gradient, x, y, lr, steps):
+    """w = 0 and its values after each step of w - lr * gradient(x, y, w), for NumPy arrays."""
     ws = [0.0]
     for _ in range(steps):
         ws.append(float(ws[-1] - lr * gradient(x, y, ws[-1])))
+    return ws
+
+
+def path_in_torch(x, y, lr, steps):
+    """The same path, with w a tensor on the device of x."""
+    w = torch.zeros((), dtype=x.dtype, device=x.device)
+    ws = [w.item()]
+    for _ in range(steps):
+        w = w - lr * gradient(x, y, w)
+        ws.append(w.item())
     return ws
 
 
@@ -64,18 +75,18 @@ def curvature(x):
     return 2 * (x**2).mean().item()
 
 
-def closed_form(slope, curvature, lr, steps):
+def closed_form(slope, second_derivative, lr, steps):
     """w after so many steps from 0 towards the minimum at w = slope."""
-    return slope * (1 - (1 - lr * curvature) ** steps)
+    return slope * (1 - (1 - lr * second_derivative) ** steps)
 
 
 # %% 3. The learning rate decides: it converges if and only if 0 < lr < 2/15
 # 1/15 arrives in one step, above it every step overshoots, above 2/15 by more each time.
 def steps_needed(factor, distance, tolerance):
-    """The smallest k with |factor|^k distance <= tolerance, for a distance above it."""
+    """The smallest k with |factor|^k distance <= tolerance; infinite where |factor| >= 1."""
     if abs(factor) >= 1:
         return math.inf
-    return math.ceil(math.log(tolerance / distance, abs(factor))) if factor else 1
+    return next(k for k in itertools.count() if abs(factor) ** k * distance <= tolerance)
 
 
 def steps_taken(ws, target, tolerance):
@@ -91,9 +102,9 @@ def hessian(x):
     return 2 * design.T @ design / len(x)
 
 
-def limits(hessian):
-    """(largest stable learning rate 2 / lambda_max, condition number lambda_max / lambda_min)."""
-    smallest, largest = torch.linalg.eigvalsh(hessian).tolist()
+def limit_and_condition(h):
+    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a Hessian h."""
+    smallest, largest = torch.linalg.eigvalsh(h).tolist()
     return 2 / largest, largest / smallest
 
 
@@ -106,9 +117,9 @@ def descend(x, y, lr, steps):
     return torch.stack([w, b])
 
 
-def predicted(hessian, minimum, lr, steps):
-    """Where descend arrives: minimum - (I - lr H)^steps minimum."""
-    step = torch.eye(2, dtype=hessian.dtype, device=hessian.device) - lr * hessian
+def predicted_descent(h, minimum, lr, steps):
+    """Where descend arrives, for a Hessian h: minimum - (I - lr h)^steps minimum."""
+    step = torch.eye(2, dtype=h.dtype, device=h.device) - lr * h
     return minimum - torch.linalg.matrix_power(step, steps) @ minimum
 
 
@@ -157,25 +168,26 @@ def updated(x, y, lr, recorded):
 
 
 # %% The picture
-RATES = {"small": 0.01, "good": 0.06, "large": 0.125, "diverging": 0.138}
+RATES = {"small": 0.01, "good": 0.06, "large": 0.11, "diverging": 0.138}
 
 
 def figure(device="cpu"):
-    """Twelve steps on the parabola at four learning rates, and the losses on a log axis."""
+    """Eight steps on the parabola at four learning rates, and the losses on a log axis."""
     from matplotlib.figure import Figure
 
     x, y = data(device)
-    picture = Figure(figsize=(9, 4), layout="constrained")
-    parabola, losses = picture.subplots(1, 2)
-    w = np.linspace(-3, 7, 101)
-    parabola.plot(w, 7.5 * (w - 2) ** 2, color="lightgray")
-    for name, lr in RATES.items():
-        ws = np.array(path_by_autograd(x, y, lr, 12))
+    picture = Figure(figsize=(10, 4), layout="constrained")
+    *parabolas, losses = picture.subplots(1, 5, width_ratios=[1, 1, 1, 1, 2])
+    w = np.linspace(-1.5, 5.5, 141)
+    for axes, (name, lr) in zip(parabolas, RATES.items(), strict=True):
+        ws = np.array(path_by_autograd(x, y, lr, 8))
         loss = 7.5 * (ws - 2) ** 2
-        parabola.plot(ws, loss, "o-", markersize=3, linewidth=1, label=f"{name}: lr {lr}")
-        losses.semilogy(loss, "o-", markersize=3, label=f"{name}: lr {lr}")
-    parabola.set(title="12 steps on 7.5 (w - 2)$^2$", xlabel="w", ylabel="loss")
-    losses.set(title="the loss after each step", xlabel="step", ylabel="loss")
+        axes.plot(w, 7.5 * (w - 2) ** 2, color="lightgray")
+        (line,) = axes.plot(ws, loss, "o-", markersize=4, color=f"C{len(losses.lines)}")
+        axes.set(title=f"{name}\nlr {lr}", xlabel="w", xlim=(-1.5, 5.5), ylim=(-3, 92))
+        losses.semilogy(loss, "o-", markersize=4, color=line.get_color(), label=f"lr {lr}")
+    parabolas[0].set_ylabel("loss 7.5 (w - 2)$^2$")
+    losses.set(title="the losses", xlabel="step", ylim=(1e-8, 1e3))
     losses.legend()
     return picture
 
@@ -189,10 +201,11 @@ def main(device):
 
     print("\n1. By hand in NumPy, by hand in torch, by autograd: one path")
     print(f"   gradient at w = 0: {gradient(x, y, start):.0f}")
+    lr = 0.01
     paths = {
-        "NumPy": path(gradient, x_numpy, y_numpy, 0.01, 20),
-        "torch": path(gradient, x, y, 0.01, 20),
-        "autograd": path_by_autograd(x, y, 0.01, 20),
+        "NumPy": path_in_numpy(gradient, x_numpy, y_numpy, lr, 20),
+        "torch": path_in_torch(x, y, lr, 20),
+        "autograd": path_by_autograd(x, y, lr, 20),
     }
     steps = (0, 1, 2, 5, 10, 20)
     print(f"   {'step':<11} {'  '.join(f'{k:>7}' for k in steps)}")
@@ -200,42 +213,45 @@ def main(device):
         print(f"   {name:<11} {'  '.join(f'{ws[k]:.5f}' for k in steps)}")
 
     print("\n2. On a parabola the path is known: w[k] = 2 (1 - (1 - 15 lr)^k)")
-    ws = [closed_form(2, curvature(x), 0.01, k) for k in steps]
+    ws = [closed_form(2, curvature(x), lr, k) for k in steps]
     print(f"   {'closed form':<11} {'  '.join(f'{w:.5f}' for w in ws)}")
     print(f"   f(5) before {5 * ws[0]:.3f}, after 20 steps {5 * ws[-1]:.3f}; the data says 10")
 
     print("\n3. The learning rate decides: it converges if and only if 0 < lr < 2/15")
     for lr in (0.01, 1 / 15, 0.1, 0.13, 2 / 15, 0.14):
         factor = 1 - lr * curvature(x)
-        ws = path(gradient, x_numpy, y_numpy, lr, 300)
+        ws = path_in_numpy(gradient, x_numpy, y_numpy, lr, 300)
         needed, taken = steps_needed(factor, 2, 1e-3), steps_taken(ws, 2, 1e-3)
         print(f"   lr {lr:.4f}  factor {factor:5.2f}  w[20] {ws[20]:8.4f}", end="  ")
-        print(f"steps to 0.001: {taken} (predicted {needed})")
+        print(f"|w-2| <= 0.001 at {taken} (theory {needed})")
 
     print("\n4. Two parameters: the steepest direction sets the limit, the flattest the pace")
     h = hessian(x)
-    limit, condition = limits(h)
-    print(f"   largest stable lr {limit:.4f}, condition number {condition:.2f}")
+    limit, condition = limit_and_condition(h)
+    print(f"   largest stable lr {limit:.4f}, condition number {condition:.2f}", end=", ")
+    print("minimum at w = 2, b = 0")
     minimum = torch.tensor([2.0, 0.0], dtype=torch.float64, device=device)
     for share in (0.5, 0.9, 1.05):
         w, b = descend(x, y, share * limit, 50)
-        print(f"   lr {share:.2f} of it, 50 steps: w {w:8.3f}, b {b:7.3f}", end="   ")
-        w, b = predicted(h, minimum, share * limit, 50)
+        print(f"   lr {share * limit:.4f}, 50 steps: w {w:8.3f}, b {b:7.3f}", end="   ")
+        w, b = predicted_descent(h, minimum, share * limit, 50)
         print(f"predicted {w:8.3f}, {b:7.3f}")
 
     print("\n5. Mistake: no reset of the gradient")
-    print(f"   reset     w[200] = {halved_square(0.1, 200, True, device)[-1]:.3e}", end="   ")
-    print(f"predicted 0.9^200 = {0.9**200:.3e}")
-    ws, swing = halved_square(0.1, 200, False, device), max(map(abs, pendulum(0.1, 200)[150:]))
-    print(f"   no reset  max |w[150...200]| = {max(map(abs, ws[150:])):.4f}", end="   ")
-    print(f"predicted {swing:.4f}, never above {2 / math.sqrt(4 - 0.1):.4f}")
+    lr = 0.1
+    print(f"   reset     w[200] = {halved_square(lr, 200, True, device)[-1]:.3e}", end="   ")
+    print(f"predicted (1 - lr)^200 = {(1 - lr) ** 200:.3e}")
+    ws, theory = halved_square(lr, 200, False, device), pendulum(lr, 200)
+    swing, predicted = (max(map(abs, path[150:])) for path in (ws, theory))
+    print(f"   no reset  max |w[150...200]| = {swing:.4f}", end="   ")
+    print(f"predicted {predicted:.4f}, never above {2 / math.sqrt(4 - lr):.4f}")
 
     print("\n6. Mistake: dot() and then mean()")
     wrong = dot_then_mean(x_numpy, y_numpy, 0.0)
     print(f"   gradient at w = 0: {wrong:.0f} instead of {gradient(x, y, start):.0f}")
     for lr in (0.01, 0.05):
-        right = path(gradient, x_numpy, y_numpy, lr, 20)[-1]
-        wrong = path(dot_then_mean, x_numpy, y_numpy, lr, 20)[-1]
+        right = path_in_numpy(gradient, x_numpy, y_numpy, lr, 20)[-1]
+        wrong = path_in_numpy(dot_then_mean, x_numpy, y_numpy, lr, 20)[-1]
         print(f"   lr {lr}   w after 20 steps: right {right:.5f}, wrong {wrong:.5f}")
 
     print("\n7. Mistake: the update inside the graph")

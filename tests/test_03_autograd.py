@@ -188,9 +188,10 @@ def test_the_picture_is_a_v_above_autograd(lesson, device):
     lines = {line.get_label(): line for line in axes.lines}
     h, error = lines["central difference"].get_data()
     np.testing.assert_allclose(lines["$h^2$"].get_ydata(), np.asarray(h) ** 2)
-    np.testing.assert_allclose(lines["eps / h"].get_ydata(), EPS / np.asarray(h))
+    np.testing.assert_allclose(lines["eps / h, eps = 2e-16"].get_ydata(), EPS / np.asarray(h))
     assert 1e-13 <= min(h) < 2e-13 and max(h) == 1
     bottom = np.argmin(error)
     assert 1e-6 < h[bottom] < 1e-4  # theory: about eps^(1/3) = 6e-6
     assert error[0] > 1e6 * error[bottom] < 1e6 * error[-1]
+    assert 1e-11 < min(error) < 1e-9
     assert lines["autograd"].get_ydata()[0] < 10 * EPS < min(error)

@@ -204,12 +204,21 @@ def test_training_follows_the_slope_of_numpys_loss(lesson, device):
     assert loss == pytest.approx(numpy_loss(*numbers), rel=1e-13)
 
 
-@pytest.mark.parametrize(("value", "least"), [(0.0, 1 / 4), (0.5, 1 / 6), (-1.0, 1 / 6)])
-def test_equal_weights_stay_equal_and_never_learn_xor(lesson, device, value, least):
+def test_from_zeros_only_the_last_bias_moves(lesson, device):
+    start = [torch.zeros_like(w) for w in lesson.parameters(2, 8, 1, 0, device)]
+    (w1, b1, w2, b2), loss = lesson.train_by_hand(*lesson.xor(device), start, lr=0.05, steps=400)
+    assert not any(w.any() for w in (w1, b1, w2))
+    assert b2.item() == pytest.approx(1 / 2, abs=1e-15)
+    assert loss == pytest.approx(1 / 4, abs=1e-15)
+    assert lesson.spread_and_rank(w1) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0])
+def test_equal_weights_stay_equal_and_never_learn_xor(lesson, device, value):
     start = [torch.full_like(w, value) for w in lesson.parameters(2, 8, 1, 0, device)]
     (w1, *_), loss = lesson.train_by_hand(*lesson.xor(device), start, lr=0.05, steps=400)
-    assert lesson.spread_and_rank(w1) == (pytest.approx(0, abs=1e-9), int(value != 0))
-    assert loss == pytest.approx(1 / 4, abs=1e-15) if value == 0 else 1 / 6 < loss < 1 / 4
+    assert lesson.spread_and_rank(w1) == (pytest.approx(0, abs=1e-9), 1)
+    assert 1 / 6 < loss < 1 / 4
 
 
 def test_the_best_that_rises_or_falls_leaves_a_sixth(lesson):
@@ -243,14 +252,21 @@ def test_a_second_pass_through_one_graph_raises_or_adds_the_same_again(lesson, d
     assert lesson.raises(lambda: lesson.backward_again(*numbers, 2, retain_graph=False))
 
 
-def test_the_picture_shows_every_value_and_every_gradient(lesson, device):
+def test_the_picture_shows_every_value_and_every_gradient_at_its_place(lesson, device):
     (axes,) = lesson.figure(device).axes
-    texts = [text.get_text().replace("$", "") for text in axes.texts if text.get_text()]
+    texts = [text for text in axes.texts if text.get_text()]
+    place = {text.get_text().split()[0]: np.array(text.get_position()) for text in texts[:6]}
+    shown = [text.get_text().replace("$", "") for text in texts[:6]]
     nodes = ["x = 1", "w = 1", "p = w x\n1", "y = 2", "s = p - y\n-1", "loss = s^2\n1"]
-    gradients = ["dloss/dw = -2", "dloss/dp = -2", "dloss/ds = -2"]
-    assert sorted(texts) == sorted(nodes + gradients)
+    assert shown == nodes
+    edges = {"xp": "-2", "wp": "-2", "ps": "-2", "ys": "2", "sl": "-2"}
+    ends = {"xp": "x", "wp": "w", "ps": "p", "ys": "y", "sl": "s"}
+    place["l"] = place["loss"]
+    for edge, gradient in edges.items():
+        middle = (place[edge[0]] + place[edge[1]]) / 2
+        near = [t.get_text() for t in texts[6:] if np.abs(t.get_position() - middle).max() < 0.3]
+        assert len(near) == 1
+        assert near[0].startswith(f"dloss/d{ends[edge]} = ") and near[0].endswith(f"= {gradient}")
     arrows = {(text.xyann, text.xy) for text in axes.texts if not text.get_text()}
-    place = {text.get_text().split()[0]: text.get_position() for text in axes.texts[:6]}
-    drawn = ["xp", "wp", "ps", "ys"]
-    expected = {(place[a], place[b]) for a, b in drawn} | {(place["s"], place["loss"])}
+    expected = {(tuple(place[a]), tuple(place[b])) for a, b in edges}
     assert arrows == expected

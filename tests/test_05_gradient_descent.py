@@ -45,7 +45,7 @@ def test_the_data_is_y_equals_2_x(lesson, device):
 def test_the_first_gradient_is_minus_30_and_the_first_w_0_30(lesson, device):
     x, y = lesson.data(device)
     assert lesson.gradient(x, y, 0.0).item() == -30
-    assert lesson.path(lesson.gradient, x, y, 0.01, 1) == [0, pytest.approx(0.30, rel=1e-15)]
+    assert lesson.path_in_torch(x, y, 0.01, 1) == [0, pytest.approx(0.30, rel=1e-15)]
 
 
 @pytest.mark.parametrize("w", [0.0, -1.5, 4.0])
@@ -63,8 +63,8 @@ def test_three_ways_take_one_path_step_by_step(lesson, device, x, y, lr):
     expected = pytest.approx(rational_path(x, y, lr, 25), rel=1e-13)
     arrays = np.array(x, float), np.array(y, float)
     tensors = tensor(x, device), tensor(y, device)
-    assert lesson.path(lesson.gradient, *arrays, lr, 25) == expected
-    assert lesson.path(lesson.gradient, *tensors, lr, 25) == expected
+    assert lesson.path_in_numpy(lesson.gradient, *arrays, lr, 25) == expected
+    assert lesson.path_in_torch(*tensors, lr, 25) == expected
     assert lesson.path_by_autograd(*tensors, lr, 25) == expected
 
 
@@ -92,14 +92,20 @@ def test_twenty_steps_take_f_of_5_from_0_to_9_612(lesson, device):
 
 @pytest.mark.parametrize(("share", "converges"), [(0.01, 1), (0.99, 1), (1.01, 0), (-0.01, 0)])
 def test_it_converges_if_and_only_if_lr_is_between_0_and_2_15(lesson, device, share, converges):
-    ws = lesson.path(lesson.gradient, *lesson.data(), share * 2 / 15, 800)
+    ws = lesson.path_in_numpy(lesson.gradient, *lesson.data(), share * 2 / 15, 800)
     assert (abs(ws[-1] - 2) < 1e-3) == converges
     assert (abs(ws[-1] - 2) > 100) != converges
 
 
+def test_at_both_limits_the_distance_stays(lesson):
+    assert set(lesson.path_in_numpy(lesson.gradient, *lesson.data(), 0.0, 5)) == {0}
+    ws = lesson.path_in_numpy(lesson.gradient, *lesson.data(), 2 / 15, 5)
+    assert ws == pytest.approx([0, 4, 0, 4, 0, 4], abs=1e-12)
+
+
 def test_the_best_rate_arrives_in_one_step_and_larger_ones_overshoot(lesson):
     def first(lr):
-        return lesson.path(lesson.gradient, *lesson.data(), lr, 1)[1]
+        return lesson.path_in_numpy(lesson.gradient, *lesson.data(), lr, 1)[1]
 
     assert first(1 / 15) == pytest.approx(2, rel=1e-15)
     assert first(0.066) < 2 < first(0.067)
@@ -108,7 +114,7 @@ def test_the_best_rate_arrives_in_one_step_and_larger_ones_overshoot(lesson):
 @pytest.mark.parametrize("lr", [0.01, 0.05, 1 / 15, 0.1, 0.13])
 @pytest.mark.parametrize("tolerance", [0.3, 1e-3, 1e-7])
 def test_the_number_of_steps_is_known_beforehand(lesson, lr, tolerance):
-    ws = lesson.path(lesson.gradient, *lesson.data(), lr, 800)
+    ws = lesson.path_in_numpy(lesson.gradient, *lesson.data(), lr, 800)
     count = 0
     while abs(Fraction(ws[count]) - 2) > Fraction(tolerance):
         count += 1
@@ -121,6 +127,8 @@ def test_steps_of_short_paths_and_other_targets(lesson):
     assert lesson.steps_taken([5.0, 4.0], 0, 3.9) == math.inf
     assert lesson.steps_needed(0.5, 8, 1) == 3
     assert lesson.steps_needed(0.5, 8, 0.9) == 4
+    assert lesson.steps_needed(0.5, 8, 8 * 0.5**29) == 29  # exactly at the tolerance
+    assert lesson.steps_needed(-0.5, 8, 8) == 0
     assert lesson.steps_needed(0, 8, 1) == 1
     assert [lesson.steps_needed(factor, 8, 1) for factor in (1, -1, 1.5)] == [math.inf] * 3
 
@@ -134,7 +142,8 @@ def test_the_hessian_and_its_limits_are_numpys(lesson, device):
         np.testing.assert_allclose(hessian.cpu(), expected, rtol=1e-14)
         # The roots of lambda^2 - trace lambda + determinant.
         smallest, largest = sorted(np.roots([1, -np.trace(expected), np.linalg.det(expected)]))
-        assert lesson.limits(hessian) == pytest.approx((2 / largest, largest / smallest), rel=1e-10)
+        limits = 2 / largest, largest / smallest
+        assert lesson.limit_and_condition(hessian) == pytest.approx(limits, rel=1e-10)
 
 
 @pytest.mark.parametrize("lr", [0.02, 0.11, 0.12])
@@ -149,13 +158,13 @@ def test_the_path_in_the_bowl_is_known_beforehand(lesson, device, lr):
     assert arrived.dtype == torch.float64
     np.testing.assert_allclose(arrived.cpu(), theta, rtol=1e-11)
     hessian = lesson.hessian(tensor(X, device))
-    predicted = lesson.predicted(hessian, tensor(minimum, device), lr, 30)
+    predicted = lesson.predicted_descent(hessian, tensor(minimum, device), lr, 30)
     np.testing.assert_allclose(predicted.cpu(), theta, rtol=1e-10)
 
 
 def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(lesson, device):
     x, y = lesson.data(device)
-    limit, condition = lesson.limits(lesson.hessian(x))
+    limit, condition = lesson.limit_and_condition(lesson.hessian(x))
     below, above = (lesson.descend(x, y, share * limit, 2000) for share in (0.95, 1.05))
     np.testing.assert_allclose(below.cpu(), [2, 0], atol=1e-9)
     assert above.norm() > 1e6
@@ -178,7 +187,10 @@ def test_without_reset_the_descent_is_a_pendulum(lesson, device, lr):
 
 def test_the_largest_swing_at_lr_0_1_is_1_0104(lesson, device):
     ws = lesson.halved_square(0.1, 200, reset=False, device=device)
-    assert max(map(abs, ws[150:])) == pytest.approx(1.0104, abs=5e-5)
+    t = math.acos(1 - 0.1 / 2)
+    swing = max(abs(math.cos(k * t) - math.tan(t / 2) * math.sin(k * t)) for k in range(150, 201))
+    assert max(map(abs, ws[150:])) == pytest.approx(swing, rel=1e-9)
+    assert f"{swing:.4f}" == "1.0104"
 
 
 @pytest.mark.parametrize("lr", [0.1, 1.5])
@@ -199,7 +211,7 @@ def test_dot_then_mean_is_n_times_too_large(lesson):
 def test_dot_then_mean_looks_better_and_then_explodes(lesson):
     x, y = (values.numpy() for values in lesson.data())
     for lr, rel in ((0.01, 1e-12), (0.05, 1e-12)):
-        wrong = lesson.path(lesson.dot_then_mean, x, y, lr, 20)[-1]
+        wrong = lesson.path_in_numpy(lesson.dot_then_mean, x, y, lr, 20)[-1]
         assert wrong == pytest.approx(float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20)), rel=rel)
     assert wrong < -2e6
 
@@ -212,15 +224,18 @@ def test_an_update_inside_the_graph_raises(lesson, device):
 
 
 def test_the_picture_shows_the_paths_at_four_rates(lesson, device):
-    parabola, losses = lesson.figure(device).axes
+    *parabolas, losses = lesson.figure(device).axes
     assert [losses.get_yscale(), len(losses.lines)] == ["log", 4]
-    for path, loss, lr in zip(parabola.lines[1:], losses.lines, lesson.RATES.values(), strict=True):
-        ws = rational_path([1, 2, 3, 4], [2, 4, 6, 8], lr, 12)
-        expected = [7.5 * float(2 * (1 - 15 * Fraction(lr)) ** k) ** 2 for k in range(13)]
+    for axes, loss, (name, lr) in zip(parabolas, losses.lines, lesson.RATES.items(), strict=True):
+        assert axes.get_title() == f"{name}\nlr {lr}" and loss.get_label() == f"lr {lr}"
+        parabola, path = axes.lines
+        w, height = parabola.get_data()
+        np.testing.assert_allclose(height, 7.5 * (w - 2) ** 2)
+        ws = rational_path([1, 2, 3, 4], [2, 4, 6, 8], lr, 8)
+        expected = [7.5 * float(2 * (1 - 15 * Fraction(lr)) ** k) ** 2 for k in range(9)]
         np.testing.assert_allclose(path.get_xdata(), ws, rtol=1e-9)
         for line in (path, loss):  # w rounds to 1e-15 beside 2, its distance to 2 as much
             np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-3)
-    w, height = parabola.lines[0].get_data()
-    np.testing.assert_allclose(height, 7.5 * (w - 2) ** 2)
+            assert line.get_color() == path.get_color()
     small, good, large, diverging = lesson.RATES.values()
     assert 0 < small < good < 1 / 15 < large < 2 / 15 < diverging

@@ -18,6 +18,7 @@ CELL = "radius texture perimeter area smoothness compactness concavity concave_p
 CELL = [*CELL.split(), "fractal_dimension"]
 KINDS = ("mean_{}", "{}_error", "worst_{}")
 COLUMNS = ["malignant", *(kind.format(name) for kind in KINDS for name in CELL)]
+ENOUGH = 9  # steps of Newton's method: it doubles the right digits with each of them
 
 
 def read_csv(name, header, rows):
@@ -115,7 +116,7 @@ def logits(x, theta):
 def newton(x, y, decay, steps):
     """theta after so many steps of Newton's method from zeros: theta - H^-1 gradient."""
     a = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-    penalty = decay * torch.ones_like(a[0])
+    penalty = a.new_full(a.shape[1:], decay)
     penalty[-1] = 0
     theta = torch.zeros_like(penalty)
     for _ in range(steps):
@@ -170,15 +171,15 @@ def accuracies(x, y, seeds):
     for seed in range(seeds):
         rows, test = split(len(y), seed, x.device)
         x_train, x_test = scaled(x[rows], x[test])
-        found.append(scores(logits(x_test, newton(x_train, y[rows], 0.01, 9)), y[test])[0])
+        found.append(scores(logits(x_test, newton(x_train, y[rows], 0.01, ENOUGH)), y[test])[0])
     return found
 
 
 # %% 6. Mistake: sigmoid before BCEWithLogitsLoss
 # It applies the sigmoid itself. What comes in is then between 0 and 1, never a clear no.
 def floor_of_double_sigmoid(y):
-    """The loss of perfect answers, logits of -100 and 100, that went through a sigmoid before."""
-    return bce_with_logits(sigmoid(200 * y - 100), y).item()
+    """The loss of perfect answers, infinite logits, that went through a sigmoid before."""
+    return bce_with_logits(sigmoid((y - 0.5) * torch.inf), y).item()
 
 
 # %% 7. Mistake: sigmoid and then BCELoss
@@ -209,16 +210,16 @@ def accuracy_by_sum(predicted, y):
 
 # %% 10. Mistake: choosing features on all rows
 # The labels are coin flips, so nothing can be learned. The test rows were seen all the same.
-def accuracy_on_coins(choose_on_all, seed, n=80, features=500, chosen=20):
-    """Test accuracy with the features that correlate best with n coin flips."""
+def accuracy_on_coins(choose_on_all, seed, n, features, chosen):
+    """Test accuracy on n coin flips, with the features that correlate best with the flips."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, features, generator=generator, dtype=torch.float64)
-    y = (torch.rand(n, generator=generator) < 0.5).double()
+    y = torch.randint(0, 2, (n,), generator=generator).double()
     rows, test = split(n, seed)
     seen = torch.arange(n) if choose_on_all else rows
     z, _ = scaled(x[seen], x[seen])
-    best = (z.T @ (y[seen] - y[seen].mean())).abs().topk(chosen).indices
-    theta = newton(x[rows][:, best], y[rows], 0.1, 6)
+    best = (z.T @ y[seen]).abs().topk(chosen).indices
+    theta = newton(x[rows][:, best], y[rows], 0.1, ENOUGH)
     return scores(logits(x[test][:, best], theta), y[test])[0]
 
 
@@ -230,7 +231,7 @@ def figure(device="cpu"):
     x, y = breast_cancer(device)
     rows, test = split(len(y), 0, device)
     x_train, x_test = scaled(x[rows], x[test])
-    z, y = logits(x_test, newton(x_train, y[rows], 0.01, 9)), y[test]
+    z, y = logits(x_test, newton(x_train, y[rows], 0.01, ENOUGH)), y[test]
     p, malignant = sigmoid(z).cpu().numpy(), y.cpu().numpy() == 1
     picture = Figure(figsize=(9, 4), layout="constrained")
     curve, histogram = picture.subplots(1, 2)
@@ -266,7 +267,7 @@ def main(device):
     print(f"   {len(x_test)} rows to test with, column means within {off_test:.2f} of 0")
 
     print("\n3. Training finds the optimum that Newton's method finds")
-    theta, exact = trained(x_train, y_train, 0.01, 500), newton(x_train, y_train, 0.01, 9)
+    theta, exact = trained(x_train, y_train, 0.01, 500), newton(x_train, y_train, 0.01, ENOUGH)
     p = sigmoid(logits(x_train, theta)).mean()
     print(f"   largest difference of 31 parameters {(theta - exact).abs().max():.8f}")
     print(f"   mean probability {p:.6f}, share of malignant rows {y_train.mean():.6f}")
@@ -309,7 +310,7 @@ def main(device):
 
     print("\n10. Mistake: choosing features on all rows")
     for on_all in (True, False):
-        mean = sum(accuracy_on_coins(on_all, seed) for seed in range(40)) / 40
+        mean = sum(accuracy_on_coins(on_all, seed, 80, 500, 20) for seed in range(40)) / 40
         print(f"   choose_on_all={on_all!s:<5}   mean accuracy on coin flips {mean:.2f}")
 
 

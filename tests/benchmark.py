@@ -1,16 +1,19 @@
-"""What each lesson costs beyond its imports: python tests/benchmark.py prints the table.
+"""What the lessons cost: python tests/benchmark.py prints the tables of the README.
 
 A lesson and its floor (a fresh Python that only imports what the lesson imports, and makes one
-optimizer step where the lesson makes any) run in turn, five times each; medians count.
+optimizer step where the lesson makes any) run in turn, five times each; medians count. Then
+lesson 09: how many samples a second each way of fetching brings, and the memory of a stream.
 """
 
 import argparse
 import ast
+import importlib
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,9 +49,8 @@ def measure(*arguments):
     return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def main(runs):
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, ", end="")
-    print(f"Python {platform.python_version()}, medians of {runs} runs in turn\n")
+def lessons_table(runs):
+    """Each lesson against its floor."""
     print("| lesson | seconds | imports alone | ratio | peak memory, MiB |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for path in LESSONS:
@@ -62,7 +64,65 @@ def main(runs):
         print(f"| {path.stem} | {seconds:.2f} | {alone:.2f} | {ratio:.2f} | {memory:.0f} |")
 
 
+def fetching_table(runs, samples=50_000):
+    """Samples a second of lesson 09's three ways to fetch batches of 64."""
+    import torch
+
+    x, y = torch.rand(samples, 13), torch.zeros(samples, dtype=torch.int64)
+    three_ways = importlib.import_module("09_dataset_dataloader").three_ways
+    print("\n| way to fetch batches of 64 | samples a second | times |")
+    print("| --- | ---: | ---: |")
+    slowest = None
+    for way in three_ways(x, y, 64):
+        seconds = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            for _ in three_ways(x, y, 64)[way]:
+                pass
+            seconds.append(time.perf_counter() - start)
+        rate = samples / statistics.median(seconds)
+        slowest = slowest or rate
+        print(f"| {way} | {rate:,.0f} | {rate / slowest:.0f} |")
+
+
+STREAM = """
+import importlib, sys
+from torch.utils.data import DataLoader
+sys.path.insert(0, sys.argv[1])
+stream = importlib.import_module("09_dataset_dataloader").Stream(sys.argv[2], shared_out=True)
+assert sum(len(batch) for batch in DataLoader(stream, batch_size=1000)) == int(sys.argv[3])
+"""
+WHOLE = """
+import sys, numpy, torch
+rows = torch.from_numpy(numpy.loadtxt(sys.argv[2], delimiter=",", skiprows=1))
+assert len(rows) == int(sys.argv[3])
+"""
+
+
+def streaming_table():
+    """Peak memory of lesson 09's Stream, and of reading the whole file, by number of rows."""
+    print("\n| rows | stream, MiB | whole file, MiB |")
+    print("| ---: | ---: | ---: |")
+    row = ",".join(f"{n}.{n}{n}" for n in range(13)) + "\n"
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in (10_000, 100_000, 1_000_000):
+            file = Path(folder, "rows.csv")
+            file.write_text("header\n" + row * rows)
+            arguments = (str(LESSONS[0].parent), str(file), str(rows))
+            stream, whole = (measure("-c", code, *arguments)[1] for code in (STREAM, WHOLE))
+            print(f"| {rows:,} | {stream:.0f} | {whole:.0f} |")
+
+
+def main(runs):
+    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, ", end="")
+    print(f"Python {platform.python_version()}, medians of {runs} runs in turn\n")
+    lessons_table(runs)
+    fetching_table(runs)
+    streaming_table()
+
+
 if __name__ == "__main__":
+    sys.path.insert(0, str(LESSONS[0].parent))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="runs of each lesson (default 5)")
     main(parser.parse_args().runs)

@@ -305,7 +305,9 @@ def test_a_warning_of_torch_about_the_driver_stays_out_of_the_report(lesson, rec
 
     torch = machine()
     torch.cuda.is_available = lambda: warnings.warn("driver", stacklevel=1) or False
+    assert lesson.available(torch) is False
     assert lesson.gpu_problem(torch, "580.1")[0] == "the driver is there, but no card"
+    assert lesson.available(machine(available=True)) is True
     assert not recwarn
 
 

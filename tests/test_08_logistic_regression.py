@@ -288,8 +288,8 @@ def test_an_accuracy_of_5000_percent(lesson, device):
 
 def test_features_chosen_on_all_rows_see_through_coins(lesson):
     seeds = range(100, 160)
-    cheating = [lesson.accuracy_on_coins(True, seed) for seed in seeds]
-    honest = [lesson.accuracy_on_coins(False, seed) for seed in seeds]
+    cheating = [lesson.accuracy_on_coins(True, seed, 80, 500, 20) for seed in seeds]
+    honest = [lesson.accuracy_on_coins(False, seed, 80, 500, 20) for seed in seeds]
     # An honest accuracy is a mean of 60 * 16 coin flips: 5 standard errors are 0.08.
     assert abs(np.mean(honest) - 0.5) < 0.08
     assert np.mean(cheating) > 0.75
@@ -299,7 +299,7 @@ def test_features_chosen_on_all_rows_see_through_coins(lesson):
 def test_the_coins_are_chosen_and_judged_as_numpy_would(lesson, choose_on_all):
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(40, 60, generator=generator, dtype=torch.float64).numpy()
-    y = (torch.rand(40, generator=generator) < 0.5).double().numpy()
+    y = torch.randint(0, 2, (40,), generator=generator).double().numpy()
     rows, test = (part.numpy() for part in lesson.split(40, 2))
     seen = np.arange(40) if choose_on_all else rows
     correlation = [abs(np.corrcoef(column[seen], y[seen])[0, 1]) for column in x.T]

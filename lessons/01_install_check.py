@@ -21,9 +21,9 @@ from pathlib import Path
 # The oldest versions that the course is tested with: requirements.txt says the same.
 OLDEST = {
     "Python": "3.11",
+    "numpy": "1.26",  # first: torch and matplotlib need it
     "torch": "2.0.1",
     "torchvision": "0.15.2",
-    "numpy": "1.26",
     "matplotlib": "3.8",
     "pytest": "7.4",
 }
@@ -54,17 +54,22 @@ def installed(name):
 
 
 def imported(name):
-    """(module, ""), or (None, "Type: first line") of whatever importing it raised."""
+    """(module, ""), or (None, why not), the type and the first line of what importing raised."""
+    silent = io.StringIO()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return importlib.import_module(name), ""
-    except Exception as error:
+        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+            module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
         return None, one_line(error)
+    if not hasattr(module, "__version__"):
+        return None, f"hidden by {getattr(module, '__file__', None) or 'a folder'}: rename that"
+    return module, ""
 
 
 def one_line(error):
-    """The type of an exception and the first line of its message."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    """The type of an exception and the first line of its message, in ASCII."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}".encode("ascii", "backslashreplace").decode()
 
 
 def numbers(version):
@@ -105,7 +110,8 @@ def python_problem(version):
 # %% 2. Packages that were built for each other
 def build_problem(torch, torchvision):
     """(what is wrong, what mends it) if the local tags of two versions differ: +cpu, +cu132."""
-    first, second = (version.partition("+")[2] for version in (torch, torchvision))
+    found = [re.search(r"\+(cpu|cu\d+|rocm[\d.]*|xpu)$", v) for v in (torch, torchvision)]
+    first, second = (tag[1] if tag else "" for tag in found)
     if first and second and first != second:
         return f"torch is a {first} build, torchvision a {second} build", TOGETHER
     return "", ""
@@ -125,11 +131,11 @@ def driver_version():
     """The version of the NVIDIA driver, from nvidia-smi; None where there is none."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        output = subprocess.run(query, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.match(r"\d+(\.\d+)+", output.stdout.strip())
-    return found[0] if found else None
+    found = re.match(rb"\d+(\.\d+)+", output.stdout.strip())
+    return found[0].decode() if found else None
 
 
 def available(torch):
@@ -271,7 +277,7 @@ def main(device=None):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     about = "cpu: leave the GPU alone; cuda: a missing GPU is a problem"
     parser.add_argument("--device", choices=["cpu", "cuda"], help=about)
     args = parser.parse_args()

@@ -6,6 +6,8 @@ the weights with them is the optimizer's work.
 """
 
 import argparse
+import io
+from pathlib import Path
 
 import torch
 
@@ -297,14 +299,21 @@ def main(device):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
+    if args.figure is not None:
+        file = Path(args.figure)
+        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
+            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
-    if args.figure:
-        picture = figure(args.device)
+    if args.figure is not None:
+        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
+        figure(args.device).savefig(drawn, format=file.suffix[1:])
         try:
-            picture.savefig(args.figure)
-        except (OSError, ValueError) as error:
+            part.write_bytes(drawn.getvalue())
+            part.replace(file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
             parser.error(f"--figure: {error}")

@@ -5,7 +5,9 @@ after the other, and change nothing: every rung takes the same path.
 """
 
 import argparse
+import io
 import math
+from pathlib import Path
 
 import torch
 
@@ -281,7 +283,7 @@ def main(device):
     for training, theory in ((True, "1, 1"), (False, "1, 0")):
         mean, variance, agree = dropped(0.5, 1_000_000, training, device)
         print(f"   training={training!s:<5}   mean {mean:.2f}, variance {variance:.2f}", end=" ")
-        print(f"(theory {theory}), twice the same: {agree}")
+        print(f"(theory {theory}), same twice: {agree}")
 
     print("\n6. Mistake: a call left out, or in the wrong place")
     for calls in ("zero_grad backward step", "backward step", "zero_grad step backward"):
@@ -309,14 +311,21 @@ def main(device):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
+    if args.figure is not None:
+        file = Path(args.figure)
+        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
+            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
-    if args.figure:
-        picture = figure(args.device)
+    if args.figure is not None:
+        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
+        figure(args.device).savefig(drawn, format=file.suffix[1:])
         try:
-            picture.savefig(args.figure)
-        except (OSError, ValueError) as error:
+            part.write_bytes(drawn.getvalue())
+            part.replace(file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
             parser.error(f"--figure: {error}")

@@ -5,6 +5,7 @@ wines of lesson 09.
 """
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,15 @@ def read_csv(name, header, rows):
     """data/name as an array, shape (rows, columns), float64; a file that is not so ends the run."""
     path, columns = DATA / name, header.count(",") + 1
     try:
-        first, *lines, end = path.read_text("ascii").split("\n")
-        if first != header or len(lines) != rows or end:
-            raise ValueError(f"it starts with {first[:40]!r} and has {len(lines)} whole rows")
-        table = np.array([line.split(",") for line in lines], dtype=float)
+        first, *lines = path.read_text("ascii").split("\n")
+        if first != header or len(lines) != rows + 1 or lines[-1]:
+            raise ValueError(f"it starts with {first[:40]!r} and has {len(lines)} line ends")
+        table = np.array([line.split(",") for line in lines[:-1]], dtype=float)
         if table.shape != (rows, columns) or not np.isfinite(table).all():
             raise ValueError("a row has another length or a number is not finite")
     except (OSError, ValueError) as error:
         expected = f"expected the header {header[:40]!r} and {rows} rows of {columns} numbers"
-        cure = "copy the file again from the course's data folder"
+        cure = "put the course's own copy back (git checkout data)"
         raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
     return table
 
@@ -332,7 +333,7 @@ def main(device):
         ("RandomRotation by 90", v2.RandomRotation((90, 90), expand=True)),
     ):
         by_image, by_mask, box = moved_together(transform, device)
-        print(f"   {name}: {by_image}, mask {by_mask}, box {box}")
+        print(f"   {name}: {by_image}; mask and box the same {by_image == by_mask == box}")
 
     print("\n8. The same on every device, to within rounding")
     print(f"   largest difference to the CPU {difference_to_cpu(device):.4f}")
@@ -363,14 +364,21 @@ def main(device):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
+    if args.figure is not None:
+        file = Path(args.figure)
+        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
+            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
-    if args.figure:
-        picture = figure(args.device)
+    if args.figure is not None:
+        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
+        figure(args.device).savefig(drawn, format=file.suffix[1:])
         try:
-            picture.savefig(args.figure)
-        except (OSError, ValueError) as error:
+            part.write_bytes(drawn.getvalue())
+            part.replace(file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
             parser.error(f"--figure: {error}")

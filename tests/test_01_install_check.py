@@ -1,6 +1,7 @@
 """What lesson 01 claims: it tells every broken install apart, and never falls over one."""
 
 import importlib
+import json
 import math
 import platform
 import subprocess
@@ -130,13 +131,21 @@ def test_the_version_is_read_without_importing(lesson, tmp_path, monkeypatch):
 
 
 def test_an_import_that_fails_is_one_line_and_silent(lesson, tmp_path, monkeypatch, capsys):
-    assert lesson.imported("math") == (math, "")
+    assert lesson.imported("json") == (json, "")
     monkeypatch.syspath_prepend(tmp_path)
-    noisy = "import sys; print('noise', file=sys.stderr); raise RuntimeError('first\\nsecond')"
+    noisy = "import sys; print('noise'); print('noise', file=sys.stderr)"
+    noisy += "; raise RuntimeError('\\nfirst \\u2603\\nsecond')"
     fake(tmp_path, "fake_noisy", noisy, "1")
-    assert lesson.imported("fake_noisy") == (None, "RuntimeError: first")
+    assert lesson.imported("fake_noisy") == (None, "RuntimeError: first \\u2603")
+    fake(tmp_path, "fake_exit", "raise SystemExit(0)", "1")
+    assert lesson.imported("fake_exit") == (None, "SystemExit: 0")
+    fake(tmp_path, "fake_empty", "", "1")
+    wrong = f"hidden by {tmp_path / 'fake_empty' / '__init__.py'}: rename that"
+    assert lesson.imported("fake_empty") == (None, wrong)
+    (tmp_path / "fake_nothing").mkdir()
+    assert lesson.imported("fake_nothing") == (None, "hidden by a folder: rename that")
     assert lesson.imported("no_such_package")[1].startswith("ModuleNotFoundError: ")
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr() == ("", "")
     assert lesson.one_line(KeyError()) == "KeyError: "
     assert lesson.one_line(OSError("a\nb\nc")) == "OSError: a"
 
@@ -187,6 +196,7 @@ def test_only_two_different_tags_are_a_mismatch(lesson):
         ("2.15.0+cpu", "0.29.2+cpu"),
         ("2.15.0", "0.29.2+cpu"),
         ("2.15.0+cpu", "unknown"),
+        ("2.16.0a0+git1a2b3c4", "0.31.0a0+9f8e7d6"),
     ]:
         assert lesson.build_problem(torch_version, vision_version) == FINE
     wrong, mend = lesson.build_problem("2.13.0+cpu", "0.28.0+cu130")
@@ -212,16 +222,16 @@ def test_the_driver_is_what_nvidia_smi_says(lesson, monkeypatch):
         def fake_run(command, **options):
             assert command[0] == "nvidia-smi" and "driver_version" in command[1]
             assert options.pop("timeout") <= 10
-            assert options == {"capture_output": True, "text": True, "check": True}
+            assert options == {"capture_output": True, "check": True}
             if error:
                 raise error
-            return SimpleNamespace(stdout=stdout)
+            return SimpleNamespace(stdout=stdout.encode("latin-1"))
 
         monkeypatch.setattr(lesson.subprocess, "run", fake_run)
         return lesson.driver_version()
 
     assert answer("580.65.06\n580.65.06\n") == "580.65.06"
-    assert answer("\n") is answer("[N/A]\n") is None
+    assert answer("\n") is answer("[N/A]\n") is answer("\xff\xfe") is None
     assert answer(error=FileNotFoundError()) is None
     assert answer(error=subprocess.CalledProcessError(9, "nvidia-smi")) is None
     assert answer(error=subprocess.TimeoutExpired("nvidia-smi", 10)) is None

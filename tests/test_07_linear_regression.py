@@ -86,12 +86,12 @@ def test_spoilt_data_ends_in_one_line_that_says_what_to_do(lesson, spoil, tmp_pa
         lesson.norris()
     message = end.value.code
     assert message.startswith(f"{tmp_path / 'norris.csv'}: ")
-    assert "'y,x' and 36 rows of 2 numbers" in message and "copy the file" in message
+    assert "'y,x' and 36 rows of 2 numbers" in message and "git checkout data" in message
     assert "\n" not in message
 
 
 def test_the_message_counts_what_the_file_holds(lesson, spoil):
-    for content, found in (("cut after a row", "35 whole rows"), ("another header", "'x,y'")):
+    for content, found in (("cut after a row", "36 line ends"), ("another header", "'x,y'")):
         spoil(SPOILT[content])
         with pytest.raises(SystemExit, match=found):
             lesson.norris()

@@ -1,6 +1,5 @@
 """What a user types: every lesson runs anywhere, and refuses what it cannot do in one line."""
 
-import os
 import runpy
 import shutil
 import subprocess
@@ -47,22 +46,20 @@ def files(folder):
 
 
 @every_lesson
-def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(path, tmp_path):
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(path, run, tmp_path, monkeypatch):
     folder = tmp_path / "Übung 1"
     folder.mkdir()
     copy = copy_alone(path, folder)
     before = files(tmp_path)
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment |= {"PYTHONIOENCODING": "ascii"}
-    process = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", copy],
-        **{"cwd": tmp_path, "env": environment, "capture_output": True, "timeout": 120},
-    )
-    assert (process.returncode, process.stderr) == (0, b"")
+    monkeypatch.chdir(tmp_path)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    status, out, err = run(copy)
+    assert (status, err) == (0, "")
     assert files(tmp_path) == before
-    lines = process.stdout.decode("ascii").splitlines()
-    assert lines[0].startswith(path.stem[:2])
+    lines = out.splitlines()
+    assert out.isascii() and lines[0].startswith(path.stem[:2])
     assert path == LESSONS[0] or max(map(len, lines)) < 80
 
 
@@ -99,13 +96,31 @@ def test_the_picture_is_saved_where_it_is_asked_for(path, run, tmp_path):
 
 
 @later_lessons
-def test_a_picture_that_cannot_be_saved_is_refused_in_one_line(path, run, tmp_path):
-    (tmp_path / "folder.png").mkdir()
-    for file in (tmp_path / "gone" / "a.png", tmp_path / "a.docx", tmp_path / "folder.png"):
-        status, _, err = run(path, "--device", "cpu", "--figure", file)
-        assert status == 2
+def test_a_picture_that_cannot_be_saved_is_refused_before_anything_is_computed(path, run, tmp_path):
+    for file in (tmp_path / "gone" / "a.png", tmp_path / "a.docx", tmp_path / "a", tmp_path, ""):
+        status, out, err = run(path, "--device", "cpu", "--figure", file)
+        assert (status, out) == (2, "")
         assert "error: --figure: " in err.strip().splitlines()[-1]
     assert not files(tmp_path)
+
+
+@later_lessons
+def test_a_picture_is_saved_whole_or_not_at_all(path, run, tmp_path, monkeypatch):
+    (tmp_path / "folder.png").mkdir()
+    status, _, err = run(path, "--device", "cpu", "--figure", tmp_path / "folder.png")
+    assert status == 2 and "error: --figure: " in err.strip().splitlines()[-1]
+    old = tmp_path / "old.png"
+    old.write_bytes(b"a picture that is there")
+
+    def full_disk(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    status, _, err = run(path, "--device", "cpu", "--figure", old)
+    assert status == 2 and "No space left on device" in err.strip().splitlines()[-1]
+    assert files(tmp_path) == [old] and old.read_bytes() == b"a picture that is there"
 
 
 @later_lessons
@@ -122,12 +137,21 @@ def test_an_error_in_the_code_shows_pythons_own_traceback(path, run, tmp_path, f
         run(copy, "--device", "cpu", "--figure", tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("path", [p for p in LESSONS if "\nDATA = " in p.read_text("utf-8")])
-def test_missing_data_ends_in_one_line_that_names_the_file(path, tmp_path):
+READERS = [path for path in LESSONS if "\nDATA = " in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", READERS, ids=[path.stem for path in READERS])
+def test_missing_data_ends_in_one_line_that_names_the_file(path, run, tmp_path):
     copy = copy_alone(path, tmp_path)
     for file in (tmp_path / "data").iterdir():
         file.unlink()
+    message, _, err = run(copy)
+    assert err == ""
+    assert str(tmp_path / "data") in message and "expected" in message and "\n" not in message
+
+
+def test_what_ends_a_lesson_goes_to_standard_error_with_status_1(tmp_path):
+    copy = copy_alone(READERS[0], tmp_path)
+    shutil.rmtree(tmp_path / "data")
     process = subprocess.run([sys.executable, copy], capture_output=True, text=True, timeout=120)
-    assert process.returncode == 1
-    (line,) = process.stderr.splitlines()
-    assert str(tmp_path / "data") in line and "expected" in line
+    assert (process.returncode, len(process.stderr.splitlines())) == (1, 1)

@@ -1,12 +1,16 @@
 """Every transcript in the README is what its command prints today, on each device."""
 
+import itertools
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -63,14 +67,28 @@ def test_no_console_block_escapes():
     assert len(BLOCKS) == README.count("```console\n") > 0
 
 
-@pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[command for command, _ in BLOCKS])
-def test_a_transcript_is_what_its_command_prints(command, shown, device):
+def execute(command, device):
+    """What a command of the README does in a fresh process, on a device if it runs a lesson."""
     arguments = command.split()[1:]
     if arguments[0].startswith("lessons/"):
         arguments += ["--device", device]
-    process = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], env=environment, **options)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """(command, device) -> its process, to come; they run side by side, one for each core."""
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = itertools.product((command for command, _ in BLOCKS), devices)
+        yield {run: pool.submit(execute, *run) for run in runs}
+
+
+@pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[command for command, _ in BLOCKS])
+def test_a_transcript_is_what_its_command_prints(command, shown, device, processes):
+    process = processes[command, device].result()
     assert (process.returncode, process.stderr) == (0, "")
     assert not differences(shown, process.stdout)
 

@@ -1,5 +1,6 @@
 """Every transcript in the README is what its command prints today, on each device."""
 
+import importlib.metadata
 import itertools
 import os
 import re
@@ -88,6 +89,8 @@ def processes():
 
 @pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[command for command, _ in BLOCKS])
 def test_a_transcript_is_what_its_command_prints(command, shown, device, processes):
+    if "10_" in command and importlib.metadata.version("torchvision").startswith("0.15."):
+        pytest.skip("lesson 10 needs torchvision 0.16 or newer")
     process = processes[command, device].result()
     assert (process.returncode, process.stderr) == (0, "")
     assert not differences(shown, process.stdout)

@@ -180,6 +180,16 @@ def there_and_back(tensor, device):
     return (2 * tensor.to(device)).to("cpu")
 
 
+def mixing_raises(first, second):
+    """Whether a tensor on one device refuses a gradient on the other, as + would refuse both."""
+    tensor = torch.ones(3, device=first)
+
+    def mix():
+        tensor.grad = torch.ones(3, device=second)
+
+    return raises(mix)
+
+
 # %% 11. Mistake: numbers that the dtype cannot hold
 # uint8, the dtype of pictures, counts modulo 256; float32 has 24 significant bits.
 def uint8_arithmetic(a, b):
@@ -301,8 +311,7 @@ def main(device):
     print("\n10. Devices compute the same numbers, and do not mix")
     doubled = there_and_back(torch.tensor([1.0, 2.0, 3.0]), device)
     print(f"   2 * [1, 2, 3], back on {doubled.device}: {doubled.tolist()}")
-    mixed = raises(lambda: torch.ones(3, device="cpu") + torch.ones(3, device="meta"))
-    print(f"   a tensor on cpu + a tensor on meta raises: {mixed}")
+    print(f"   a tensor on cpu refuses a gradient on meta: {mixing_raises('cpu', 'meta')}")
 
     print("\n11. Mistake: numbers that the dtype cannot hold")
     for a, b in ((200, 100), (50, 100)):

@@ -286,7 +286,7 @@ def main(device):
     starts = {"all 0": [torch.zeros_like(w) for w in random]}
     starts |= {"all 1/2": [torch.full_like(w, 0.5) for w in random], "random": random}
     for (name, start), least in zip(starts.items(), (1 / 4, 1 / 6, 0), strict=True):
-        weights, loss = train_by_hand(*xor(device), start, lr=0.1, steps=500)
+        weights, loss = train_by_hand(*xor(device), start, lr=0.1, steps=300)
         spread, rank = spread_and_rank(weights[0])
         print(f"   {name:<7}   loss {loss:.2f} (never under {least:.2f})", end="   ")
         print(f"rows differ by {spread:.2f}, rank {rank}")

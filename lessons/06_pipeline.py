@@ -265,7 +265,7 @@ def main(device):
     print("\n2. Three optimizers in one valley")
     predicted = math.ceil(math.log(1e-6 / 50.5) / (2 * math.log(99 / 101)))
     for name, make_optimizer in OPTIMIZERS.items():
-        steps = steps_to(valley_losses(make_optimizer, 800, device), 1e-6)
+        steps = steps_to(valley_losses(make_optimizer, 500, device), 1e-6)
         theory = f"   theory {predicted}" if name == "SGD" else ""
         print(f"   {name:<13}   {steps:>3} steps to a loss of 1e-6{theory}")
 

@@ -1,8 +1,9 @@
 """What the lessons cost: python tests/benchmark.py prints the tables of the README.
 
-A lesson and its floor (a fresh Python that only imports what the lesson imports, and makes one
-optimizer step where the lesson makes any) run in turn, five times each; medians count. Then
-lesson 09: how many samples a second each way of fetching brings, and the memory of a stream.
+A lesson and its floor run in turn, five times each; medians count. The floor is a fresh Python
+that only imports what the lesson imports, and does once what makes torch import more of itself:
+an optimizer step, or backward(v), where the lesson does that. Then lesson 09: how many samples a
+second each way of fetching brings, and the memory of a stream.
 """
 
 import argparse
@@ -24,16 +25,23 @@ layer = torch.nn.Linear(1, 1)
 layer(torch.ones(1, 1)).sum().backward()
 torch.optim.SGD(layer.parameters(), lr=0.1).step()
 """
+BACKWARD_V = """
+x = torch.ones(2, requires_grad=True)
+(2 * x).backward(torch.ones(2))
+"""
 
 
 def floor(path):
-    """A program with the imports of a lesson and no more, but one step if it uses torch.optim."""
+    """A program with the imports of a lesson, its own and those that torch puts off."""
     source = path.read_text("utf-8")
     body = ast.parse(source).body
+    body += [n for part in body if isinstance(part, ast.Try) for n in part.body]
     imports = [ast.unparse(n) for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
     if path == LESSONS[0]:  # it imports what it checks, one after the other
         imports.append("import torch, torchvision, numpy, matplotlib, pytest")
-    return "\n".join(imports) + (ONE_STEP if "torch.optim" in source else "")
+    later = ONE_STEP if "torch.optim" in source else ""
+    later += BACKWARD_V if "gradcheck" in source or "jacobian" in source else ""
+    return "\n".join(imports) + later
 
 
 def measure(*arguments):
@@ -86,23 +94,33 @@ def fetching_table(runs, samples=50_000):
         print(f"| {way} | {rate:,.0f} | {rate / slowest:.0f} |")
 
 
-STREAM = """
-import importlib, sys
+GROWTH = """
+import importlib, resource, sys
+import numpy, torch
 from torch.utils.data import DataLoader
 sys.path.insert(0, sys.argv[1])
-stream = importlib.import_module("09_dataset_dataloader").Stream(sys.argv[2], shared_out=True)
-assert sum(len(batch) for batch in DataLoader(stream, batch_size=1000)) == int(sys.argv[3])
-"""
-WHOLE = """
-import sys, numpy, torch
-rows = torch.from_numpy(numpy.loadtxt(sys.argv[2], delimiter=",", skiprows=1))
-assert len(rows) == int(sys.argv[3])
+Stream = importlib.import_module("09_dataset_dataloader").Stream
+def resident():
+    with open("/proc/self/statm") as pages:
+        return int(pages.read().split()[1]) * resource.getpagesize() / 2**20
+before = most = resident()
+if sys.argv[4] == "stream":
+    rows = 0
+    for batch in DataLoader(Stream(sys.argv[2], shared_out=True), batch_size=1000):
+        rows, most = rows + len(batch), max(most, resident())
+else:
+    whole = torch.from_numpy(numpy.loadtxt(sys.argv[2], delimiter=",", skiprows=1, ndmin=2))
+    rows, most = len(whole), resident()
+assert rows == int(sys.argv[3])
+print(f"{most - before:.0f}")
 """
 
 
 def streaming_table():
-    """Peak memory of lesson 09's Stream, and of reading the whole file, by number of rows."""
-    print("\n| rows | stream, MiB | whole file, MiB |")
+    """How much lesson 09's Stream, and reading the whole file, add to the memory (on Linux)."""
+    if not Path("/proc/self/statm").exists():
+        return
+    print("\n| rows | added by the stream, MiB | by the whole file, MiB |")
     print("| ---: | ---: | ---: |")
     row = ",".join(f"{n}.{n}{n}" for n in range(13)) + "\n"
     with tempfile.TemporaryDirectory() as folder:
@@ -110,16 +128,19 @@ def streaming_table():
             file = Path(folder, "rows.csv")
             with open(file, "w") as lines:
                 lines.writelines(itertools.chain(["header\n"], itertools.repeat(row, rows)))
-            arguments = (str(LESSONS[0].parent), str(file), str(rows))
-            stream, whole = (measure("-c", code, *arguments)[1] for code in (STREAM, WHOLE))
-            print(f"| {rows:,} | {stream:.0f} | {whole:.0f} |")
+            command = [sys.executable, "-c", GROWTH, LESSONS[0].parent, file, str(rows)]
+            stream, whole = (
+                subprocess.check_output([*command, way], text=True).strip()
+                for way in ("stream", "whole")
+            )
+            print(f"| {rows:,} | {stream} | {whole} |")
 
 
 def main(runs):
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, ", end="")
     print(f"Python {platform.python_version()}, medians of {runs} runs in turn\n")
     lessons_table(runs)
-    streaming_table()  # before torch is imported here: a child's peak starts from its parent's
+    streaming_table()
     fetching_table(runs)
 
 

@@ -219,6 +219,8 @@ def test_devices_compute_the_same_and_do_not_mix(lesson, device):
     other = "meta" if device == "cpu" else "cpu"
     here, there = torch.ones(3, device=device), torch.ones(3, device=other)
     assert lesson.raises(lambda: here + there)
+    assert lesson.mixing_raises(device, other) is lesson.mixing_raises(other, device) is True
+    assert lesson.mixing_raises(device, device) is False
 
 
 @pytest.mark.parametrize(("a", "b"), [(200, 100), (50, 100), (255, 255), (7, 7), (0, 1)])

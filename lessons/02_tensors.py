@@ -229,7 +229,7 @@ def figure(device="cpu"):
     tensors = layouts(3, 4, device)
     titles = ("m", "m.view(4, -1)", "m.reshape(4, 3)", "m.permute(1, 0)")
     names = ("m", "m.view(columns, -1)", "m.reshape(columns, rows)", "m.permute(1, 0)")
-    picture = Figure(figsize=(10, 3.2), layout="constrained")
+    picture = Figure(figsize=(10, 3.7), layout="constrained")
     panels = picture.subplots(1, 4, width_ratios=[4, 3, 3, 3])
     for axes, title, name in zip(panels, titles, names, strict=True):
         numbers = tensors[name].cpu()

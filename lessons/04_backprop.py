@@ -234,7 +234,8 @@ def figure(device="cpu"):
         axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkB": 30}, zorder=1)
         middle = ((start[0] + end[0]) / 2 + 0.1, (start[1] + end[1]) / 2 + 0.05)
         side = "bottom" if start[1] >= end[1] else "top"  # the label keeps clear of the edge
-        axes.text(*middle, gradient, ha="left", va=side, color="tab:red", size=11)
+        align = {"ha": "center" if start[1] == end[1] else "left", "va": side}
+        axes.text(*middle, gradient, color="tab:red", size=11, **align)
     axes.set(xlim=(-0.7, 10.5), ylim=(-0.6, 3.6), title="values forward, gradients back (in red)")
     axes.axis("off")
     return picture

@@ -28,12 +28,12 @@ def read_csv(name, header, rows):
     try:
         first, *lines = path.read_text("ascii").split("\n")
         if first != header or len(lines) != rows + 1 or lines[-1]:
-            raise ValueError(f"it starts with {first[:40]!r} and has {len(lines)} line ends")
+            raise ValueError(f"it starts with {first!r:.40} and has {len(lines)} line ends")
         table = np.array([line.split(",") for line in lines[:-1]], dtype=float)
         if table.shape != (rows, columns) or not np.isfinite(table).all():
             raise ValueError("a row has another length or a number is not finite")
     except (OSError, ValueError) as error:
-        expected = f"expected the header {header[:40]!r} and {rows} rows of {columns} numbers"
+        expected = f"expected the header {header!r:.40} and {rows} rows of {columns} numbers"
         cure = "put the course's own copy back (git checkout data)"
         raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
     return table

@@ -36,12 +36,12 @@ def read_csv(name, header, rows):
     try:
         first, *lines = path.read_text("ascii").split("\n")
         if first != header or len(lines) != rows + 1 or lines[-1]:
-            raise ValueError(f"it starts with {first[:40]!r} and has {len(lines)} line ends")
+            raise ValueError(f"it starts with {first!r:.40} and has {len(lines)} line ends")
         table = np.array([line.split(",") for line in lines[:-1]], dtype=float)
         if table.shape != (rows, columns) or not np.isfinite(table).all():
             raise ValueError("a row has another length or a number is not finite")
     except (OSError, ValueError) as error:
-        expected = f"expected the header {header[:40]!r} and {rows} rows of {columns} numbers"
+        expected = f"expected the header {header!r:.40} and {rows} rows of {columns} numbers"
         cure = "put the course's own copy back (git checkout data)"
         raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
     return table
@@ -110,7 +110,7 @@ def parts(seed):
     return [sorted(part.indices) for part in split]
 
 
-def accuracy(seed, scale=True, shuffle=True, lr=0.1, batch_size=16, epochs=10, device="cpu"):
+def accuracy(seed, scale, shuffle, lr, batch_size, epochs, device):
     """Share of 36 test wines put right by a softmax classifier trained on the other 142."""
     wine, (rows, test), generator = Wine(), parts(seed), torch.Generator().manual_seed(seed)
     mean, deviation = wine.x[rows].mean(dim=0), wine.x[rows].std(dim=0)
@@ -119,7 +119,7 @@ def accuracy(seed, scale=True, shuffle=True, lr=0.1, batch_size=16, epochs=10, d
     loader = DataLoader(
         TensorDataset(x[rows], wine.y[rows]), batch_size, shuffle, generator=generator, **pinned
     )
-    model = torch.nn.Linear(13, 3).to(device)
+    model = torch.nn.Linear(13, 3, device=device)
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
@@ -130,12 +130,12 @@ def accuracy(seed, scale=True, shuffle=True, lr=0.1, batch_size=16, epochs=10, d
 
 
 # %% 4. Workers are processes that fetch ahead of time, and bring the same
-def fetched(workers, start_method=None):
-    """x of a shuffled epoch, shape (178, 13), fetched by so many worker processes."""
+def fetched(seed, batch_size, workers, start_method=None):
+    """The batches of x, each (batch_size, 13), of a shuffled epoch, fetched by worker processes."""
     options = {"num_workers": workers, "multiprocessing_context": start_method if workers else None}
-    generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(Wine(), batch_size=32, shuffle=True, generator=generator, **options)
-    return torch.cat([x for x, _ in loader])
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(Wine(), batch_size, shuffle=True, generator=generator, **options)
+    return [x for x, _ in loader]
 
 
 # %% 5. A stream has to be shared out among the workers
@@ -157,8 +157,8 @@ class Stream(IterableDataset):
 
 def times_read(shared_out, workers):
     """How often the 178 rows of the file come out of a Stream in one epoch, on average."""
-    loader = DataLoader(Stream(DATA / "wine.csv", shared_out), batch_size=50, num_workers=workers)
-    return sum(len(batch) for batch in loader) / len(Wine())
+    stream = Stream(DATA / "wine.csv", shared_out)
+    return len(list(DataLoader(stream, batch_size=None, num_workers=workers))) / len(Wine())
 
 
 # %% 6. Three ways to fetch the same batches
@@ -235,9 +235,9 @@ def noise(owned, workers):
 
 
 # %% 10. Mistake: sorted data and no shuffle
-def classes_in_a_batch(shuffle, batch_size):
+def classes_in_a_batch(shuffle, batch_size, seed):
     """How many classes a batch of wines holds, on average over an epoch."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     loader = DataLoader(Wine(), batch_size, shuffle=shuffle, generator=generator)
     counts = [len(y.unique()) for _, y in loader]
     return sum(counts) / len(counts)
@@ -307,12 +307,13 @@ def main(device):
     relative = (of_batches - full).abs().max() / full.abs().max()
     print(f"   largest difference, relative to the full gradient {relative:.12f}")
     for scale in (True, False):
-        found = [accuracy(seed, scale, device=device) for seed in range(4)]
+        found = [accuracy(seed, scale, True, 0.1, 16, 10, device) for seed in range(4)]
         print(f"   scale={scale!s:<5}   accuracy over 4 splits {sum(found) / 4:.2f}", end=", ")
         print(f"from {min(found):.2f} to {max(found):.2f}")
 
     print("\n4. Workers are processes that fetch ahead of time, and bring the same")
-    print(f"   0 and 2 workers: the same batches {torch.equal(fetched(0), fetched(2))}")
+    pairs = zip(fetched(0, 32, workers=0), fetched(0, 32, workers=2), strict=True)
+    print(f"   0 and 2 workers: the same batches {all(torch.equal(a, b) for a, b in pairs)}")
 
     print("\n5. A stream has to be shared out among the workers")
     for shared_out in (False, True):
@@ -347,7 +348,7 @@ def main(device):
     print("\n10. Mistake: sorted data and no shuffle")
     for shuffle in (False, True):
         found = [accuracy(s, True, shuffle, 1.0, 4, 1, device) for s in range(5)]
-        classes = f"{classes_in_a_batch(shuffle, 4):.1f} classes a batch"
+        classes = f"{classes_in_a_batch(shuffle, 4, seed=0):.1f} classes a batch"
         print(
             f"   shuffle={shuffle!s:<5}   {classes}, accuracy after one epoch {sum(found) / 5:.2f}"
         )

@@ -115,8 +115,8 @@ def test_training_makes_one_step_for_each_batch(lesson, device):
 
 def test_scaling_decides_whether_the_classifier_learns(lesson, device):
     seeds = range(5)
-    assert min(lesson.accuracy(seed, device=device) for seed in seeds) >= 0.94
-    raw = [lesson.accuracy(seed, scale=False, device=device) for seed in seeds]
+    assert min(lesson.accuracy(s, True, True, 0.1, 16, 10, device) for s in seeds) >= 0.94
+    raw = [lesson.accuracy(s, False, True, 0.1, 16, 10, device) for s in seeds]
     assert 0.2 < np.mean(raw) < 0.6  # the largest class alone is 0.4
 
 
@@ -137,24 +137,22 @@ def softmax_accuracy(lesson, seed, lr, epochs, scale=True):
 
 @pytest.mark.parametrize(("seed", "lr", "epochs"), [(0, 0.1, 2), (3, 0.01, 1), (7, 0.05, 3)])
 def test_the_accuracy_is_numpys(lesson, device, seed, lr, epochs):
-    options = {"batch_size": 142, "lr": lr, "epochs": epochs, "device": device}
-    expected = softmax_accuracy(lesson, seed, lr, epochs)
-    assert lesson.accuracy(seed, shuffle=False, **options) == pytest.approx(expected)
-
-
-def test_the_defaults_of_accuracy_are_ten_epochs_of_shuffled_batches_of_16(lesson):
-    spelled = {"scale": True, "shuffle": True, "lr": 0.1, "batch_size": 16, "epochs": 10}
-    for seed in range(6):
-        assert lesson.accuracy(seed) == lesson.accuracy(seed, **spelled)
+    found = lesson.accuracy(seed, True, False, lr, 142, epochs, device)
+    assert found == pytest.approx(softmax_accuracy(lesson, seed, lr, epochs))
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_workers_bring_the_same_batches_however_they_start(lesson, start_method):
-    expected = lesson.fetched(0)
-    assert torch.equal(lesson.fetched(2, start_method), expected)
-    order = expected[:, -1].sort().values  # every wine once, and shuffled
-    np.testing.assert_array_equal(order, np.sort(TABLE[:, -1].astype(np.float32)))
-    assert not torch.equal(expected, lesson.Wine().x)
+    alone = lesson.fetched(3, 32, workers=0)
+    together = lesson.fetched(3, 32, 2, start_method)
+    assert [len(x) for x in alone] == [32] * 5 + [18]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert not torch.equal(torch.cat(alone), lesson.Wine().x)
+    np.testing.assert_array_equal(  # every wine once, and shuffled by this seed
+        torch.cat(alone)[:, -1].sort().values, np.sort(TABLE[:, -1].astype(np.float32))
+    )
+    another = lesson.fetched(4, 32, workers=0)
+    assert not torch.equal(another[0], alone[0])
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -258,8 +256,9 @@ def test_sorted_data_makes_batches_of_one_class(lesson):
         np.mean([len(set(TABLE[i : i + size, 0])) for i in range(0, 178, size)]) for size in (4, 16)
     ]
     for size, mean in zip((4, 16), means, strict=True):
-        assert lesson.classes_in_a_batch(False, size) == pytest.approx(mean)
-        assert lesson.classes_in_a_batch(True, size) > 1.5 * mean
+        assert lesson.classes_in_a_batch(False, size, seed=0) == pytest.approx(mean)
+        shuffled = [lesson.classes_in_a_batch(True, size, seed) for seed in range(5)]
+        assert min(shuffled) > 1.5 * mean and len(set(shuffled)) > 1
 
 
 def test_without_shuffling_the_last_classes_win(lesson, device):
@@ -305,7 +304,7 @@ def test_batches_are_pinned_for_a_gpu_alone(lesson, device, monkeypatch):
         original(model, loss_function, optimizer, loader, device, epochs)
 
     monkeypatch.setattr(lesson, "train_in_batches", spy)
-    lesson.accuracy(0, device=device)
+    lesson.accuracy(0, True, True, 0.1, 16, 1, device)
     assert seen == [(device == "cuda", device)]
 
 

@@ -113,6 +113,21 @@ def test_training_makes_one_step_for_each_batch(lesson, device):
     assert model.weight.item() == pytest.approx(w, rel=1e-12)
 
 
+def test_every_batch_is_moved_to_the_device(lesson, device):
+    for target in (device, "meta"):  # meta is another device than the batches' on any machine
+        seen, model = [], torch.nn.Linear(1, 1, device=target)
+        model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+
+        def loss_function(p, y, seen=seen):
+            seen.append(y)
+            return p.sum()
+
+        loader = DataLoader(TensorDataset(torch.ones(4, 1), torch.ones(4, 1)), batch_size=2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        lesson.train_in_batches(model, loss_function, optimizer, loader, target, epochs=1)
+        assert [tensor.device.type for tensor in seen] == [target] * 4
+
+
 def test_scaling_decides_whether_the_classifier_learns(lesson, device):
     seeds = range(5)
     assert min(lesson.accuracy(s, True, True, 0.1, 16, 10, device) for s in seeds) >= 0.94
@@ -300,12 +315,12 @@ def test_batches_are_pinned_for_a_gpu_alone(lesson, device, monkeypatch):
     original = lesson.train_in_batches
 
     def spy(model, loss_function, optimizer, loader, device, epochs):
-        seen.append((loader.pin_memory, next(model.parameters()).device.type))
+        seen.append((loader.pin_memory, model.weight.device.type, model.weight.shape))
         original(model, loss_function, optimizer, loader, device, epochs)
 
     monkeypatch.setattr(lesson, "train_in_batches", spy)
     lesson.accuracy(0, True, True, 0.1, 16, 1, device)
-    assert seen == [(device == "cuda", device)]
+    assert seen == [(device == "cuda", device, (3, 13))]
 
 
 def test_the_picture_shows_an_epoch_sorted_and_shuffled(lesson, device):

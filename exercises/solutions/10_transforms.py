@@ -1,0 +1,42 @@
+"""The exercises of lesson 10, solved."""
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+
+def chained(*transforms):
+    """A callable that applies transforms, the first one first."""
+
+    def apply(sample):
+        # Each one gets what the one before it returned.
+        for transform in transforms:
+            sample = transform(sample)
+        return sample
+
+    return apply
+
+
+def between_0_and_1(image):
+    """A new picture, image / 255."""
+    # /= would divide the data set's own picture, again in every epoch.
+    return image / 255
+
+
+def loaded(picture):
+    """The picture as float32, shape (c, h, w), from 0 to 1."""
+    # Without scale=True ToDtype changes the dtype and leaves the numbers.
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture)
+
+
+def flipped_together(image, mask):
+    """Both flipped, or both as they are."""
+    # Two calls would throw two coins.
+    return v2.RandomHorizontalFlip(p=0.5)(image, tv_tensors.Mask(mask))
+
+
+def normalised(images):
+    """Each channel minus its mean, divided by its deviation."""
+    # All dimensions but the channels' are averaged over, and kept to divide by.
+    mean = images.mean(dim=(0, 2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(0, 2, 3), correction=0, keepdim=True)

@@ -1,0 +1,198 @@
+"""Every exercise: unsolved it fails, solved it passes, and wrong answers are refused."""
+
+import ast
+import importlib.util
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_curriculum import too_old
+
+ROOT = Path(__file__).resolve().parent.parent
+EXERCISES = sorted((ROOT / "exercises").glob("??_*.py"))
+SOLUTIONS, WRONG_ANSWERS = ROOT / "exercises" / "solutions", ROOT / "tests" / "wrong_answers"
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def functions(path):
+    """Name -> node of the functions at the top of a file; none while it cannot be parsed."""
+    try:
+        body = ast.parse(path.read_text("utf-8")).body
+    except SyntaxError:  # somebody is solving it just now
+        return {}
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def names(path):
+    """The exercises of a file: the functions whose check stands right below them."""
+    return [a for a, b in itertools.pairwise(functions(path)) if b == f"test_{a}"]
+
+
+def load(path):
+    """A fresh copy of the module at path."""
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def each(cases):
+    """Parametrise by (path, name, ...); lesson 10 needs a newer torchvision than the oldest."""
+    marked = [
+        pytest.param(
+            *case,
+            id="-".join([case[0].stem, *case[1:]]),
+            marks=too_old if case[0].stem == "10_transforms" else (),
+        )
+        for case in cases
+    ]
+    return pytest.mark.parametrize(("path", "name", "wrong")[: len(cases[0])], marked)
+
+
+ALL = [(path, name) for path in EXERCISES for name in names(path)]
+WRONG = [
+    (path, name, wrong)
+    for path, name in ALL
+    for wrong in functions(WRONG_ANSWERS / path.name)
+    if re.fullmatch(rf"{name}_\d", wrong)
+]
+
+
+def answered(path, name, answer):
+    """Run the check of an exercise with another function in the place of the exercise."""
+    module = load(path)
+    setattr(module, name, answer)
+    getattr(module, f"test_{name}")()
+
+
+def test_each_lesson_but_the_first_has_three_to_five_exercises_of_both_kinds():
+    lessons = sorted(path.name for path in (ROOT / "lessons").glob("*.py"))[1:]
+    assert [path.name for path in EXERCISES] == lessons
+    for path in EXERCISES:
+        docstrings = [ast.get_docstring(functions(path)[name]) for name in names(path)]
+        kinds = [docstring.split(":")[0] for docstring in docstrings]
+        assert 3 <= len(kinds) <= 5 and set(kinds) == {"Write", "Mend"}
+        cells = re.findall(r"^# %% (\d)\. (\w+)$", path.read_text("utf-8"), re.MULTILINE)
+        assert cells == [(str(i), kind) for i, kind in enumerate(kinds, 1)]
+    assert len(ALL) >= 32
+
+
+@each(ALL)
+def test_an_exercise_says_what_it_gets_returns_and_costs(path, name):
+    docstring = ast.get_docstring(functions(path)[name])
+    assert "Returns" in docstring or "returns" in docstring
+    assert re.search(r"(Easy|Medium|Hard),\s+(5|10|15)\s+minutes\.\s+Hint:\s", docstring)
+
+
+@each(ALL)
+def test_an_exercise_fails_as_shipped(path, name):
+    module = load(path)
+    body = functions(path)[name].body[1:]
+    kind = NotImplementedError if isinstance(body[0], ast.Raise) else AssertionError
+    assert (kind is NotImplementedError) == module.__dict__[name].__doc__.startswith("Write:")
+    with pytest.raises(kind):
+        getattr(module, f"test_{name}")()
+
+
+@each(ALL)
+def test_the_solution_passes_is_short_and_says_why(path, name):
+    source = (SOLUTIONS / path.name).read_text("utf-8")
+    node = functions(SOLUTIONS / path.name)[name]
+    assert len(ast.unparse(node.body[1:]).splitlines()) <= 12
+    assert "    # " in ast.get_source_segment(source, node)
+    assert list(functions(SOLUTIONS / path.name)) == names(path)
+    answered(path, name, getattr(load(SOLUTIONS / path.name), name))
+
+
+@each(ALL)
+def test_at_least_two_wrong_answers_are_kept(path, name):
+    assert sum(case[:2] == (path, name) for case in WRONG) >= 2
+
+
+@each(WRONG)
+def test_a_wrong_answer_is_refused_with_a_message_that_teaches(path, name, wrong):
+    answer = getattr(load(WRONG_ANSWERS / path.name), wrong)
+    assert answer.__doc__, "the thought behind it"
+    with pytest.raises(AssertionError) as refusal:
+        answered(path, name, answer)
+    parts = r"given      .+\ncame back  .+\nexpected   .+\nso         .+\n.{10,}"
+    assert re.fullmatch(parts, str(refusal.value), re.DOTALL)
+
+
+def test_no_wrong_answer_is_without_its_exercise():
+    for path in EXERCISES:
+        kept = functions(WRONG_ANSWERS / path.name)
+        assert len(kept) == sum(case[0] == path for case in WRONG)
+
+
+def test_the_checks_share_one_function_to_the_letter():
+    texts = [path.read_text("utf-8") for path in EXERCISES]
+    assert len({text[text.index("# %% What the checks share") :] for text in texts}) == 1
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+def test_no_solution_is_a_line_of_the_lesson(path):
+    lesson = {line.strip() for line in (ROOT / "lessons" / path.name).read_text().splitlines()}
+    for name in names(path):
+        body = functions(SOLUTIONS / path.name)[name].body[1:]
+        lines = ast.unparse(body).splitlines()
+        assert not {line.strip() for line in lines} <= lesson, name
+
+
+def section(path):
+    """The lines of the README's section about the lesson of a file."""
+    return README.split(f"\n## {path.stem[:2]} ")[1].split("\n## ")[0].splitlines()
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+def test_the_readme_ends_a_section_with_its_exercises(path):
+    lines = section(path)
+    listed = lines[lines.index("### Exercises") + 1 :]
+    assert f"`pytest exercises/{path.name}`" in " ".join(listed)
+    expected = []
+    for name in names(path):
+        kind, _, task = ast.get_docstring(functions(path)[name]).splitlines()[0].partition(": ")
+        expected.append(f"- {kind} `{name}`: {task}")
+    assert [line for line in listed if line.startswith("- ")] == expected
+
+
+def pytest_exercises(*arguments):
+    """(status, what it printed) of pytest in the exercises' folder."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_pytest_exercises_prints_a_line_for_each_and_no_traceback():
+    status, printed = pytest_exercises("exercises")
+    lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", printed, re.MULTILINE)
+    assert [line[:2] for line in lines] == [(path.stem, name) for path, name in ALL]
+    assert {line[2] for line in lines} == {"to do"} and status == 1
+    assert len(printed.splitlines()) < len(ALL) + 8
+
+
+def test_a_single_file_says_what_is_wrong():
+    status, printed = pytest_exercises("exercises/02_tensors.py")
+    assert status == 1 and printed.count("to do\n") == len(names(EXERCISES[0]))
+    assert printed.count("    not written yet\n") == 2 and printed.count("    given ") == 2
+    assert "Traceback" not in printed
+
+
+def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path):
+    files = {"ann": (SOLUTIONS / "02_tensors.py").read_text()}
+    files |= {"bob b": "def for_a_network(images):\n    return images / 0\n"}
+    files |= {"carl": "def (\n", "dora": "def blend(a, b):\n    return torch.mean(a)\n"}
+    for name, text in files.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "02_tensors.py").write_text(text)
+    (tmp_path / "eve").mkdir()
+    status, printed = pytest_exercises("exercises/02_tensors.py", "--submissions", tmp_path)
+    counts = re.findall(r"^(\S.*?) +(\d) of 4 solved$", printed, re.MULTILINE)
+    assert counts == [("ann", "4"), ("bob b", "0"), ("carl", "0"), ("dora", "0"), ("eve", "0")]
+    assert status == 1 and "    SyntaxError: " in printed
+    assert "    02_tensors.py, line 2: NameError: " in printed
+    status, printed = pytest_exercises("exercises", "--submissions", tmp_path / "nobody")
+    assert status == 4 and len(printed.strip().splitlines()) == 1

@@ -1,0 +1,107 @@
+"""Plausible wrong answers to the exercises of lesson 05, each with the thought behind it."""
+
+import numpy as np
+import torch
+
+
+def minimise_1(loss, start, lr, steps):
+    """Forward, backward, update: that is all that moves w."""
+    w = start.detach().clone().requires_grad_()
+    for _ in range(steps):
+        loss(w).backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+    return w.detach()
+
+
+def minimise_2(loss, start, lr, steps):
+    """start is what has to be moved."""
+    w = start.requires_grad_()
+    for _ in range(steps):
+        loss(w).backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+    return w.detach()
+
+
+def minimise_3(loss, start, lr, steps):
+    """Along the gradient."""
+    w = start.detach().clone().requires_grad_()
+    for _ in range(steps):
+        loss(w).backward()
+        with torch.no_grad():
+            w += lr * w.grad
+        w.grad = None
+    return w.detach()
+
+
+def minimise_4(loss, start, lr, steps):
+    """A result is a result, recorded or not."""
+    w = start.detach().clone().requires_grad_()
+    for _ in range(steps):
+        loss(w).backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+    return w
+
+
+def two_rates_1(x):
+    """The derivative of w^2 is forgotten: no factor 2."""
+    curvature = (x**2).mean().item()
+    return 1 / curvature, 2 / curvature
+
+
+def two_rates_2(x):
+    """The square of the mean."""
+    curvature = 2 * x.mean().item() ** 2 + 1e-300
+    return 1 / curvature, 2 / curvature
+
+
+def two_rates_3(x):
+    """The sum of the errors, not their mean."""
+    curvature = 2 * (x**2).sum().item()
+    return 1 / curvature, 2 / curvature
+
+
+def two_rates_4(x):
+    """Those of the lesson."""
+    return 1 / 15, 2 / 15
+
+
+def fitted_1(x, y, lr, steps):
+    """Reset the gradient as soon as it is there."""
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        ((w * x - y) ** 2).mean().backward()
+        w.grad.zero_()
+        with torch.no_grad():
+            w -= lr * w.grad
+    return w.item()
+
+
+def fitted_2(x, y, lr, steps):
+    """Reset once, before everything."""
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    w.grad = None
+    for _ in range(steps):
+        ((w * x - y) ** 2).mean().backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+    return w.item()
+
+
+def slope_gradient_1(x, y, w):
+    """Divide by the length, and by it again with mean()."""
+    return float((2 * x * (w * x - y) / len(x)).mean())
+
+
+def slope_gradient_2(x, y, w):
+    """The mean of the errors, times the mean of x."""
+    return float(2 * (w * x - y).mean() * x.mean())
+
+
+def slope_gradient_3(x, y, w):
+    """The mean, without the 2 of the square."""
+    return float(np.dot(x, w * x - y) / len(x))

@@ -1,0 +1,77 @@
+"""Plausible wrong answers to the exercises of lesson 07, each with the thought behind it."""
+
+import torch
+
+
+def fitted_parabola_1(x, y):
+    """Constant first, as one counts powers."""
+    design = torch.stack([torch.ones_like(x), x, x**2], dim=1)
+    return torch.linalg.lstsq(design, y[:, None]).solution[:, 0]
+
+
+def fitted_parabola_2(x, y):
+    """lstsq returns the solution: shape (3, 1)."""
+    design = torch.stack([x**2, x, torch.ones_like(x)], dim=1)
+    return torch.linalg.lstsq(design, y[:, None]).solution
+
+
+def fitted_parabola_3(x, y):
+    """Squares of the line's columns: the x of the middle is lost."""
+    design = torch.stack([x**2, torch.ones_like(x)], dim=1)
+    a, c = torch.linalg.lstsq(design, y[:, None]).solution[:, 0]
+    return torch.stack([a, torch.zeros_like(a), c])
+
+
+def squared_error_1(model, x, y):
+    """Give y the dimension in front."""
+    return ((model(x) - y[None]) ** 2).mean()
+
+
+def squared_error_2(model, x, y):
+    """The sum over rows, to get rid of the second dimension."""
+    return ((model(x)[:, 0] - y) ** 2).sum()
+
+
+def squared_error_3(model, x, y):
+    """A loss is a number."""
+    return torch.tensor(((model(x)[:, 0] - y) ** 2).mean().item())
+
+
+def in_units_of_the_data_1(slope, intercept, x, y):
+    """As in the lesson, where y was not scaled."""
+    by_x = slope / x.std(correction=0)
+    return by_x.item(), (intercept - by_x * x.mean()).item()
+
+
+def in_units_of_the_data_2(slope, intercept, x, y):
+    """std() is the deviation (of n - 1)."""
+    by_x = slope * y.std() / x.std()
+    return by_x.item(), (y.mean() + intercept * y.std() - by_x * x.mean()).item()
+
+
+def in_units_of_the_data_3(slope, intercept, x, y):
+    """The intercept has y's units already."""
+    by_x = slope * y.std(correction=0) / x.std(correction=0)
+    return by_x.item(), (y.mean() + intercept - by_x * x.mean()).item()
+
+
+def in_units_of_the_data_4(slope, intercept, x, y):
+    """The slope is turned round: x's deviation over y's."""
+    by_x = slope * x.std(correction=0) / y.std(correction=0)
+    at_0 = y.mean() + intercept * y.std(correction=0) - by_x * x.mean()
+    return by_x.item(), at_0.item()
+
+
+def r_squared_1(p, y):
+    """The explained share: the spread of p over that of y."""
+    return (((p - p.mean()) ** 2).sum() / ((y - y.mean()) ** 2).sum()).item()
+
+
+def r_squared_2(p, y):
+    """Spread around 0."""
+    return (1 - ((y - p) ** 2).sum() / (y**2).sum()).item()
+
+
+def r_squared_3(p, y):
+    """R-squared is the square of the correlation."""
+    return torch.corrcoef(torch.stack([p, y]))[0, 1].square().item()

@@ -1,0 +1,137 @@
+"""Plausible wrong answers to the exercises of lesson 09, each with the thought behind it."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+def batch_sizes_1(n, batch_size, drop_last):
+    """There is always a last batch."""
+    sizes = [batch_size] * (n // batch_size)
+    return sizes if drop_last else [*sizes, n % batch_size]
+
+
+def batch_sizes_2(n, batch_size, drop_last):
+    """All batches are full."""
+    return [batch_size] * (n // batch_size if drop_last else -(-n // batch_size))
+
+
+def batch_sizes_3(n, batch_size, drop_last):
+    """drop_last drops the last batch, full or not."""
+    sizes = [batch_size] * (n // batch_size) + ([n % batch_size] if n % batch_size else [])
+    return sizes[:-1] if drop_last else sizes
+
+
+def sample_1(line):
+    """The class as the number that the loss compares with: a float."""
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor(cultivar - 1)
+
+
+def sample_2(line):
+    """A batch of one label."""
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor([int(cultivar) - 1])
+
+
+def sample_3(line):
+    """The whole line is the sample."""
+    numbers = [float(number) for number in line.split(",")]
+    return torch.tensor(numbers), torch.tensor(int(numbers[0]) - 1)
+
+
+def sample_4(line):
+    """NumPy reads numbers, in float64."""
+    numbers = np.array(line.split(","), dtype=float)
+    return torch.from_numpy(numbers[1:].copy()), torch.tensor(int(numbers[0]) - 1)
+
+
+class _Noisy(Dataset):
+    """x[i] plus noise from draw(index, d)."""
+
+    def __init__(self, x, draw):
+        self.x, self.draw = x, draw
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index] + 0.1 * self.draw(index, self.x.shape[1])
+
+
+class _Owned:
+    """Draws from a generator that is copied with the data set."""
+
+    def __init__(self):
+        self.random = np.random.default_rng()
+
+    def __call__(self, index, d):
+        return torch.from_numpy(self.random.normal(size=d)).float()
+
+
+def noisy_1(x):
+    """No fixed seed, so every worker draws other numbers."""
+    return _Noisy(x, _Owned())
+
+
+def noisy_2(x):
+    """The sample's number as the seed: every sample has noise of its own."""
+    return _Noisy(x, lambda i, d: torch.randn(d, generator=torch.Generator().manual_seed(i)))
+
+
+def noisy_3(x):
+    """Draw once, for all."""
+    noise = torch.randn_like(x)
+    return _Noisy(x, lambda i, d: noise[i])
+
+
+def noisy_4(x):
+    """Noise from 0 to 0.1."""
+    return _Noisy(x, lambda i, d: torch.rand(d))
+
+
+def share_1(n, worker, workers):
+    """Round up instead of down."""
+    rows = n // workers + 1
+    return list(range(worker * rows, (worker + 1) * rows))
+
+
+def share_2(n, worker, workers):
+    """Every worker reads everything, and keeps a copy."""
+    return list(range(n))
+
+
+def share_3(n, worker, workers):
+    """The last worker takes what is left."""
+    rows = n // workers
+    return list(range(worker * rows, n if worker == workers - 1 else (worker + 1) * rows))
+
+
+def share_4(n, worker, workers):
+    """Workers are counted from 1."""
+    return list(range(worker - 1, n, workers))
+
+
+def padded_with_mask_1(rows):
+    """What is not 0 is real."""
+    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return batch, batch != 0
+
+
+def padded_with_mask_2(rows):
+    """The lengths say it all."""
+    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return batch, torch.tensor([len(row) for row in rows])
+
+
+def padded_with_mask_3(rows):
+    """Ones and zeros are as good as True and False."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    ones = [torch.ones_like(row) for row in rows]
+    return pad(rows, batch_first=True), pad(ones, batch_first=True)
+
+
+def padded_with_mask_4(rows):
+    """The default of pad_sequence: (longest, n)."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(rows), pad([torch.ones(len(row), dtype=torch.bool) for row in rows])

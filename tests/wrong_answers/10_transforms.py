@@ -1,0 +1,119 @@
+"""Plausible wrong answers to the exercises of lesson 10, each with the thought behind it."""
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+
+def chained_1(*transforms):
+    """Written from right to left, as functions are."""
+
+    def apply(sample):
+        for transform in reversed(transforms):
+            sample = transform(sample)
+        return sample
+
+    return apply
+
+
+def chained_2(*transforms):
+    """Each transform is applied to the sample."""
+
+    def apply(sample):
+        result = sample
+        for transform in transforms:
+            result = transform(sample)
+        return result
+
+    return apply
+
+
+def chained_3(*transforms):
+    """An iterator over the transforms, which is used up after the first sample."""
+    steps = iter(transforms)
+
+    def apply(sample):
+        for transform in steps:
+            sample = transform(sample)
+        return sample
+
+    return apply
+
+
+def between_0_and_1_1(image):
+    """div_ returns a tensor, so it is a new one."""
+    return image.div_(255)
+
+
+def between_0_and_1_2(image):
+    """A view is a copy."""
+    result = image[:]
+    result /= 255
+    return result
+
+
+def between_0_and_1_3(image):
+    """The largest number is 1."""
+    return image / 256
+
+
+def loaded_1(picture):
+    """Scaled, and divided by 255 to be sure."""
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture) / 255
+
+
+def loaded_2(picture):
+    """The array as it is, from 0 to 1."""
+    return torch.from_numpy(picture) / 255
+
+
+def loaded_3(picture):
+    """reshape puts the channels first."""
+    height, width, channels = picture.shape
+    return torch.from_numpy(picture).reshape(channels, height, width) / 255
+
+
+def flipped_together_1(image, mask):
+    """The same seed for both coins: the same side every time."""
+    flip = v2.RandomHorizontalFlip(p=0.5)
+    torch.manual_seed(0)
+    image = flip(image)
+    torch.manual_seed(0)
+    return image, flip(mask)
+
+
+def flipped_together_2(image, mask):
+    """Always flip: then they are together."""
+    return v2.RandomHorizontalFlip(p=1)(image, tv_tensors.Mask(mask))
+
+
+def flipped_together_3(image, mask):
+    """One call, but the mask is an unmarked tensor beside the image, and passes through."""
+    return v2.RandomHorizontalFlip(p=0.5)(image, mask)
+
+
+def flipped_together_4(image, mask):
+    """Top to bottom is a flip too."""
+    return v2.RandomVerticalFlip(p=0.5)(image, tv_tensors.Mask(mask))
+
+
+def normalised_1(images):
+    """One mean for everything."""
+    return (images - images.mean()) / images.std(correction=0)
+
+
+def normalised_2(images):
+    """Each picture by itself."""
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(2, 3), correction=0, keepdim=True)
+
+
+def normalised_3(images):
+    """std() as it comes."""
+    mean = images.mean(dim=(0, 2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(0, 2, 3), keepdim=True)
+
+
+def normalised_4(images):
+    """The constants that everybody uses."""
+    return (images / 255 - 0.5) / 0.25

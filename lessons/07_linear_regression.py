@@ -277,5 +277,6 @@ if __name__ == "__main__":
             part.write_bytes(drawn.getvalue())
             part.replace(file)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            if part in file.parent.iterdir():
+                part.unlink()
             parser.error(f"--figure: {error}")

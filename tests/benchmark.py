@@ -136,6 +136,13 @@ def streaming_table():
             print(f"| {rows:,} | {stream} | {whole} |")
 
 
+def positive(text):
+    """A whole number from 1 on, from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
+    return int(text)
+
+
 def main(runs):
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, ", end="")
     print(f"Python {platform.python_version()}, medians of {runs} runs in turn\n")
@@ -147,5 +154,5 @@ def main(runs):
 if __name__ == "__main__":
     sys.path.insert(0, str(LESSONS[0].parent))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="runs of each lesson (default 5)")
+    parser.add_argument("--runs", type=positive, default=5, help="runs of each lesson (default 5)")
     main(parser.parse_args().runs)

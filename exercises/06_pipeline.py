@@ -155,7 +155,10 @@ def check(given, found, expected, thought, **tolerance):
     """Fail, in words that help, unless found is expected: its kind, shape, dtype and values."""
     try:
         torch.testing.assert_close(found, expected, **tolerance)
-    except (AssertionError, TypeError, RuntimeError) as error:
-        parts = f"given      {given}", f"came back  {found}", f"expected   {expected}"
+        return
+    except (TypeError, RuntimeError):
+        reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
+    except AssertionError as error:
         reason = str(error).strip().splitlines()[0]
-        raise AssertionError("\n".join([*parts, f"so         {reason}", thought])) from None
+    parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
+    raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -29,7 +29,9 @@ def test_fitted_parabola():
             found = fitted_parabola(torch.tensor(x, device=device), torch.tensor(y, device=device))
             expected = torch.tensor(np.polyfit(x, y, 2).copy(), device=device)
             given = f"9 points, y = {a} x^2 + {b} x + {c} + {scale} noise"
-            thought = "lstsq wants a matrix with the columns x^2, x and 1, and y as a column."
+            thought = (
+                "lstsq wants a matrix with the columns x^2, x and 1; take column 0 of its solution."
+            )
             check(given, found, expected, thought, rtol=1e-9, atol=1e-9)
 
 
@@ -54,19 +56,21 @@ def test_squared_error():
             sum((sum(r) - t) ** 2 for r, t in zip(rows, y, strict=True)) / len(y)
         )
         given = f"the model x[0] + x[1], x = {rows}, y = {y}"
-        thought = "(n, 1) minus (n,) is (n, n): give y a second dimension."
+        kind = isinstance(found, torch.Tensor) and found.requires_grad
+        check(f"{given}: a tensor that is recorded", kind, True, "Return it, without .item().")
+        thought = "(n, 1) minus (n,) is (n, n): give y a second dimension, and take the mean."
         check(given, found.detach(), expected, thought)
-        check(f"{given}: can it be differentiated", found.requires_grad, True, "Keep the graph.")
 
 
 # %% 3. Write
 def in_units_of_the_data(slope, intercept, x, y):
     """Write: a line fitted to standardised data, in the units of the data.
 
-    Gets v = slope u + intercept as two numbers, where u = (x - mean) / deviation, v is the same
-    of y, and deviations are divided by n; and x and y, shape (n,), float64. Returns slope and
-    intercept of y over x as Python numbers. Example: x = [0, 2], y = [0, 6], v = u gives 3 and
-    0. Medium, 15 minutes. Hint: write the formula for v down and solve it for y.
+    Both axes were standardised: u = (x - mean of x) / deviation of x, and v likewise from y, with
+    deviations that divide by n. Gets slope and intercept of the line v = slope u + intercept, two
+    numbers, and x and y, shape (n,), float64. Returns slope and intercept of y over x as Python
+    numbers. Example: x = [0, 2], y = [0, 6], slope 1, intercept 0 gives 3 and 0. Medium, 15
+    minutes. Hint: write the formula for v down and solve it for y.
     """
     raise NotImplementedError
 
@@ -114,7 +118,10 @@ def check(given, found, expected, thought, **tolerance):
     """Fail, in words that help, unless found is expected: its kind, shape, dtype and values."""
     try:
         torch.testing.assert_close(found, expected, **tolerance)
-    except (AssertionError, TypeError, RuntimeError) as error:
-        parts = f"given      {given}", f"came back  {found}", f"expected   {expected}"
+        return
+    except (TypeError, RuntimeError):
+        reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
+    except AssertionError as error:
         reason = str(error).strip().splitlines()[0]
-        raise AssertionError("\n".join([*parts, f"so         {reason}", thought])) from None
+    parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
+    raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -27,7 +27,7 @@ def test_loss_of():
     ):
         costs = [math.log1p(math.exp(z)) - z * t for z, t in zip(logits, y, strict=True)]
         found = loss_of(lambda x: x, torch.tensor(logits)[:, None], torch.tensor(y)[:, None])
-        thought = "BCEWithLogitsLoss applies the sigmoid itself, and exactly; BCELoss stops at 100."
+        thought = "BCEWithLogitsLoss applies the sigmoid itself, exactly; BCELoss stops at 100."
         expected = torch.tensor(sum(costs) / len(costs))
         check(f"logits {logits}, y {y}", found, expected, thought)
 
@@ -55,10 +55,14 @@ def test_standardised():
         )
     ]
     for train, test, *expected in cases:
-        found = standardised(torch.tensor(train), torch.tensor(test))
+        rows, others = torch.tensor(train), torch.tensor(test)
+        found = standardised(rows, others)
         thought = "Mean and deviation are learned too: from the training rows, for both parts."
         expected = tuple(map(torch.tensor, expected))
         check(f"train = {train}, test = {test}", found, expected, thought)
+        thought = "Work on new tensors: -= and /= write into what was given."
+        check("train afterwards", rows, torch.tensor(train), thought)
+        check("test afterwards", others, torch.tensor(test), thought)
 
 
 # %% 3. Mend
@@ -78,8 +82,9 @@ def test_accuracy():
         ([[0.1], [2.0], [-3.0], [-4.0]], [1.0, 1.0, 0.0, 0.0], 1.0),
         ([[1.0], [-2.0], [3.0], [4.0]], [0.0, 0.0, 0.0, 1.0], 0.5),
         ([[1.0], [1.0], [1.0]], [0.0, 0.0, 0.0], 0.0),
+        ([[0.0], [3.0]], [0.0, 1.0], 1.0),
     ):
-        thought = "(n, 1) == (n,) compares all pairs, n * n of them."
+        thought = "(n, 1) == (n,) compares all pairs, n * n of them. A logit of 0 is not above 0."
         found = accuracy(torch.tensor(logits), torch.tensor(y))
         check(f"logits {logits}, y {y}", found, expected, thought)
 
@@ -91,7 +96,7 @@ def precision_and_recall(p, y, threshold):
     Gets p, probabilities of shape (n,), and y of zeros and ones, shape (n,). A probability of at
     least threshold is an alarm. Returns two Python numbers; the precision of no alarms is 1.0.
     Example: p = [0.9, 0.6, 0.2], y = [1, 0, 1], threshold 0.5 gives 0.5 and 0.5. Medium, 10
-    minutes. Hint: & joins two conditions.
+    minutes. Hint: & joins two conditions, each in parentheses.
     """
     raise NotImplementedError
 
@@ -103,10 +108,11 @@ def test_precision_and_recall():
         (0.05, (4 / 6, 1.0)),
         (0.95, (1.0, 0.0)),
     ):
-        p, y = [0.9, 0.6, 0.5, 0.3, 0.2, 0.1], [1, 0, 1, 1, 0, 1]
+        p, y = [0.9, 0.6, 0.5, 0.3, 0.2, 0.1], [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
         found = precision_and_recall(torch.tensor(p), torch.tensor(y), threshold)
         thought = (
-            "Precision: of the alarms, how many are right. Recall: of the ones, how many rang."
+            "Precision: of the alarms (at the threshold too), the share that is right, or 1.0 if "
+            "none rang. Recall: of the ones, the share that rang. Write (p >= t) & (y == 1)."
         )
         check(f"p = {p}, y = {y}, threshold {threshold}", found, expected, thought)
 
@@ -140,7 +146,10 @@ def check(given, found, expected, thought, **tolerance):
     """Fail, in words that help, unless found is expected: its kind, shape, dtype and values."""
     try:
         torch.testing.assert_close(found, expected, **tolerance)
-    except (AssertionError, TypeError, RuntimeError) as error:
-        parts = f"given      {given}", f"came back  {found}", f"expected   {expected}"
+        return
+    except (TypeError, RuntimeError):
+        reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
+    except AssertionError as error:
         reason = str(error).strip().splitlines()[0]
-        raise AssertionError("\n".join([*parts, f"so         {reason}", thought])) from None
+    parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
+    raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 # %% 1. Write
 def batch_sizes(n, batch_size, drop_last):
-    """Write: the sizes of the batches of an epoch over n samples, without a DataLoader.
+    """Write: the sizes of the batches of an epoch over n samples.
 
     Returns a list of integers. Example: 5 samples in batches of 2 give [2, 2, 1], or [2, 2] with
     drop_last=True. Easy, 5 minutes. Hint: // and %.
@@ -55,9 +55,10 @@ def noisy(x):
     """Mend: a data set with noise that never repeats.
 
     Gets x, shape (n, d). Returns a Dataset whose sample i is x[i] plus normal noise of deviation
-    0.1: new in every worker, which has a copy of the data set, and in every epoch, and the same
-    after the same torch.manual_seed. Example: two readings of sample 0 differ. Medium, 10
-    minutes. Hint: whose random generator does torch seed anew for each worker?
+    0.1, shape (d,). The noise must be new at every reading, and in every worker, which has a copy
+    of the data set. After the same torch.manual_seed it must be the same. Example: two readings
+    of sample 0 differ. Medium, 10 minutes. Hint: whose random generator does torch seed anew for
+    each worker?
     """
 
     class Noisy(Dataset):
@@ -77,22 +78,27 @@ def test_noisy():
     x, state = torch.arange(4000.0).view(4, 1000), torch.get_rng_state()
     dataset = noisy(x)
     check("x, shape (4, 1000): the length", len(dataset), 4, "__len__ is the number of rows.")
-    noise = dataset[2] - x[2]
-    moments = noise.mean().item(), noise.std().item()
+    sample = dataset[2]
+    kind = tuple(sample.shape), sample.dtype == torch.float32
+    thought = "One number of noise for each number of x[i]."
+    check("x, shape (4, 1000): shape of sample 2, is it float32", kind, ((1000,), True), thought)
+    moments = (sample - x[2]).mean().item(), (sample - x[2]).std().item()
     thought = "Add 0.1 * torch.randn to a copy of x[i]."
     given = "x, shape (4, 1000): mean and deviation of sample 2 minus x[2]"
     check(given, moments, (0.0, 0.1), thought, rtol=0, atol=0.02)
-    check("x afterwards", x, torch.arange(4000.0).view(4, 1000), thought)
+    unchanged = torch.equal(x, torch.arange(4000.0).view(4, 1000))
+    check("x afterwards: unchanged", unchanged, True, thought)
+    thought = "Draw in __getitem__, every time, and let nobody seed there."
+    check("the same sample twice: equal", torch.equal(dataset[1], dataset[1]), False, thought)
     here, there = copy.deepcopy(dataset), copy.deepcopy(dataset)  # what two workers have
     thought = "A generator of the data set's own is copied with it, state and all."
     equal = torch.equal(here[0], there[0])
     check("the same sample from two workers: equal", equal, False, thought)
-    thought = "Every reading draws again."
-    check("the same sample twice: equal", torch.equal(dataset[1], dataset[1]), False, thought)
     torch.manual_seed(1)
     first = dataset[1]
     torch.manual_seed(1)
-    check("the same after the same torch.manual_seed", dataset[1], first, "Draw with torch.randn.")
+    equal = torch.equal(dataset[1], first)
+    check("the same torch.manual_seed twice: equal", equal, True, "Draw with torch.randn.")
     torch.set_rng_state(state)
 
 
@@ -100,10 +106,10 @@ def test_noisy():
 def share(n, worker, workers):
     """Mend: the rows that one worker of several reads from a file of n rows.
 
-    Gets n, and the worker's number from 0 to workers - 1. Returns a list of row numbers.
-    Together the workers must read each of the rows 0 ... n - 1 once, and none may have two more
-    than another. Example: 5 rows for 2 workers can be [0, 2, 4] and [1, 3]. Easy, 5 minutes.
-    Hint: try 5 rows and 2 workers by hand.
+    Gets n, and the worker's number from 0 to workers - 1. Returns the row numbers, a list or a
+    range. Together the workers must read each of the rows 0 ... n - 1 once, and the lengths of
+    their lists may differ by 1 at most. Example: 5 rows for 2 workers can be [0, 2, 4] and
+    [1, 3]. Easy, 5 minutes. Hint: try 5 rows and 2 workers by hand.
     """
     rows = n // workers
     return list(range(worker * rows, (worker + 1) * rows))
@@ -133,15 +139,14 @@ def padded_with_mask(rows):
 
 
 def test_padded_with_mask():
-    for rows in ([[3.0, 0.0], [5.0]], [[0.0], [1.0, 2.0, 0.0, 4.0], [7.0, 0.0]], [[1.0, 2.0]]):
+    for rows in ([[3, 0], [5]], [[0.5], [1.0, 2.0, 0.0, 4.0], [7.0, 0.0]], [[1.0, 2.0]]):
         longest = max(map(len, rows))
-        batch = torch.tensor([row + [0.0] * (longest - len(row)) for row in rows])
+        batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows])
-        (found,) = DataLoader(
-            [torch.tensor(row) for row in rows], len(rows), collate_fn=padded_with_mask
-        )
+        sequences = [torch.tensor(row) for row in rows]
+        (found,) = DataLoader(sequences, len(rows), collate_fn=padded_with_mask)
         thought = "A real number can be 0, so the mask has to come from the lengths."
-        check(rows, tuple(found), (batch, mask), thought)
+        check(rows, found, (batch, mask), thought)
 
 
 # %% What the checks share: no need to read on
@@ -149,7 +154,10 @@ def check(given, found, expected, thought, **tolerance):
     """Fail, in words that help, unless found is expected: its kind, shape, dtype and values."""
     try:
         torch.testing.assert_close(found, expected, **tolerance)
-    except (AssertionError, TypeError, RuntimeError) as error:
-        parts = f"given      {given}", f"came back  {found}", f"expected   {expected}"
+        return
+    except (TypeError, RuntimeError):
+        reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
+    except AssertionError as error:
         reason = str(error).strip().splitlines()[0]
-        raise AssertionError("\n".join([*parts, f"so         {reason}", thought])) from None
+    parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
+    raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -5,6 +5,7 @@ Solve them here, and let pytest exercises/10_transforms.py check them.
 
 import numpy as np
 import torch
+from torchvision import tv_tensors  # noqa: F401 (exercise 4 needs it)
 from torchvision.transforms import v2
 
 
@@ -12,7 +13,7 @@ from torchvision.transforms import v2
 def chained(*transforms):
     """Write: what v2.Compose does.
 
-    Gets any number of callables. Returns a callable of one argument that applies them all, the
+    Gets one callable or more. Returns a callable of one argument that applies them all, the
     first one first. Example: chained(str, len)(1000) is 4. Easy, 5 minutes. Hint: a function in
     a function, with a loop.
     """
@@ -26,7 +27,11 @@ def test_chained():
     def next_number(x):
         return x + 1
 
-    for transforms, expected in (((double, next_number), 7), ((next_number, double), 8), ((), 3)):
+    for transforms, expected in (
+        ((double, next_number), 7),
+        ((next_number, double), 8),
+        ((double,), 6),
+    ):
         names = [transform.__name__ for transform in transforms]
         chain = chained(*transforms)
         found = chain(3), chain(3)
@@ -38,8 +43,8 @@ def test_chained():
 def between_0_and_1(image):
     """Mend: a picture of floats, scaled from 0 ... 255 to 0 ... 1.
 
-    Gets and returns float32, shape (c, h, w), as a transform does. Example: 51 becomes 0.2.
-    Easy, 5 minutes. Hint: what will the next epoch read from the data set?
+    Gets and returns float32, shape (c, h, w); what was given must stay as it was. Example: 51
+    becomes 0.2. Easy, 5 minutes. Hint: what will the next epoch read from the data set?
     """
     image /= 255
     return image
@@ -49,9 +54,10 @@ def test_between_0_and_1():
     original = torch.tensor([[[0.0, 51.0], [102.0, 255.0]]])
     image = original.clone()
     expected = torch.tensor([[[0.0, 0.2], [0.4, 1.0]]])
-    thought = "/= writes into the data set's own picture; / makes a new one."
+    thought = "Divide by 255 yourself (ToDtype scales integers only), into a new picture."
     for reading in ("the first reading", "the second reading"):
         check(f"{original.tolist()}, {reading}", between_0_and_1(image), expected, thought)
+    thought = "/= writes into the data set's own picture; / makes a new one."
     check(f"{original.tolist()}, looked at afterwards", image, original, thought)
 
 
@@ -70,7 +76,7 @@ def test_loaded():
     expected = torch.tensor(
         [[[picture[i, j, k] / 255 for j in range(4)] for i in range(2)] for k in range(3)]
     )
-    thought = "ToDtype changes the range only when it is asked to: scale=True."
+    thought = "ToImage puts the channels first; ToDtype scales only when asked to: scale=True."
     found = loaded(picture)
     found = found.as_subclass(torch.Tensor) if isinstance(found, torch.Tensor) else found
     check("0, 10, 20 ... 230 as uint8, shape (2, 4, 3)", found, expected.float(), thought)
@@ -81,9 +87,9 @@ def flipped_together(image, mask):
     """Mend: a picture and its mask, flipped together.
 
     Gets image, shape (c, h, w), and mask, shape (h, w). Returns both flipped from left to right,
-    or both as they are; a coin decides each time. Example: see the check. Medium, 10 minutes.
-    Hint: how many coins are thrown? A v2 transform takes several arguments, and
-    torchvision.tv_tensors.Mask(mask) marks a mask.
+    or both as they are; a coin decides each time. Example: what is white in the left half is white
+    in the right half of both, or of neither. Medium, 10 minutes. Hint: how many coins are thrown?
+    A v2 transform takes several arguments, and tv_tensors.Mask(mask) marks a mask.
     """
     flip = v2.RandomHorizontalFlip(p=0.5)
     return flip(image), flip(mask)
@@ -100,6 +106,7 @@ def test_flipped_together():
             check(f"the {name} is one of the two", any(outcomes[-2:]), True, thought)
         thought = "One call, one coin: flip(image, tv_tensors.Mask(mask))."
         check("image and mask are alike", outcomes[-4:-2], outcomes[-2:], thought)
+    check("is the mask of its dtype", new_mask.dtype == mask.dtype, True, "The mask stays a mask.")
     thought = "A coin has two sides: do not fix the seed."
     given = "40 calls: was any left as it is, was any flipped"
     check(given, [True in outcomes[0::4], True in outcomes[1::4]], [True, True], thought)
@@ -124,10 +131,13 @@ def test_normalised():
     for c in range(3):
         values = sorted(numbers[:, c].flatten())
         expected[:, c] = (expected[:, c] - sum(values) / 16) / np.std(values)
-    found = normalised(torch.tensor(numbers, dtype=torch.float32))
+    images = torch.tensor(numbers, dtype=torch.float32)
+    found = normalised(images)
     thought = "One mean and one deviation for each channel; keepdim=True; std has correction=0."
     given = "2 pictures of 3 channels, 2 x 4 pixels, whole numbers"
     check(given, found, torch.tensor(expected, dtype=torch.float32), thought, rtol=0, atol=1e-5)
+    thought = "Work on new tensors: -= and /= write into what was given."
+    check("the pictures afterwards", images, torch.tensor(numbers, dtype=torch.float32), thought)
 
 
 # %% What the checks share: no need to read on
@@ -135,7 +145,10 @@ def check(given, found, expected, thought, **tolerance):
     """Fail, in words that help, unless found is expected: its kind, shape, dtype and values."""
     try:
         torch.testing.assert_close(found, expected, **tolerance)
-    except (AssertionError, TypeError, RuntimeError) as error:
-        parts = f"given      {given}", f"came back  {found}", f"expected   {expected}"
+        return
+    except (TypeError, RuntimeError):
+        reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
+    except AssertionError as error:
         reason = str(error).strip().splitlines()[0]
-        raise AssertionError("\n".join([*parts, f"so         {reason}", thought])) from None
+    parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
+    raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -46,7 +46,7 @@ def read_csv(name, header, rows):
 
 
 def photograph():
-    """The photograph as a PIL image, 512 wide and 606 high, RGB; a missing one ends the run."""
+    """The photograph as a PIL image, 512 wide and 600 high, RGB; a missing one ends the run."""
     from matplotlib import cbook
     from PIL import Image
 

@@ -100,3 +100,17 @@ def ranked_right_4(z, y):
     """The pairs turned round."""
     difference = z[y == 0][:, None] - z[y == 1]
     return ((difference > 0).double() + (difference == 0).double() / 2).mean().item()
+
+
+def standardised_4(train, test):
+    """Minus and divided by, written as briefly as possible."""
+    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
+    for part in (train, test):
+        part -= mean
+        part /= deviation
+    return train, test
+
+
+def accuracy_4(logits, y):
+    """From 0 on it means 1."""
+    return ((logits[:, 0] >= 0) == y).sum().item() / len(y)

@@ -135,3 +135,22 @@ def padded_with_mask_4(rows):
     """The default of pad_sequence: (longest, n)."""
     pad = torch.nn.utils.rnn.pad_sequence
     return pad(rows), pad([torch.ones(len(row), dtype=torch.bool) for row in rows])
+
+
+def noisy_5(x):
+    """Noise of the shape of x."""
+    return _Noisy(x, lambda i, d: torch.randn(x.shape))
+
+
+def noisy_6(x):
+    """Python's numbers are float64, so the noise is too."""
+    return _Noisy(x, lambda i, d: torch.randn(d).double())
+
+
+def padded_with_mask_5(rows):
+    """zeros, and then the rows written into them: floats, whatever the rows are."""
+    shape = len(rows), max(len(row) for row in rows)
+    batch, mask = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        batch[i, : len(row)], mask[i, : len(row)] = row, True
+    return batch, mask

@@ -19,15 +19,13 @@ def for_a_network(images):
 
 
 def test_for_a_network():
-    values = [(7 * i) % 256 for i in range(2 * 3 * 4 * 5)]
-    images = torch.tensor(values, dtype=torch.uint8).view(2, 3, 4, 5)
-    expected = torch.empty(2, 5, 3, 4)
+    values = [(7 * i) % 256 for i in range(2 * 2 * 3 * 3)]
+    images = torch.tensor(values, dtype=torch.uint8).view(2, 2, 3, 3)
+    expected = torch.empty(2, 3, 2, 3)
     for n, h, w, c in torch.cartesian_prod(*map(torch.arange, images.shape)).tolist():
         expected[n, c, h, w] = images[n, h, w, c].item() / 255
-    thought = (
-        "reshape keeps the reading order; permute moves the axes. / makes floats, // does not."
-    )
-    check("7 i modulo 256, shape (2, 3, 4, 5)", for_a_network(images), expected, thought)
+    thought = "permute moves axes, reshape does not; return float32, divided by 255 with /."
+    check("7 i modulo 256, shape (2, 2, 3, 3)", for_a_network(images), expected, thought)
 
 
 # %% 2. Mend
@@ -35,7 +33,7 @@ def blend(a, b):
     """Mend: the mean of two pictures, rounded down.
 
     Gets a and b, uint8, of equal shape. Returns uint8 of that shape. Example: 200 and 100 give
-    150. Easy, 5 minutes. Hint: what is the largest number on the way?
+    150. Easy, 5 minutes. Hint: what is the largest number on the way? x.to(dtype) converts.
     """
     return (a + b) // 2
 
@@ -44,7 +42,7 @@ def test_blend():
     a = torch.tensor([[0, 200, 255], [1, 3, 255]], dtype=torch.uint8)
     b = torch.tensor([[0, 100, 255], [1, 4, 0]], dtype=torch.uint8)
     expected = torch.tensor([[0, 150, 255], [1, 3, 127]], dtype=torch.uint8)
-    thought = "uint8 counts modulo 256, so the sum needs a larger dtype for a moment."
+    thought = "Add in a larger dtype, halve the sum, and go back with .to(torch.uint8)."
     check(f"{a.tolist()} and {b.tolist()}", blend(a, b), expected, thought)
 
 
@@ -63,7 +61,9 @@ def test_row_shares():
     for rows in ([[1.0, 3.0], [1.0, 1.0]], [[1.0, 1.0, 2.0], [5.0, 0.0, 5.0]]):
         expected = torch.tensor([[number / sum(row) for number in row] for row in rows])
         thought = "sums of shape (n,) stand below the columns; keepdim=True makes them (n, 1)."
-        check(rows, row_shares(torch.tensor(rows)), expected, thought)
+        x = torch.tensor(rows)
+        check(rows, row_shares(x), expected, thought)
+        check(f"{rows}, afterwards", x, torch.tensor(rows), "/= writes into x; / makes a new one.")
 
 
 # %% 4. Mend
@@ -79,12 +79,14 @@ def without_negatives(x):
 
 
 def test_without_negatives():
-    for rows in ([-1.0, 2.0], [[3.0, -4.0], [-0.5, 0.0]]):
+    for rows in ([-1.0, 2.0], [[3, -4], [-5, 0]], [1.0, 2.0]):
         x = torch.tensor(rows)
-        expected = torch.tensor([max(number, 0.0) for number in x.flatten().tolist()]).view(x.shape)
-        check(rows, without_negatives(x), expected, "An index that is a condition picks elements.")
-        thought = "A slice is a view: what is written into it is written into x."
-        check(f"{rows}, looked at afterwards", x, torch.tensor(rows), thought)
+        expected = torch.tensor([max(number, 0) for number in x.flatten().tolist()]).view(x.shape)
+        found = without_negatives(x)
+        check(rows, found, expected, "An index that is a condition picks elements.")
+        found += 1
+        thought = "A slice is a view: what is written into it is written into x. clone() copies."
+        check(f"{rows}, after the result was changed", x, torch.tensor(rows), thought)
 
 
 # %% What the checks share: no need to read on
@@ -96,6 +98,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -13,8 +13,8 @@ def value_and_slope(function, x):
     """Write: f(x) and f'(x).
 
     Gets a function of a tensor and x, a Python number. Returns two Python numbers, as precise as
-    float64. Example: for x * x and 3 it returns (9.0, 6.0). Easy, 5 minutes. Hint: a tensor made
-    from a Python number is float32, unless it is told otherwise.
+    float64. Example: for x * x and 3 it returns (9.0, 6.0). Easy, 5 minutes. Hint:
+    torch.tensor(3) holds an int64 and torch.tensor(0.1) a float32, unless you say otherwise.
     """
     raise NotImplementedError
 
@@ -46,7 +46,7 @@ def test_gradient_and_rounded():
     for numbers in ([0.0, 2.0], [-1.0, 1.0, 3.0]):
         s = [1 / (1 + math.exp(-number)) for number in numbers]
         expected = torch.tensor([p * (1 - p) for p in s]), torch.tensor([float(p > 0.5) for p in s])
-        thought = "What is written through .data changes what backward reads. Round a copy."
+        thought = "Leave s as it is for backward, and round a copy: round() itself has slope 0."
         check(numbers, gradient_and_rounded(torch.tensor(numbers)), expected, thought)
 
 
@@ -62,7 +62,7 @@ def log_or_zero(x):
 
 
 def test_log_or_zero():
-    for numbers in ([0.0, 2.0], [-1.0, 0.0, 0.25, 4.0]):
+    for numbers in ([0.0, 2.0], [-1.0, 0.0, 0.25, 4.0], [1e-12, -1e-12]):
         x = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
         y = log_or_zero(x)
         values = torch.tensor([math.log(n) if n > 0 else 0 for n in numbers], dtype=x.dtype)
@@ -80,8 +80,8 @@ def hessian(function, x):
 
     Gets a function from shape (n,) to a scalar, and x, shape (n,). Returns shape (n, n): at
     [i, j] the derivative by x[i] and x[j]. Example: for x[0] * x[1] it is [[0, 1], [1, 0]]
-    anywhere. Hard, 15 minutes. Hint: differentiate each element of the first gradient;
-    torch.stack makes a matrix of rows.
+    anywhere. Hard, 15 minutes. Hint: differentiate each element of the first gradient (grad
+    takes retain_graph=True too); torch.stack makes a matrix of rows.
     """
     raise NotImplementedError
 
@@ -106,6 +106,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -31,7 +31,7 @@ def test_neuron_gradients():
         db = (loss(xs, ys, w, b + h) - loss(xs, ys, w, b - h)) / (2 * h)
         tensors = [torch.tensor(number, dtype=torch.float64) for number in (xs, ys, w, b)]
         expected = torch.tensor(dw, dtype=torch.float64), torch.tensor(db, dtype=torch.float64)
-        thought = "Multiply local gradients from the loss to z, then by dz/dw = x and dz/db = 1."
+        thought = "From the loss to p, to z, to w and b; divide by n once. (Autograd is off here.)"
         given = f"x = {xs}, y = {ys}, w = {w}, b = {b}"
         with torch.inference_mode():
             check(given, neuron_gradients(*tensors), expected, thought, rtol=1e-6, atol=1e-9)
@@ -77,7 +77,7 @@ def softsign_backward(z, gradient):
 def test_softsign_backward():
     for z, gradient in (([1.0], [8.0]), ([-3.0, 0.0, 0.5], [1.0, -2.0, 9.0])):
         expected = [g / (1 + abs(number)) ** 2 for number, g in zip(z, gradient, strict=True)]
-        thought = "Chain rule: what comes in, times the local gradient at z (not at h)."
+        thought = "What comes in, times 1 / (1 + |z|)^2 at the input z."
         found = softsign_backward(torch.tensor(z), torch.tensor(gradient))
         check(f"z = {z}, gradient = {gradient}", found, torch.tensor(expected), thought)
 
@@ -108,9 +108,11 @@ def test_first_weights():
     thought = "Equal units get equal gradients for ever: each needs weights of its own."
     check("50, 400: the rank", torch.linalg.matrix_rank(w).item(), 50, thought)
     thought = "Normal numbers have mean 0 and deviation 1; divide them by sqrt(inputs)."
-    moments = w.mean().item(), w.std().item() * 20, (w.abs() < 0.05).float().mean().item()
-    given = "50, 400: the mean, 20 deviations, and the share within one deviation"
-    check(given, moments, (0.0, 1.0, 0.683), thought, rtol=0, atol=0.03)
+    for units, inputs in ((50, 400), (500, 36)):
+        z = first_weights(units, inputs, 3) * inputs**0.5
+        moments = z.mean().item(), z.std().item(), (z.abs() < 1).float().mean().item()
+        given = f"{units}, {inputs}: of sqrt(inputs) w the mean, deviation and share within 1"
+        check(given, moments, (0.0, 1.0, 0.683), thought, rtol=0, atol=0.03)
     check("the same seed again", again, w, "Make the generator from the seed in every call.")
     thought = "Hand the seed to the generator, and the generator to torch.randn."
     check("another seed: are they equal", torch.equal(other, w), False, thought)
@@ -127,6 +129,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -14,9 +14,9 @@ def minimise(loss, start, lr, steps):
     """Write: gradient descent on any function, by autograd.
 
     Gets loss, a function from shape (n,) to a scalar, and start, shape (n,), which stays as it
-    is. Returns where so many steps lead, shape (n,), on the device of start, recording nothing.
-    Example: for sum(w^2), start [1, -2], lr 0.25, one step leads to [0.5, -1]. Medium, 10
-    minutes. Hint: forward, backward, update, reset, on a copy.
+    is. Returns where so many steps lead, shape (n,), on the device of start; the result requires
+    no gradient. Example: for sum(w^2), start [1, -2], lr 0.25, one step leads to [0.5, -1].
+    Medium, 10 minutes. Hint: forward, backward, update, reset, on a copy.
     """
     raise NotImplementedError
 
@@ -42,8 +42,8 @@ def two_rates(x):
     """Write: the learning rates that matter for f(x) = w x and the loss mean((w x - y)^2).
 
     Gets x, shape (n,), float64. Returns two Python numbers: the rate that arrives in one step,
-    and the limit from which on it no longer converges. Example: x = [1, 2, 3, 4] gives 1/15 and
-    2/15. Medium, 10 minutes. Hint: each step multiplies the distance by 1 - lr * curvature.
+    and the smallest one at which it no longer converges. Example: x = [1, 2, 3, 4] gives 1/15
+    and 2/15. Medium, 10 minutes. Hint: each step multiplies the distance by 1 - lr * curvature.
     """
     raise NotImplementedError
 
@@ -53,7 +53,7 @@ def test_two_rates():
         x = torch.tensor(numbers, dtype=torch.float64)
         squares = sum(number * number for number in numbers)
         expected = len(numbers) / (2 * squares), len(numbers) / squares
-        thought = "The curvature is the derivative of the gradient mean(2 (w x - y) x) by w."
+        thought = "1 / c and 2 / c, where c is the derivative of mean(2 (w x - y) x) by w."
         check(numbers, two_rates(x), expected, thought, rtol=1e-12, atol=0)
 
 
@@ -78,7 +78,7 @@ def test_fitted():
     for slope, lr, steps in ((2.0, 0.01, 1), (2.0, 0.01, 2), (-5.0, 0.05, 9)):
         expected = slope * (1 - (1 - 15 * lr) ** steps)
         given = f"y = {slope} x, lr {lr}, {steps} steps"
-        thought = "Gradients add up: forget each one once it has been used, and not before."
+        thought = "One w for all steps; forget its gradient once it has been used, and not before."
         check(given, fitted(x, slope * x, lr, steps), expected, thought, rtol=1e-10, atol=0)
 
 
@@ -109,6 +109,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -66,11 +66,11 @@ def test_squared_error():
 def in_units_of_the_data(slope, intercept, x, y):
     """Write: a line fitted to standardised data, in the units of the data.
 
-    Both axes were standardised: u = (x - mean of x) / deviation of x, and v likewise from y, with
-    deviations that divide by n. Gets slope and intercept of the line v = slope u + intercept, two
-    numbers, and x and y, shape (n,), float64. Returns slope and intercept of y over x as Python
-    numbers. Example: x = [0, 2], y = [0, 6], slope 1, intercept 0 gives 3 and 0. Medium, 15
-    minutes. Hint: write the formula for v down and solve it for y.
+    Both axes were standardised: u = (x - mean of x) / deviation of x, and v likewise from y,
+    with deviations that divide by n. Gets slope and intercept of the line v = slope u +
+    intercept, two numbers, and x and y, shape (n,), float64. Returns slope and intercept of y
+    over x as Python numbers. Example: x = [0, 2], y = [0, 6], slope 1, intercept 0 gives 3 and
+    0. Medium, 15 minutes. Hint: write the formula for v down and solve it for y.
     """
     raise NotImplementedError
 
@@ -122,6 +122,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

@@ -150,6 +150,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

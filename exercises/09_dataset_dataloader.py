@@ -55,10 +55,10 @@ def noisy(x):
     """Mend: a data set with noise that never repeats.
 
     Gets x, shape (n, d). Returns a Dataset whose sample i is x[i] plus normal noise of deviation
-    0.1, shape (d,). The noise must be new at every reading, and in every worker, which has a copy
-    of the data set. After the same torch.manual_seed it must be the same. Example: two readings
-    of sample 0 differ. Medium, 10 minutes. Hint: whose random generator does torch seed anew for
-    each worker?
+    0.1, shape (d,). The noise must be new at every reading, and in every worker, which has a
+    copy of the data set. After the same torch.manual_seed it must be the same. Example: two
+    readings of sample 0 differ. Medium, 10 minutes. Hint: whose random generator does torch seed
+    anew for each worker?
     """
 
     class Noisy(Dataset):
@@ -158,6 +158,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

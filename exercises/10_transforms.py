@@ -87,9 +87,9 @@ def flipped_together(image, mask):
     """Mend: a picture and its mask, flipped together.
 
     Gets image, shape (c, h, w), and mask, shape (h, w). Returns both flipped from left to right,
-    or both as they are; a coin decides each time. Example: what is white in the left half is white
-    in the right half of both, or of neither. Medium, 10 minutes. Hint: how many coins are thrown?
-    A v2 transform takes several arguments, and tv_tensors.Mask(mask) marks a mask.
+    or both as they are; a coin decides each time. Example: what is white in the left half is
+    white in the right half of both, or of neither. Medium, 10 minutes. Hint: how many coins are
+    thrown? A v2 transform takes several arguments, and tv_tensors.Mask(mask) marks a mask.
     """
     flip = v2.RandomHorizontalFlip(p=0.5)
     return flip(image), flip(mask)
@@ -149,6 +149,7 @@ def check(given, found, expected, thought, **tolerance):
     except (TypeError, RuntimeError):
         reason = "a tensor, a number, a tuple and None are different; .item() makes numbers"
     except AssertionError as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join([first, *(line for line in others if "for item" in line)])
     parts = f"given      {given}", f"came back  {found!r}", f"expected   {expected!r}"
     raise AssertionError("\n".join([*parts, f"so         {reason}", thought]))

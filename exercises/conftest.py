@@ -83,8 +83,9 @@ def explained(error):
     inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
     ours = [f for f in inside if Path(f.filename).stem[:2].isdigit()]
     known = ours and not isinstance(error, SyntaxError)  # which says itself where it is
-    where = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}: " if known else ""
-    return f"{where}{type(error).__name__}: {str(error).strip()}"
+    where = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if known else ""
+    where += " in the check" if known and ours[-1].name.startswith("test_") else ""
+    return f"{where}{': ' if where else ''}{type(error).__name__}: {str(error).strip()}"
 
 
 def pytest_report_teststatus(report):

@@ -87,3 +87,9 @@ def first_weights_5(units, inputs, seed):
     """The variance is 1 / sqrt(inputs)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(units, inputs, generator=generator) / inputs**0.25
+
+
+def first_weights_6(units, inputs, seed):
+    """A deviation of 1/20."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(units, inputs, generator=generator) / 20

@@ -1,15 +1,16 @@
 """What the lessons cost: python tests/benchmark.py prints the tables of the README.
 
 A lesson and its floor run in turn, five times each; medians count. The floor is a fresh Python
-that only imports what the lesson imports, and does once what makes torch import more of itself:
-an optimizer step, or backward(v), where the lesson does that. Then lesson 09: how many samples a
-second each way of fetching brings, and the memory of a stream.
+that only imports what the lesson imports and, where the lesson uses an optimizer, makes one step
+with one, since torch imports more of itself then. After that: where the time of each lesson goes,
+what a stream adds to the memory, and how the cost of training grows with the work.
 """
 
 import argparse
 import ast
 import importlib
 import itertools
+import json
 import os
 import platform
 import statistics
@@ -39,9 +40,7 @@ def floor(path):
     imports = [ast.unparse(n) for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
     if path == LESSONS[0]:  # it imports what it checks, one after the other
         imports.append("import torch, torchvision, numpy, matplotlib, pytest")
-    later = ONE_STEP if "torch.optim" in source else ""
-    later += BACKWARD_V if "gradcheck" in source or "jacobian" in source else ""
-    return "\n".join(imports) + later
+    return "\n".join(imports) + (ONE_STEP if "torch.optim" in source else "")
 
 
 def measure(*arguments):
@@ -60,17 +59,60 @@ def measure(*arguments):
 
 def lessons_table(runs):
     """Each lesson against its floor."""
-    print("| lesson | seconds | imports alone | ratio | peak memory, MiB |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print("| lesson | seconds | its floor | beyond it | ratio | peak memory, MiB |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for path in LESSONS:
         pairs = []
         for run in range(runs + 1):
             pair = measure(path), measure("-c", floor(path))
             pairs += [pair] if run else []  # the first warms the caches
         seconds, alone = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
+        beyond = statistics.median(lesson[0] - floor[0] for lesson, floor in pairs)
         ratio = statistics.median(lesson[0] / floor[0] for lesson, floor in pairs)
         memory = max(lesson[1] for lesson, _ in pairs)
-        print(f"| {path.stem} | {seconds:.2f} | {alone:.2f} | {ratio:.2f} | {memory:.0f} |")
+        numbers = f"{seconds:.2f} | {alone:.2f} | {beyond:.2f} | {ratio:.2f} | {memory:.0f}"
+        print(f"| {path.stem} | {numbers} |", flush=True)
+
+
+WHERE = """
+import contextlib, importlib, io, json, sys, time
+spent = {}
+
+def clock(name, action):
+    start = time.perf_counter()
+    result = action()
+    spent[name] = spent.get(name, 0) + time.perf_counter() - start
+    return result
+
+sys.path.insert(0, sys.argv[1])
+lesson = clock("imports", lambda: importlib.import_module(sys.argv[2]))
+import torch
+clock("late imports", lambda: exec(sys.argv[3]))
+if hasattr(lesson, "read_csv"):
+    read_csv = lesson.read_csv
+    lesson.read_csv = lambda *arguments: clock("data", lambda: read_csv(*arguments))
+with contextlib.redirect_stdout(io.StringIO()):
+    clock("computing", lambda: lesson.main("cpu"))
+before = spent.get("data", 0)
+clock("drawing", lambda: lesson.figure("cpu").savefig(io.BytesIO(), format="png"))
+spent["computing"] -= before
+print(json.dumps(spent))
+"""
+PARTS = ("imports", "late imports", "data", "computing", "drawing")
+
+
+def parts_table(runs):
+    """Where the time of each lesson goes; drawing is what --figure adds."""
+    print(f"\n| lesson | {' | '.join(PARTS)} |")
+    print(f"| --- |{' ---: |' * len(PARTS)}")
+    for path in LESSONS[1:]:
+        source = path.read_text("utf-8")
+        late = ONE_STEP if "torch.optim" in source else ""
+        late += BACKWARD_V if "gradcheck" in source or "jacobian" in source else ""
+        command = [sys.executable, "-c", WHERE, path.parent, path.stem, late]
+        spent = [json.loads(subprocess.check_output(command)) for _ in range(runs)]
+        medians = [statistics.median(run.get(part, 0) for run in spent) for part in PARTS]
+        print(f"| {path.stem} | {' | '.join(f'{m:.2f}' for m in medians)} |", flush=True)
 
 
 def fetching_table(runs, samples=50_000):
@@ -136,6 +178,68 @@ def streaming_table():
             print(f"| {rows:,} | {stream} | {whole} |")
 
 
+def seconds_of(action, runs):
+    """The median time of so many calls of action, after one that does not count."""
+    action()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def rows_table(runs):
+    """Rows -> seconds of an epoch of lesson 06's loop, on all rows at once."""
+    import torch
+
+    pipeline = importlib.import_module("06_pipeline")
+    print("\n| rows | milliseconds an epoch | rows a second |")
+    print("| ---: | ---: | ---: |")
+    found = {}
+    for rows in (1_000, 10_000, 100_000, 1_000_000):
+        x = torch.linspace(0, 1, rows)[:, None]
+        model = pipeline.linear((0.0, 0.0))
+        arguments = torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), x, 2 * x, 10
+        found[rows] = seconds_of(lambda a=arguments, m=model: pipeline.train(m, *a), runs) / 10
+        print(f"| {rows:,} | {1000 * found[rows]:.2f} | {rows / found[rows]:,.0f} |", flush=True)
+    return found
+
+
+def batches_table(runs, samples=10_000):
+    """Batch size -> seconds of an epoch of lesson 09's loop over so many samples."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    lesson = importlib.import_module("09_dataset_dataloader")
+    dataset = TensorDataset(torch.rand(samples, 13), torch.arange(samples) % 3)
+    print(f"\n| batch size | steps an epoch of {samples:,} samples | seconds an epoch |")
+    print("| ---: | ---: | ---: |")
+    found = {}
+    for size in (1, 4, 16, 64, 256, 1024):
+        model, loader = torch.nn.Linear(13, 3), DataLoader(dataset, size, shuffle=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        arguments = model, torch.nn.CrossEntropyLoss(), optimizer, loader, "cpu", 1
+        found[size] = seconds_of(lambda a=arguments: lesson.train_in_batches(*a), runs)
+        print(f"| {size} | {len(loader):,} | {found[size]:.3f} |", flush=True)
+    return found
+
+
+def figure(rows, batches):
+    """How an epoch's time grows with the rows, and falls with the batch size."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(8, 3.4), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    left.loglog(rows, [1000 * seconds for seconds in rows.values()], "o-")
+    left.set(title="All rows at once", xlabel="rows", ylabel="milliseconds an epoch")
+    right.loglog(batches, list(batches.values()), "o-")
+    right.set(title="10,000 samples in batches", xlabel="batch size", ylabel="seconds an epoch")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    return picture
+
+
 def positive(text):
     """A whole number from 1 on, from the command line."""
     if not text.isdecimal() or int(text) < 1:
@@ -144,15 +248,27 @@ def positive(text):
 
 
 def main(runs):
+    import torch
+
+    torch.set_num_threads(1)  # tables of small operations: a second thread would only wait
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, ", end="")
-    print(f"Python {platform.python_version()}, medians of {runs} runs in turn\n")
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, ", end="")
+    print(f"medians of {runs} runs in turn\n")
     lessons_table(runs)
+    parts_table(runs)
     streaming_table()
     fetching_table(runs)
+    return figure(rows_table(runs), batches_table(runs))
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(LESSONS[0].parent))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=positive, default=5, help="runs of each lesson (default 5)")
-    main(parser.parse_args().runs)
+    parser.add_argument("--figure", metavar="FILE", help="save the picture of the last two tables")
+    arguments = parser.parse_args()
+    if arguments.figure is not None and not Path(arguments.figure).parent.is_dir():
+        parser.error(f"--figure: {arguments.figure!r} must be in a real folder")
+    picture = main(arguments.runs)
+    if arguments.figure is not None:
+        picture.savefig(arguments.figure)

@@ -99,3 +99,25 @@ def test_a_transcript_is_what_its_command_prints(command, shown, device, process
 def test_links_into_the_repository_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_troubleshooting_quotes_the_messages_as_they_are_today(tmp_path):
+    """Those that can be provoked on any machine."""
+    text = " ".join(README.split("\n## Troubleshooting\n")[1].split("\n## ")[0].split())
+    with pytest.raises(RuntimeError) as two_dtypes:
+        torch.nn.Linear(2, 1)(torch.ones(1, 2, dtype=torch.float64))
+    assert (quoted := "mat1 and mat2 must have the same dtype") in str(two_dtypes.value)
+    assert quoted in text
+    script = tmp_path / "no_guard.py"
+    script.write_text("import multiprocessing as m\nm.get_context('spawn').Process().start()\n")
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    quoted = re.search(r"An attempt has .* bootstrapping\s+phase", run.stderr, re.DOTALL)[0]
+    assert " ".join(quoted.split()) in text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_troubleshooting_quotes_the_message_about_two_devices():
+    with pytest.raises(RuntimeError) as two_devices:
+        torch.ones(2) + torch.ones(2, device="cuda")
+    assert (quoted := "Expected all tensors to be on the same device") in str(two_devices.value)
+    assert quoted in README

@@ -6,10 +6,10 @@ import itertools
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import execute
 from test_curriculum import too_old
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,16 +168,13 @@ def test_the_readme_ends_a_section_with_its_exercises(path):
     assert [line for line in listed if line.startswith("- ")] == expected
 
 
-def pytest_exercises(*arguments):
-    """(status, what it printed) of pytest in the exercises' folder."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
-    return run.returncode, run.stdout + run.stderr
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
 
 
 @as_shipped
-def test_pytest_exercises_prints_a_line_for_each_and_no_traceback():
-    status, printed = pytest_exercises("exercises")
+@pytest.mark.parametrize("finished", [(*PYTEST, "exercises")], indirect=True, ids=[""])
+def test_pytest_exercises_prints_a_line_for_each_and_no_traceback(finished):
+    status, printed = finished.returncode, finished.stdout + finished.stderr
     lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", printed, re.MULTILINE)
     assert [line[:2] for line in lines] == [(path.stem, name) for path, name in ALL]
     assert {line[2] for line in lines} == {"to do"} and status == 1
@@ -185,8 +182,11 @@ def test_pytest_exercises_prints_a_line_for_each_and_no_traceback():
 
 
 @as_shipped
-def test_a_single_file_says_what_is_wrong():
-    status, printed = pytest_exercises("exercises/02_tensors.py")
+@pytest.mark.parametrize(
+    "finished", [(*PYTEST, "exercises/02_tensors.py")], indirect=True, ids=[""]
+)
+def test_a_single_file_says_what_is_wrong(finished):
+    status, printed = finished.returncode, finished.stdout + finished.stderr
     assert status == 1 and printed.count("to do\n") == len(names(EXERCISES[0]))
     assert printed.count("    not written yet\n") == 2 and printed.count("    given ") == 2
     assert "Traceback" not in printed
@@ -200,10 +200,11 @@ def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "02_tensors.py").write_text(text)
     (tmp_path / "eve").mkdir()
-    status, printed = pytest_exercises("exercises/02_tensors.py", "--submissions", tmp_path)
+    run = execute((*PYTEST, "exercises/02_tensors.py", "--submissions", tmp_path))
+    status, printed = run.returncode, run.stdout
     counts = re.findall(r"^(\S.*?) +(\d) of 4 solved$", printed, re.MULTILINE)
     assert counts == [("ann", "4"), ("bob b", "0"), ("carl", "0"), ("dora", "0"), ("eve", "0")]
     assert status == 1 and "    SyntaxError: " in printed
     assert "    02_tensors.py, line 2: NameError: " in printed
-    status, printed = pytest_exercises("exercises", "--submissions", tmp_path / "nobody")
-    assert status == 4 and len(printed.strip().splitlines()) == 1
+    run = execute((*PYTEST, "exercises", "--submissions", tmp_path / "nobody"))
+    assert run.returncode == 4 and len(run.stderr.strip().splitlines()) == 1

@@ -3,8 +3,6 @@
 import importlib
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -183,7 +181,7 @@ def test_a_file_cut_or_changed_anywhere_is_refused(path, tmp_path, monkeypatch):
     rows = whole.count(b"\n") - 1
     header = whole.split(b"\n")[0].decode()
     monkeypatch.setattr(lesson, "DATA", tmp_path)
-    step = max(1, len(whole) // 400)
+    step = 1 if name == "norris.csv" else len(whole) // 100
     for i in range(0, len(whole), step):
         for content in (
             whole[:i],
@@ -196,15 +194,6 @@ def test_a_file_cut_or_changed_anywhere_is_refused(path, tmp_path, monkeypatch):
             assert str(end.value).startswith(str(tmp_path / name)) and "\n" not in str(end.value)
     (tmp_path / name).write_bytes(whole)
     assert lesson.read_csv(name, header, rows).shape == (rows, header.count(",") + 1)
-
-
-# What a test in this process cannot see
-def test_what_ends_a_lesson_goes_to_standard_error_with_status_1(tmp_path):
-    copy = copy_alone(READERS[0], tmp_path)
-    shutil.rmtree(tmp_path / "data")
-    process = subprocess.run([sys.executable, copy], capture_output=True, text=True, timeout=120)
-    assert (process.returncode, len(process.stderr.splitlines())) == (1, 1)
-    assert "Traceback" not in process.stderr
 
 
 def test_the_benchmark_refuses_what_it_cannot_do(run):

@@ -15,12 +15,6 @@ from test_curriculum import LESSONS, ROOT, each
 from test_faults import READERS, READS
 
 
-def python(*arguments, **options):
-    """A fresh Python that runs a script, with what it printed."""
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=120, **options)
-
-
 @each(READERS)
 def test_line_ends_of_windows_change_nothing(path, tmp_path, monkeypatch):
     lesson, content = importlib.import_module(path.stem), (ROOT / "data" / READS[path]).read_bytes()
@@ -31,18 +25,24 @@ def test_line_ends_of_windows_change_nothing(path, tmp_path, monkeypatch):
     np.testing.assert_array_equal(lesson.read_csv(READS[path], header, len(rows)), expected)
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_a_console_of_few_letters_shows_results_and_errors(encoding, tmp_path):
-    folder = tmp_path / "Übung 練習"
-    folder.mkdir()
-    copy = copy_alone(READERS[0], folder)
-    environment = os.environ | {"PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
-    process = python(copy, "--device", "cpu", env=environment)
-    assert (process.returncode, process.stderr) == (0, b"") and process.stdout.isascii()
-    shutil.rmtree(folder / "data")
-    process = python(copy, "--device", "cpu", env=environment)
-    assert process.returncode == 1 and len(process.stderr.splitlines()) == 1
-    assert b"bung " in process.stderr and b"git checkout data" in process.stderr
+def test_a_console_of_few_letters_shows_results_and_errors(tmp_path):
+    with_data, without = tmp_path / "Übung 練習", tmp_path / "Übung ohne Daten"
+    runs = []
+    for folder, encoding in ((with_data, "ascii"), (without, "ascii"), (without, "cp1252")):
+        if not folder.exists():
+            folder.mkdir()
+            copy_alone(READERS[0], folder)
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, folder / "mine" / READERS[0].name, "--device", "cpu"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        if folder == without:
+            shutil.rmtree(folder / "data", ignore_errors=True)
+        runs.append(subprocess.Popen(command, env=environment, **pipes))
+    results, *errors = [(*run.communicate(timeout=120), run.returncode) for run in runs]
+    assert results[1:] == (b"", 0) and results[0].isascii()
+    for _, err, status in errors:
+        assert (status, len(err.splitlines())) == (1, 1)
+        assert b"bung ohne Daten" in err and b"git checkout data" in err
 
 
 # Root may write anywhere, unless that capability is dropped.

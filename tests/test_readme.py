@@ -1,17 +1,16 @@
 """Every transcript in the README is what its command prints today, on each device."""
 
-import importlib.metadata
 import itertools
-import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import needs_cuda
+from test_curriculum import too_old
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -68,32 +67,20 @@ def test_no_console_block_escapes():
     assert len(BLOCKS) == README.count("```console\n") > 0
 
 
-def execute(command, device):
-    """What a command of the README does in a fresh process, on a device if it runs a lesson."""
-    arguments = command.split()[1:]
-    if arguments[0].startswith("lessons/"):
-        arguments += ["--device", device]
-    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *arguments], env=environment, **options)
+def runs():
+    """(what the process runs, the transcript that it should print) for each block and device."""
+    for (command, shown), device in itertools.product(BLOCKS, ("cpu", "cuda")):
+        _, script, *others = command.split()
+        arguments = script, *others, "--device", device
+        marks = [needs_cuda] if device == "cuda" else []
+        marks += [too_old] if "10_" in script else []
+        yield pytest.param(arguments, shown, marks=marks, id=f"{script}-{device}")
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """(command, device) -> its process, to come; they run side by side, one for each core."""
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = itertools.product((command for command, _ in BLOCKS), devices)
-        yield {run: pool.submit(execute, *run) for run in runs}
-
-
-@pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[command for command, _ in BLOCKS])
-def test_a_transcript_is_what_its_command_prints(command, shown, device, processes):
-    if "10_" in command and importlib.metadata.version("torchvision").startswith("0.15."):
-        pytest.skip("lesson 10 needs torchvision 0.16 or newer")
-    process = processes[command, device].result()
-    assert (process.returncode, process.stderr) == (0, "")
-    assert not differences(shown, process.stdout)
+@pytest.mark.parametrize(("finished", "shown"), list(runs()), indirect=["finished"])
+def test_a_transcript_is_what_its_command_prints(finished, shown):
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert not differences(shown, finished.stdout)
 
 
 def test_links_into_the_repository_lead_somewhere():
@@ -115,7 +102,7 @@ def test_troubleshooting_quotes_the_messages_as_they_are_today(tmp_path):
     assert " ".join(quoted.split()) in text
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_cuda
 def test_troubleshooting_quotes_the_message_about_two_devices():
     with pytest.raises(RuntimeError) as two_devices:
         torch.ones(2) + torch.ones(2, device="cuda")

@@ -172,7 +172,7 @@ def updated(w, lr, in_place):
 
 # %% 10. Mistake: backward twice
 # The first pass frees what it needed. Compute the loss again, as a training loop does.
-def backward_twice(x, retain_graph):
+def backward_again(x, retain_graph):
     """The gradient of sum(x^2) after two passes over one graph: 2 * 2 x, if it was retained."""
     x = leaf(x)
     loss = (x**2).sum()
@@ -275,8 +275,8 @@ def main(device):
         print(f"grad {w.grad}")
 
     print("\n10. Mistake: backward twice")
-    print(f"   the second pass raises: {raises(lambda: backward_twice(x, retain_graph=False))}")
-    print(f"   with retain_graph=True it adds up: {show(backward_twice(x, retain_graph=True))}")
+    print(f"   the second pass raises: {raises(lambda: backward_again(x, retain_graph=False))}")
+    print(f"   with retain_graph=True it adds up: {show(backward_again(x, retain_graph=True))}")
 
     print("\n11. Mistake: where() does not stop an infinite derivative")
     numbers = torch.tensor([0.0, 0.25, 4.0], device=device)

@@ -81,14 +81,14 @@ def relative_errors(theta):
 # The loss is a long narrow valley: its floor falls 731,407 times less than its walls, and
 # the walls set the learning rate.
 def bowl(x, y):
-    """H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta - g."""
+    """The Hessian H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta - g."""
     a = design(x)
     return 2 * a.T @ a / len(x), 2 * a.T @ y / len(x)
 
 
-def limits(x, y):
-    """(largest stable learning rate 2 / lambda_max, condition number) of the loss."""
-    smallest, largest = torch.linalg.eigvalsh(bowl(x, y)[0]).tolist()
+def limit_and_condition(h):
+    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a Hessian h."""
+    smallest, largest = torch.linalg.eigvalsh(h).tolist()
     return 2 / largest, largest / smallest
 
 
@@ -211,14 +211,14 @@ def main(device):
     print(f"   R-squared          {r_squared:.12f}   certified {CERTIFIED['R-squared']}")
 
     print("\n2. Gradient descent on the raw data cannot find the intercept")
-    limit, condition = limits(x, y)
+    limit, condition = limit_and_condition(bowl(x, y)[0])
     print(f"   condition number {condition:,.0f}, largest stable lr {limit:.3e}")
     slope, intercept = descend(x, y, 0.9 * limit, 10_000)
     print(f"   10,000 steps at 0.9 of it: slope {slope:.5f}, intercept {intercept:.3f}")
 
     print("\n3. Standardise x: the valley becomes a round bowl")
     z, mean, spread = standardised(x)
-    limit, condition = limits(z, y)
+    limit, condition = limit_and_condition(bowl(z, y)[0])
     print(f"   condition number {condition:.3f}, largest stable lr {limit:.3f}")
     print(f"   {'':<18}   {'slope':<14}   {'intercept':<15}   relative error")
     for lr, steps in ((0.25, 40), (0.5, 1)):
@@ -247,7 +247,7 @@ def main(device):
     print(f"   var p + var y + (mean p - mean y)^2, its formula: {decomposed(p, y):.4f}")
 
     print('\n6. Mistake: a learning rate that "always works" on features that are not scaled')
-    limit, _ = limits(x, y)
+    limit, _ = limit_and_condition(bowl(x, y)[0])
     lr = 0.01
     print(f"   at lr {lr} each step is {growth(x, y, lr, 5):.2f} times as long as the last")
     print(f"   theory: |1 - lr lambda_max| = {abs(1 - lr * 2 / limit):.2f}")

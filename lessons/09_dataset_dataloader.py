@@ -155,10 +155,10 @@ class Stream(IterableDataset):
                 yield torch.tensor([float(n) for n in line.split(",")], dtype=torch.float64)
 
 
-def times_read(shared_out, workers):
+def times_read(shared_out, workers, batch_size):
     """How often the 178 rows of the file come out of a Stream in one epoch, on average."""
-    stream = Stream(DATA / "wine.csv", shared_out)
-    return len(list(DataLoader(stream, batch_size=None, num_workers=workers))) / len(Wine())
+    loader = DataLoader(Stream(DATA / "wine.csv", shared_out), batch_size, num_workers=workers)
+    return sum(len(batch) for batch in loader) / len(Wine())
 
 
 # %% 6. Three ways to fetch the same batches
@@ -317,7 +317,7 @@ def main(device):
 
     print("\n5. A stream has to be shared out among the workers")
     for shared_out in (False, True):
-        times = times_read(shared_out, workers=2)
+        times = times_read(shared_out, workers=2, batch_size=50)
         print(f"   shared_out={shared_out!s:<5}   2 workers read each row {times:.1f} times")
 
     print("\n6. Three ways to fetch the same batches")

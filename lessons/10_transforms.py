@@ -235,9 +235,9 @@ def stripes_after(antialias, width):
 
 # %% 14. Mistake: one transform for both halves of a split
 # The halves of random_split look into one data set. Give each half a data set of its own.
-def other_half(own):
+def other_half(own, seed):
     """The first measurement of a test wine, before and after the training half multiplies by 4."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     train, test = random_split(Wine(ToTensor()), [142, 36], generator=generator)
     if own:
         train.dataset = Wine(ToTensor())
@@ -358,7 +358,7 @@ def main(device):
 
     print("\n14. Mistake: one transform for both halves of a split")
     for own in (False, True):
-        before, after = other_half(own)
+        before, after = other_half(own, seed=0)
         print(f"   own={own!s:<5}   a test wine: {before:.2f} before, {after:.2f} after")
 
 

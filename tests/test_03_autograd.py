@@ -171,8 +171,8 @@ def test_rebinding_loses_the_leaf(lesson, device, start, lr):
 
 def test_a_graph_is_walked_once_unless_it_is_retained(lesson, device):
     x = vector([1.0, -2.5], device)
-    assert lesson.raises(lambda: lesson.backward_twice(x, retain_graph=False))
-    check(lesson.backward_twice(x, retain_graph=True), [4, -10], device)
+    assert lesson.raises(lambda: lesson.backward_again(x, retain_graph=False))
+    check(lesson.backward_again(x, retain_graph=True), [4, -10], device)
 
 
 def test_only_the_double_where_keeps_nan_away(lesson, device):

@@ -155,13 +155,15 @@ def test_the_bowl_is_numpys(lesson, device):
     np.testing.assert_allclose(g.cpu(), [2 * np.mean(p * q), 2 * np.mean(q)], rtol=1e-14)
     # The roots of lambda^2 - trace lambda + determinant.
     smallest, largest = sorted(np.roots([1, -np.trace(expected), np.linalg.det(expected)]))
-    assert lesson.limits(x, y) == pytest.approx((2 / largest, largest / smallest), rel=1e-10)
+    assert lesson.limit_and_condition(lesson.bowl(x, y)[0]) == pytest.approx(
+        (2 / largest, largest / smallest), rel=1e-10
+    )
 
 
 def test_the_raw_datas_condition_number_is_731407_and_its_limit_3_408e_6(lesson, device):
     x, y = lesson.norris(device)
     singular = np.linalg.svd(lesson.design(x).cpu().numpy(), compute_uv=False)
-    limit, condition = lesson.limits(x, y)
+    limit, condition = lesson.limit_and_condition(lesson.bowl(x, y)[0])
     assert condition == pytest.approx((singular[0] / singular[1]) ** 2, rel=1e-8)
     assert limit == pytest.approx(36 / singular[0] ** 2, rel=1e-12)
     assert f"{singular[0] / singular[1]:.0f}" == "855"
@@ -180,7 +182,7 @@ def test_descent_follows_the_slope_of_the_loss(lesson, device):
 
 def test_ten_thousand_steps_on_raw_data_leave_the_intercept_wrong(lesson, device):
     x, y = lesson.norris(device)
-    lr = 0.9 * lesson.limits(x, y)[0]
+    lr = 0.9 * lesson.limit_and_condition(lesson.bowl(x, y)[0])[0]
     slope, intercept = lesson.descend(x, y, lr, 10_000).tolist()
     # The same path in the eigenvectors of H: each coordinate shrinks by 1 - lr lambda a step.
     design = np.stack([x.cpu().numpy(), np.ones(36)], axis=1)
@@ -197,7 +199,7 @@ def test_standardising_makes_the_bowl_round(lesson, device):
         p = x.cpu().numpy()
         assert (mean.item(), deviation.item()) == pytest.approx((p.mean(), p.std()), rel=1e-14)
         np.testing.assert_allclose(z.cpu(), (p - p.mean()) / p.std(), rtol=1e-12, atol=1e-15)
-        assert lesson.limits(z, y) == pytest.approx((1, 1), rel=1e-12)
+        assert lesson.limit_and_condition(lesson.bowl(z, y)[0]) == pytest.approx((1, 1), rel=1e-12)
 
 
 def test_a_line_in_z_is_a_line_in_x(lesson, device):
@@ -296,7 +298,7 @@ def test_growth_compares_the_last_step_with_the_one_before(lesson, device):
 
 def test_the_line_looks_right_long_before_it_is(lesson, device):
     x, y = lesson.norris(device)
-    lr = 0.9 * lesson.limits(x, y)[0]
+    lr = 0.9 * lesson.limit_and_condition(lesson.bowl(x, y)[0])[0]
     for steps in (100, 10_000):
         r_squared, error = lesson.stopped(x, y, lr, steps)
         slope, intercept = lesson.descend(x, y, lr, steps).tolist()

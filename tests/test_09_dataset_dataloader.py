@@ -172,8 +172,9 @@ def test_workers_bring_the_same_batches_however_they_start(lesson, start_method)
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(lesson, workers):
-    assert lesson.times_read(shared_out=True, workers=workers) == 1
-    assert lesson.times_read(shared_out=False, workers=workers) == max(workers, 1)
+    for size in (50, 7):
+        assert lesson.times_read(True, workers, size) == 1
+        assert lesson.times_read(False, workers, size) == max(workers, 1)
 
 
 def test_a_stream_yields_the_rows_of_the_file(lesson, tmp_path):

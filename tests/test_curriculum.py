@@ -38,7 +38,7 @@ if __name__ == "__main__":
                 part.unlink()
             parser.error(f"--figure: {error}")
 """
-SHARED_FUNCTIONS = ("raises", "leaf", "read_csv", "train")
+SHARED_FUNCTIONS = ("raises", "leaf", "limit_and_condition", "read_csv", "train")
 OUTSIDE = {"torch", "torchvision", "numpy", "matplotlib", "PIL"}  # PIL comes with torchvision
 
 # Lesson 10 ends in one line where torchvision is older than 0.16; requirements.txt admits 0.15.

@@ -11,6 +11,7 @@ import ast
 import importlib
 import itertools
 import json
+import math
 import os
 import platform
 import statistics
@@ -231,11 +232,13 @@ def figure(rows, batches):
 
     picture = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = picture.subplots(1, 2)
-    left.loglog(rows, [1000 * seconds for seconds in rows.values()], "o-")
+    left.loglog(list(rows), [1000 * seconds for seconds in rows.values()], "o-")
     left.set(title="All rows at once", xlabel="rows", ylabel="milliseconds an epoch")
-    right.loglog(batches, list(batches.values()), "o-")
+    right.loglog(list(batches), list(batches.values()), "o-")
     right.set(title="10,000 samples in batches", xlabel="batch size", ylabel="seconds an epoch")
     for axes in (left, right):
+        exponents = [math.log10(seconds) for seconds in axes.lines[0].get_ydata()]
+        axes.set_ylim(10 ** math.floor(min(exponents)), 10 ** math.ceil(max(exponents)))
         axes.grid(alpha=0.3)
     return picture
 

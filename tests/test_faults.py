@@ -194,9 +194,3 @@ def test_a_file_cut_or_changed_anywhere_is_refused(path, tmp_path, monkeypatch):
             assert str(end.value).startswith(str(tmp_path / name)) and "\n" not in str(end.value)
     (tmp_path / name).write_bytes(whole)
     assert lesson.read_csv(name, header, rows).shape == (rows, header.count(",") + 1)
-
-
-def test_the_benchmark_refuses_what_it_cannot_do(run):
-    for runs in ("0", "-1", "many", ""):
-        status, out, err = run(ROOT / "tests" / "benchmark.py", "--runs", runs)
-        assert (status, out) == (2, "") and "--runs" in err.splitlines()[-1]

@@ -1,0 +1,34 @@
+"""The benchmark's own machinery; what it measures is nobody's promise."""
+
+import runpy
+
+import pytest
+from test_curriculum import LESSONS, ROOT
+
+BENCHMARK = ROOT / "tests" / "benchmark.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return runpy.run_path(str(BENCHMARK))
+
+
+def test_the_benchmark_refuses_what_it_cannot_do(run):
+    for arguments in (["0"], ["-1"], ["many"], [""], ["5", "--figure", "gone/a.png"]):
+        status, out, err = run(BENCHMARK, "--runs", *arguments)
+        assert (status, out) == (2, "") and "error: " in err.splitlines()[-1]
+
+
+def test_a_floor_imports_what_the_lesson_imports_and_no_more(benchmark):
+    for path in LESSONS:
+        floor, source = benchmark["floor"](path), path.read_text("utf-8")
+        assert ("SGD(" in floor) == ("torch.optim" in source)
+        for line in source.split("DEVICES")[0].splitlines():
+            assert not line.startswith(("import ", "from ")) or line.rstrip(" (") in floor
+
+
+def test_the_picture_draws_what_was_measured(benchmark):
+    rows, batches = {10: 0.001, 1000: 0.002}, {1: 3.0, 8: 0.5, 64: 0.1}
+    left, right = (axes.lines[0] for axes in benchmark["figure"](rows, batches).axes)
+    assert list(left.get_xdata()) == [10, 1000] and list(left.get_ydata()) == [1, 2]
+    assert list(right.get_xdata()) == [1, 8, 64] and list(right.get_ydata()) == [3, 0.5, 0.1]

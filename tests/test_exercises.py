@@ -159,8 +159,8 @@ def section(path):
 @pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
 def test_the_readme_ends_a_section_with_its_exercises(path):
     lines = section(path)
-    listed = lines[lines.index("### Exercises") + 1 :]
-    assert f"`pytest exercises/{path.name}`" in " ".join(listed)
+    listed = lines[lines.index("### Solve it") + 1 :]
+    assert f"`python -m pytest exercises/{path.name}` checks them." in " ".join(listed)
     expected = []
     for name in names(path):
         kind, _, task = ast.get_docstring(functions(path)[name]).splitlines()[0].partition(": ")

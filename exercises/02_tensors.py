@@ -1,6 +1,6 @@
 """Exercises for lesson 02, tensors.
 
-Solve them here, and let pytest exercises/02_tensors.py check them.
+Solve them here, and let python -m pytest exercises/02_tensors.py check them.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Exercises for lesson 03, autograd.
 
-Solve them here, and let pytest exercises/03_autograd.py check them.
+Solve them here, and let python -m pytest exercises/03_autograd.py check them.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Exercises for lesson 04, backprop.
 
-Solve them here, and let pytest exercises/04_backprop.py check them.
+Solve them here, and let python -m pytest exercises/04_backprop.py check them.
 """
 
 import math

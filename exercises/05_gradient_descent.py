@@ -1,6 +1,6 @@
 """Exercises for lesson 05, gradient descent.
 
-Solve them here, and let pytest exercises/05_gradient_descent.py check them.
+Solve them here, and let python -m pytest exercises/05_gradient_descent.py check them.
 """
 
 import numpy as np

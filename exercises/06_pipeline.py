@@ -1,6 +1,6 @@
 """Exercises for lesson 06, the pipeline.
 
-Solve them here, and let pytest exercises/06_pipeline.py check them.
+Solve them here, and let python -m pytest exercises/06_pipeline.py check them.
 """
 
 import math
@@ -111,7 +111,7 @@ def test_evaluated():
 
 
 # %% 4. Mend
-def percent_right(batches):
+def percent_of_batches(batches):
     """Mend: the percentage of right predictions in all batches.
 
     Gets a list of pairs (predicted, labels), integers of shape (n,), where n may differ. Returns
@@ -125,14 +125,14 @@ def percent_right(batches):
     return 100 * right / total
 
 
-def test_percent_right():
+def test_percent_of_batches():
     cases = [([[1, 1], [0, 0]], [[1, 0], [0, 0]], 75.0), ([[1, 2, 3]], [[1, 2, 3]], 100.0)]
     cases += [([[0, 0, 0, 0], [1]], [[1, 0, 0, 1], [0]], 40.0)]
     for predicted, labels, expected in cases:
         batches = [tuple(map(torch.tensor, pair)) for pair in zip(predicted, labels, strict=True)]
         thought = "In percent, all that are right divided by all that there are."
         given = f"predicted {predicted}, labels {labels}"
-        check(given, percent_right(batches), expected, thought)
+        check(given, percent_of_batches(batches), expected, thought)
 
 
 # %% 5. Mend

@@ -1,6 +1,6 @@
 """Exercises for lesson 07, linear regression.
 
-Solve them here, and let pytest exercises/07_linear_regression.py check them.
+Solve them here, and let python -m pytest exercises/07_linear_regression.py check them.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def test_fitted_parabola():
 
 
 # %% 2. Mend
-def squared_error(model, x, y):
+def model_error(model, x, y):
     """Mend: the mean squared error of a model.
 
     Gets a model from shape (n, d) to (n, 1), x, shape (n, d), and y, shape (n,). Returns a
@@ -46,12 +46,12 @@ def squared_error(model, x, y):
     return ((model(x) - y) ** 2).mean()
 
 
-def test_squared_error():
+def test_model_error():
     model = torch.nn.Linear(2, 1)
     torch.nn.init.ones_(model.weight)
     torch.nn.init.zeros_(model.bias)
     for rows, y in (([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]), ([[1.0, 1.0]] * 3, [0.0, 2.0, 5.0])):
-        found = squared_error(model, torch.tensor(rows), torch.tensor(y))
+        found = model_error(model, torch.tensor(rows), torch.tensor(y))
         expected = torch.tensor(
             sum((sum(r) - t) ** 2 for r, t in zip(rows, y, strict=True)) / len(y)
         )
@@ -63,7 +63,7 @@ def test_squared_error():
 
 
 # %% 3. Write
-def in_units_of_the_data(slope, intercept, x, y):
+def line_in_units_of_the_data(slope, intercept, x, y):
     """Write: a line fitted to standardised data, in the units of the data.
 
     Both axes were standardised: u = (x - mean of x) / deviation of x, and v likewise from y,
@@ -75,7 +75,7 @@ def in_units_of_the_data(slope, intercept, x, y):
     raise NotImplementedError
 
 
-def test_in_units_of_the_data():
+def test_line_in_units_of_the_data():
     for xs, ys, slope, intercept in (
         ([0.0, 2.0], [0.0, 6.0], 1.0, 0.0),
         ([1.0, 4.0, 7.0], [5.0, -1.0, 2.0], -0.5, 0.25),
@@ -88,7 +88,7 @@ def test_in_units_of_the_data():
             np.mean(ys) + np.std(ys) * v((x - np.mean(xs)) / np.std(xs)) for x in (0, 1)
         )
         tensors = torch.tensor(xs, dtype=torch.float64), torch.tensor(ys, dtype=torch.float64)
-        found = in_units_of_the_data(slope, intercept, *tensors)
+        found = line_in_units_of_the_data(slope, intercept, *tensors)
         expected = float(at_1 - at_0), float(at_0)
         thought = "Both axes were shifted and stretched; std() divides by n - 1 unless told."
         check(f"x = {xs}, y = {ys}, v = {slope} u + {intercept}", found, expected, thought)

@@ -1,6 +1,6 @@
 """Exercises for lesson 08, logistic regression.
 
-Solve them here, and let pytest exercises/08_logistic_regression.py check them.
+Solve them here, and let python -m pytest exercises/08_logistic_regression.py check them.
 """
 
 import math
@@ -33,18 +33,23 @@ def test_loss_of():
 
 
 # %% 2. Mend
-def standardised(train, test):
-    """Mend: both parts, standardised by what the training rows say.
+def scaled_safely(train, test):
+    """Mend: both parts, scaled_safely by what the training rows say.
 
     Gets train, shape (n, d), and test, shape (m, d). Returns both in these shapes, each column
-    minus its mean, divided by its deviation, which divides by n. Example: train = [[0], [2]],
+    minus its mean, divided by its deviation, which divides by n. A column that is constant in train
+    becomes 0 where it has that value. Example: train = [[0], [2]],
     test = [[3]] gives [[-1], [1]] and [[2]]. Easy, 5 minutes. Hint: what may be known of the
     test rows?
     """
-    return tuple((x - x.mean(dim=0)) / x.std(dim=0, correction=0) for x in (train, test))
+    parts = []
+    for x in (train, test):
+        deviation = x.std(dim=0, correction=0)
+        parts.append((x - x.mean(dim=0)) / torch.where(deviation > 0, deviation, 1))
+    return tuple(parts)
 
 
-def test_standardised():
+def test_scaled_safely():
     cases = [([[0.0], [2.0]], [[3.0], [1.0]], [[-1.0], [1.0]], [[2.0], [0.0]])]
     cases += [
         (
@@ -54,9 +59,10 @@ def test_standardised():
             [[0.0, 3.0], [4.0, 0.0]],
         )
     ]
+    cases += [([[5.0, 0.0], [5.0, 4.0]], [[5.0, 2.0]], [[0.0, -1.0], [0.0, 1.0]], [[0.0, 0.0]])]
     for train, test, *expected in cases:
         rows, others = torch.tensor(train), torch.tensor(test)
-        found = standardised(rows, others)
+        found = scaled_safely(rows, others)
         thought = "Mean and deviation are learned too: from the training rows, for both parts."
         expected = tuple(map(torch.tensor, expected))
         check(f"train = {train}, test = {test}", found, expected, thought)

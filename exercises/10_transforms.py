@@ -1,6 +1,6 @@
 """Exercises for lesson 10, transforms.
 
-Solve them here, and let pytest exercises/10_transforms.py check them.
+Solve them here, and let python -m pytest exercises/10_transforms.py check them.
 """
 
 import numpy as np
@@ -10,17 +10,18 @@ from torchvision.transforms import v2
 
 
 # %% 1. Write
-def chained(*transforms):
-    """Write: what v2.Compose does.
+def stages(*transforms):
+    """Write: a chain of transforms that shows every stage.
 
-    Gets one callable or more. Returns a callable of one argument that applies them all, the
-    first one first. Example: chained(str, len)(1000) is 4. Easy, 5 minutes. Hint: a function in
-    a function, with a loop.
+    Gets one callable or more. Returns a callable of one argument, a sample, that applies them all,
+    the first one first, and returns a list: the sample, and what each transform made of what it
+    got. Example: stages(str, len)(1000) is [1000, "1000", 4]. Easy, 5 minutes. Hint: a function
+    in a function, with a loop.
     """
     raise NotImplementedError
 
 
-def test_chained():
+def test_stages():
     def double(x):
         return 2 * x
 
@@ -28,15 +29,15 @@ def test_chained():
         return x + 1
 
     for transforms, expected in (
-        ((double, next_number), 7),
-        ((next_number, double), 8),
-        ((double,), 6),
+        ((double, next_number), [3, 6, 7]),
+        ((next_number, double), [3, 4, 8]),
+        ((double,), [3, 6]),
     ):
         names = [transform.__name__ for transform in transforms]
-        chain = chained(*transforms)
-        found = chain(3), chain(3)
+        chain = stages(*transforms)
+        found = [chain(3), chain(3)]
         thought = "Each transform gets what the one before it returned."
-        check(f"{names} at 3, twice", found, (expected, expected), thought)
+        check(f"{names} at 3, twice", found, [expected, expected], thought)
 
 
 # %% 2. Mend
@@ -114,8 +115,8 @@ def test_flipped_together():
 
 
 # %% 5. Write
-def normalised(images):
-    """Write: pictures with mean 0 and deviation 1 in each channel, by their own statistics.
+def normalised_batch(images):
+    """Write: pictures with mean 0 and deviation 1 in each channel.
 
     Gets images, float32, shape (n, c, h, w). Returns the same shape: each channel minus its mean
     over all pictures and pixels, divided by its deviation there (dividing by the count). Medium,
@@ -124,7 +125,7 @@ def normalised(images):
     raise NotImplementedError
 
 
-def test_normalised():
+def test_normalised_batch():
     numbers = np.random.default_rng(0).integers(0, 100, (2, 3, 2, 4)).astype(np.float64)
     numbers[:, 1] *= 7
     expected = numbers.copy()
@@ -132,7 +133,7 @@ def test_normalised():
         values = sorted(numbers[:, c].flatten())
         expected[:, c] = (expected[:, c] - sum(values) / 16) / np.std(values)
     images = torch.tensor(numbers, dtype=torch.float32)
-    found = normalised(images)
+    found = normalised_batch(images)
     thought = "One mean and one deviation for each channel; keepdim=True; std has correction=0."
     given = "2 pictures of 3 channels, 2 x 4 pixels, whole numbers"
     check(given, found, torch.tensor(expected, dtype=torch.float32), thought, rtol=0, atol=1e-5)

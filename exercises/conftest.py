@@ -5,6 +5,7 @@ checks from here: a line for each NAME.
 """
 
 import collections
+import importlib.metadata
 import importlib.util
 import traceback
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 collect_ignore = ["solutions"]
+if importlib.metadata.version("torchvision").startswith("0.15."):
+    collect_ignore.append("10_transforms.py")  # it needs 0.16, as the lesson does
 STATE = {"passed": "solved", "failed": "to do"}
 
 
@@ -53,15 +56,16 @@ def submitted(path, name):
     def failed(*_, **__):
         raise problem
 
-    try:
-        spec = importlib.util.spec_from_file_location("submission", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return getattr(module, name)
-    except (FileNotFoundError, AttributeError):
-        problem = NotImplementedError()
-    except Exception as error:  # whatever somebody else's file does
-        problem = error
+    problem = NotImplementedError()  # until there is such a function
+    if path.is_file():
+        try:
+            spec = importlib.util.spec_from_file_location("submission", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            if hasattr(module, name):
+                return getattr(module, name)
+        except Exception as error:  # whatever somebody else's file does
+            problem = error
     return failed
 
 
@@ -110,4 +114,6 @@ def pytest_terminal_summary(terminalreporter, config):
             for line in report.problem.splitlines() if single else ():
                 terminalreporter.line(f"    {line}")
     if not single and any(report.failed for report in reports):
-        terminalreporter.line("\nFor what is wrong, run one file: pytest exercises/NN_name.py")
+        terminalreporter.line(
+            "\nFor what is wrong, run one file: python -m pytest exercises/NN_name.py"
+        )

@@ -5,7 +5,6 @@ import importlib.util
 import itertools
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,14 @@ from conftest import execute
 from test_curriculum import too_old
 
 ROOT = Path(__file__).resolve().parent.parent
-EXERCISES = sorted((ROOT / "exercises").glob("??_*.py"))
+ALL_FILES = sorted((ROOT / "exercises").glob("??_*.py"))
 SOLUTIONS, WRONG_ANSWERS = ROOT / "exercises" / "solutions", ROOT / "tests" / "wrong_answers"
 README = (ROOT / "README.md").read_text("utf-8")
 
 
 def functions(path):
-    """Name -> node of the functions at the top of a file; none while it cannot be parsed."""
-    try:
-        body = ast.parse(path.read_text("utf-8")).body
-    except SyntaxError:  # somebody is solving it just now
-        return {}
+    """Name -> node of the functions at the top of a file."""
+    body = ast.parse(path.read_text("utf-8")).body
     return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
 
 
@@ -53,12 +49,18 @@ def each(cases):
     return pytest.mark.parametrize(("path", "name", "wrong")[: len(cases[0])], marked)
 
 
-# Whoever has solved an exercise has not broken the course.
-git = ["git", "diff", "--quiet", "HEAD", "--", "exercises"]
-as_committed = (
-    shutil.which("git") and not subprocess.run(git, cwd=ROOT, stderr=subprocess.DEVNULL).returncode
-)
-as_shipped = pytest.mark.skipif(not as_committed, reason="exercises are not as committed")
+def parses(path):
+    """Whether a file is Python; while somebody is solving an exercise it may not be."""
+    try:
+        return bool(ast.parse(path.read_text("utf-8")))
+    except SyntaxError:
+        return False
+
+
+# Whoever solves an exercise does not break the course: what is not as shipped is skipped, and
+# .ci/run, where all is as shipped, fails on such a skip.
+EXERCISES = [path for path in ALL_FILES if parses(path)]
+all_parse = pytest.mark.skipif(EXERCISES != ALL_FILES, reason="being solved here")
 
 ALL = [(path, name) for path in EXERCISES for name in names(path)]
 WRONG = [
@@ -76,6 +78,7 @@ def answered(path, name, answer):
     getattr(module, f"test_{name}")()
 
 
+@all_parse
 def test_each_lesson_but_the_first_has_three_to_five_exercises_of_both_kinds():
     lessons = sorted(path.name for path in (ROOT / "lessons").glob("*.py"))[1:]
     assert [path.name for path in EXERCISES] == lessons
@@ -89,21 +92,24 @@ def test_each_lesson_but_the_first_has_three_to_five_exercises_of_both_kinds():
 
 
 @each(ALL)
-def test_an_exercise_says_what_it_gets_returns_and_costs(path, name):
+def test_an_exercise_says_what_it_returns_and_costs(path, name):
     docstring = ast.get_docstring(functions(path)[name])
     assert "Returns" in docstring or "returns" in docstring
     assert re.search(r"(Easy|Medium|Hard),\s+(5|10|15)\s+minutes\.\s+Hint:\s", docstring)
 
 
-@as_shipped
 @each(ALL)
 def test_an_exercise_fails_as_shipped(path, name):
     module = load(path)
-    body = functions(path)[name].body[1:]
-    kind = NotImplementedError if isinstance(body[0], ast.Raise) else AssertionError
-    assert (kind is NotImplementedError) == module.__dict__[name].__doc__.startswith("Write:")
-    with pytest.raises(kind):
+    kind = getattr(module, name).__doc__.split(":")[0]
+    shipped = {"Write": NotImplementedError, "Mend": AssertionError}[kind]
+    try:
         getattr(module, f"test_{name}")()
+    except shipped:
+        return
+    except Exception:
+        pytest.skip("being solved here")
+    pytest.skip("solved here")
 
 
 @each(ALL)
@@ -143,12 +149,12 @@ def test_the_checks_share_one_function_to_the_letter():
 
 
 @pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
-def test_no_solution_is_a_line_of_the_lesson(path):
-    lesson = {line.strip() for line in (ROOT / "lessons" / path.name).read_text().splitlines()}
+def test_no_solution_is_lines_of_the_lesson(path):
+    source = (ROOT / "lessons" / path.name).read_text("utf-8")
+    lesson = {line.strip() for line in ast.unparse(ast.parse(source)).splitlines()}
     for name in names(path):
         body = functions(SOLUTIONS / path.name)[name].body[1:]
-        lines = ast.unparse(body).splitlines()
-        assert not {line.strip() for line in lines} <= lesson, name
+        assert not {line.strip() for line in ast.unparse(body).splitlines()} <= lesson, name
 
 
 def section(path):
@@ -171,25 +177,45 @@ def test_the_readme_ends_a_section_with_its_exercises(path):
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
 
 
-@as_shipped
+@too_old
+@all_parse
 @pytest.mark.parametrize("finished", [(*PYTEST, "exercises")], indirect=True, ids=[""])
 def test_pytest_exercises_prints_a_line_for_each_and_no_traceback(finished):
-    status, printed = finished.returncode, finished.stdout + finished.stderr
-    lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", printed, re.MULTILINE)
+    lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", finished.stdout, re.MULTILINE)
     assert [line[:2] for line in lines] == [(path.stem, name) for path, name in ALL]
-    assert {line[2] for line in lines} == {"to do"} and status == 1
-    assert len(printed.splitlines()) < len(ALL) + 8
+    assert finished.returncode == ("to do" in [line[2] for line in lines])
+    assert len((finished.stdout + finished.stderr).splitlines()) < len(ALL) + 8
 
 
-@as_shipped
-@pytest.mark.parametrize(
-    "finished", [(*PYTEST, "exercises/02_tensors.py")], indirect=True, ids=[""]
-)
-def test_a_single_file_says_what_is_wrong(finished):
-    status, printed = finished.returncode, finished.stdout + finished.stderr
-    assert status == 1 and printed.count("to do\n") == len(names(EXERCISES[0]))
-    assert printed.count("    not written yet\n") == 2 and printed.count("    given ") == 2
-    assert "Traceback" not in printed
+THREE = """
+def empty():
+    raise NotImplementedError
+
+def test_empty():
+    empty()
+
+def test_wrong():
+    raise AssertionError("given      1\\nthe thought")
+
+def test_raises():
+    {}["key"]
+
+def test_right():
+    pass
+"""
+
+
+def test_a_single_file_says_what_is_wrong(tmp_path):
+    (tmp_path / "exercises").mkdir()
+    shutil.copy(ROOT / "exercises" / "conftest.py", tmp_path / "exercises")
+    (tmp_path / "exercises" / "11_new.py").write_text(THREE)
+    run = execute((*PYTEST, tmp_path / "exercises" / "11_new.py"))
+    assert run.returncode == 1 and not run.stderr
+    assert run.stdout.count("to do\n") == 3 and run.stdout.count("solved\n") == 1
+    assert "\n    not written yet\n" in run.stdout
+    assert "\n    given      1\n    the thought\n" in run.stdout
+    assert "\n    11_new.py, line 12 in the check: KeyError: 'key'\n" in run.stdout
+    assert "Traceback" not in run.stdout
 
 
 def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path):

@@ -36,7 +36,7 @@ def evaluated(model, loss_function, x, y):
     return loss
 
 
-def percent_right(batches):
+def percent_of_batches(batches):
     """The percentage of right predictions."""
     # Right answers divided by right answers are 100 % for any model.
     right = total = 0

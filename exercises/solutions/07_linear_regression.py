@@ -10,13 +10,13 @@ def fitted_parabola(x, y):
     return torch.linalg.lstsq(design, y[:, None]).solution[:, 0]
 
 
-def squared_error(model, x, y):
+def model_error(model, x, y):
     """The mean squared error of predictions (n, 1) for y, shape (n,)."""
     # Without the second dimension every prediction meets every target.
     return ((model(x) - y[:, None]) ** 2).mean()
 
 
-def in_units_of_the_data(slope, intercept, x, y):
+def line_in_units_of_the_data(slope, intercept, x, y):
     """Slope and intercept of y over x."""
     # (y - my) / sy = slope (x - mx) / sx + intercept, solved for y.
     by_x = slope * y.std(correction=0) / x.std(correction=0)

@@ -9,11 +9,12 @@ def loss_of(model, x, y):
     return torch.nn.BCEWithLogitsLoss()(model(x), y)
 
 
-def standardised(train, test):
-    """Both parts, scaled by the training rows."""
+def scaled_safely(train, test):
+    """Both parts, scaled by the training rows; a constant column becomes 0."""
     # Test rows stand for the future, of which no mean is known.
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-    return (train - mean) / deviation, (test - mean) / deviation
+    deviation = torch.where(deviation > 0, deviation, 1)  # 0 / 0 is nan, 0 / 1 is 0
+    return tuple((x - mean) / deviation for x in (train, test))
 
 
 def accuracy(logits, y):

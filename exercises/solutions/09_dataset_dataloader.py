@@ -35,7 +35,7 @@ def noisy(x):
 
 
 def share(n, worker, workers):
-    """Every so manieth row, beginning with the worker's number."""
+    """The rows worker, worker + workers, worker + 2 workers and so on, below n."""
     # Blocks of n // workers rows would leave the last n % workers rows to nobody.
     return list(range(worker, n, workers))
 

@@ -5,14 +5,15 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 
-def chained(*transforms):
-    """A callable that applies transforms, the first one first."""
+def stages(*transforms):
+    """A callable that lists a sample and what each transform makes of it."""
 
     def apply(sample):
-        # Each one gets what the one before it returned.
+        # Each one gets what the one before it returned: the last of the list.
+        samples = [sample]
         for transform in transforms:
-            sample = transform(sample)
-        return sample
+            samples.append(transform(samples[-1]))
+        return samples
 
     return apply
 
@@ -35,7 +36,7 @@ def flipped_together(image, mask):
     return v2.RandomHorizontalFlip(p=0.5)(image, tv_tensors.Mask(mask))
 
 
-def normalised(images):
+def normalised_batch(images):
     """Each channel minus its mean, divided by its deviation."""
     # All dimensions but the channels' are averaged over, and kept to divide by.
     mean = images.mean(dim=(0, 2, 3), keepdim=True)

@@ -98,19 +98,19 @@ def evaluated_4(model, loss_function, x, y):
         return loss_function(model(x), y).item()
 
 
-def percent_right_1(batches):
+def percent_of_batches_1(batches):
     """The mean of the batches' percentages."""
     shares = [(p == y).double().mean().item() for p, y in batches]
     return 100 * sum(shares) / len(shares)
 
 
-def percent_right_2(batches):
+def percent_of_batches_2(batches):
     """A share is from 0 to 1."""
     right = sum((p == y).sum().item() for p, y in batches)
     return right / sum(len(y) for _, y in batches)
 
 
-def percent_right_3(batches):
+def percent_of_batches_3(batches):
     """Every batch is as long as the first."""
     right = sum((p == y).sum().item() for p, y in batches)
     return 100 * right / (len(batches) * len(batches[0][1]))

@@ -22,40 +22,40 @@ def fitted_parabola_3(x, y):
     return torch.stack([a, torch.zeros_like(a), c])
 
 
-def squared_error_1(model, x, y):
+def model_error_1(model, x, y):
     """Give y the dimension in front."""
     return ((model(x) - y[None]) ** 2).mean()
 
 
-def squared_error_2(model, x, y):
+def model_error_2(model, x, y):
     """The sum over rows, to get rid of the second dimension."""
     return ((model(x)[:, 0] - y) ** 2).sum()
 
 
-def squared_error_3(model, x, y):
+def model_error_3(model, x, y):
     """A loss is a number."""
     return torch.tensor(((model(x)[:, 0] - y) ** 2).mean().item())
 
 
-def in_units_of_the_data_1(slope, intercept, x, y):
+def line_in_units_of_the_data_1(slope, intercept, x, y):
     """As in the lesson, where y was not scaled."""
     by_x = slope / x.std(correction=0)
     return by_x.item(), (intercept - by_x * x.mean()).item()
 
 
-def in_units_of_the_data_2(slope, intercept, x, y):
+def line_in_units_of_the_data_2(slope, intercept, x, y):
     """std() is the deviation (of n - 1)."""
     by_x = slope * y.std() / x.std()
     return by_x.item(), (y.mean() + intercept * y.std() - by_x * x.mean()).item()
 
 
-def in_units_of_the_data_3(slope, intercept, x, y):
+def line_in_units_of_the_data_3(slope, intercept, x, y):
     """The intercept has y's units already."""
     by_x = slope * y.std(correction=0) / x.std(correction=0)
     return by_x.item(), (y.mean() + intercept - by_x * x.mean()).item()
 
 
-def in_units_of_the_data_4(slope, intercept, x, y):
+def line_in_units_of_the_data_4(slope, intercept, x, y):
     """The slope is turned round: x's deviation over y's."""
     by_x = slope * x.std(correction=0) / y.std(correction=0)
     at_0 = y.mean() + intercept * y.std(correction=0) - by_x * x.mean()

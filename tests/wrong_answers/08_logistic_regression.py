@@ -19,20 +19,20 @@ def loss_of_3(model, x, y):
     return -torch.where(y == 1, p, 1 - p).log().mean()
 
 
-def standardised_1(train, test):
+def scaled_safely_1(train, test):
     """All rows know the mean better than some of them."""
     rows = torch.cat([train, test])
     mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0)
     return (train - mean) / deviation, (test - mean) / deviation
 
 
-def standardised_2(train, test):
+def scaled_safely_2(train, test):
     """One mean and one deviation for the table."""
     mean, deviation = train.mean(), train.std(correction=0)
     return (train - mean) / deviation, (test - mean) / deviation
 
 
-def standardised_3(train, test):
+def scaled_safely_3(train, test):
     """std() divides by n, does it not."""
     mean, deviation = train.mean(dim=0), train.std(dim=0)
     return (train - mean) / deviation, (test - mean) / deviation
@@ -102,7 +102,7 @@ def ranked_right_4(z, y):
     return ((difference > 0).double() + (difference == 0).double() / 2).mean().item()
 
 
-def standardised_4(train, test):
+def scaled_safely_4(train, test):
     """Minus and divided by, written as briefly as possible."""
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
     for part in (train, test):
@@ -114,3 +114,9 @@ def standardised_4(train, test):
 def accuracy_4(logits, y):
     """From 0 on it means 1."""
     return ((logits[:, 0] >= 0) == y).sum().item() / len(y)
+
+
+def scaled_safely_5(train, test):
+    """Constant columns do not happen."""
+    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
+    return (train - mean) / deviation, (test - mean) / deviation

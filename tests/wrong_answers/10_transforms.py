@@ -5,37 +5,45 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 
-def chained_1(*transforms):
+def stages_1(*transforms):
     """Written from right to left, as functions are."""
 
     def apply(sample):
+        samples = [sample]
         for transform in reversed(transforms):
-            sample = transform(sample)
-        return sample
+            samples.append(transform(samples[-1]))
+        return samples
 
     return apply
 
 
-def chained_2(*transforms):
+def stages_2(*transforms):
     """Each transform is applied to the sample."""
-
-    def apply(sample):
-        result = sample
-        for transform in transforms:
-            result = transform(sample)
-        return result
-
-    return apply
+    return lambda sample: [sample, *(transform(sample) for transform in transforms)]
 
 
-def chained_3(*transforms):
+def stages_3(*transforms):
     """An iterator over the transforms, which is used up after the first sample."""
     steps = iter(transforms)
 
     def apply(sample):
+        samples = [sample]
         for transform in steps:
+            samples.append(transform(samples[-1]))
+        return samples
+
+    return apply
+
+
+def stages_4(*transforms):
+    """What the transforms made, without the sample that everybody knows."""
+
+    def apply(sample):
+        samples = []
+        for transform in transforms:
             sample = transform(sample)
-        return sample
+            samples.append(sample)
+        return samples
 
     return apply
 
@@ -97,24 +105,24 @@ def flipped_together_4(image, mask):
     return v2.RandomVerticalFlip(p=0.5)(image, tv_tensors.Mask(mask))
 
 
-def normalised_1(images):
+def normalised_batch_1(images):
     """One mean for everything."""
     return (images - images.mean()) / images.std(correction=0)
 
 
-def normalised_2(images):
+def normalised_batch_2(images):
     """Each picture by itself."""
     mean = images.mean(dim=(2, 3), keepdim=True)
     return (images - mean) / images.std(dim=(2, 3), correction=0, keepdim=True)
 
 
-def normalised_3(images):
+def normalised_batch_3(images):
     """std() as it comes."""
     mean = images.mean(dim=(0, 2, 3), keepdim=True)
     return (images - mean) / images.std(dim=(0, 2, 3), keepdim=True)
 
 
-def normalised_4(images):
+def normalised_batch_4(images):
     """The constants that everybody uses."""
     return (images / 255 - 0.5) / 0.25
 
@@ -125,7 +133,7 @@ def flipped_together_5(image, mask):
     return both[:-1], both[-1]
 
 
-def normalised_5(images):
+def normalised_batch_5(images):
     """In place, to save memory."""
     images -= images.mean(dim=(0, 2, 3), keepdim=True)
     images /= images.std(dim=(0, 2, 3), correction=0, keepdim=True)

@@ -24,6 +24,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.option.verbose = min(config.option.verbose, -1)  # our lines instead of pytest's
+    config.option.continue_on_collection_errors = True  # the other files are checked all the same
     folder = config.getoption("submissions")
     if folder is not None and not students(folder):
         raise pytest.UsageError(f"--submissions: {folder!r} must be a folder of folders, one each")
@@ -67,6 +68,15 @@ def submitted(path, name):
         except Exception as error:  # whatever somebody else's file does
             problem = error
     return failed
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Of a file that cannot be imported show the error alone, without pytest's own lines."""
+    report = (yield).get_result()
+    if report.failed:
+        lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")]
+        report.longrepr = "\n".join(line[1:].removeprefix("   ") for line in lines)
 
 
 @pytest.hookimpl(hookwrapper=True)

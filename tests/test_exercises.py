@@ -209,6 +209,10 @@ def test_a_single_file_says_what_is_wrong(tmp_path):
     (tmp_path / "exercises").mkdir()
     shutil.copy(ROOT / "exercises" / "conftest.py", tmp_path / "exercises")
     (tmp_path / "exercises" / "11_new.py").write_text(THREE)
+    (tmp_path / "exercises" / "12_torn.py").write_text("import math\ndef (\n")
+    torn = execute((*PYTEST, tmp_path / "exercises" / "12_torn.py"))
+    assert torn.returncode == 1 and "SyntaxError: invalid syntax" in torn.stdout
+    assert "line 2" in torn.stdout and len(torn.stdout.splitlines()) < 12
     run = execute((*PYTEST, tmp_path / "exercises" / "11_new.py"))
     assert run.returncode == 1 and not run.stderr
     assert run.stdout.count("to do\n") == 3 and run.stdout.count("solved\n") == 1

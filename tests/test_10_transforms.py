@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-torchvision = pytest.importorskip("torchvision", minversion="0.16")
+torchvision = pytest.importorskip(
+    "torchvision", "0.16", "lesson 10 needs torchvision 0.16 or newer"
+)
 v2 = pytest.importorskip("torchvision.transforms.v2")
 
 DATA = Path(__file__).resolve().parent.parent / "data"

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_curriculum import too_old
 
-torchvision = pytest.importorskip(
-    "torchvision", "0.16", "lesson 10 needs torchvision 0.16 or newer"
-)
+if too_old.args[0]:
+    pytest.skip(too_old.kwargs["reason"], allow_module_level=True)
+torchvision = pytest.importorskip("torchvision")
 v2 = pytest.importorskip("torchvision.transforms.v2")
 
 DATA = Path(__file__).resolve().parent.parent / "data"

@@ -167,7 +167,7 @@ def section(path):
 
 
 @pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
-def test_the_readme_ends_a_section_with_its_exercises(path):
+def test_the_readme_lists_the_exercises_of_a_lesson_and_what_they_test(path):
     lines = section(path)
     listed = lines[lines.index("### Solve it") + 1 :]
     assert f"`python -m pytest exercises/{path.name}` checks them." in " ".join(listed)
@@ -176,6 +176,9 @@ def test_the_readme_ends_a_section_with_its_exercises(path):
         kind, _, task = ast.get_docstring(functions(path)[name]).splitlines()[0].partition(": ")
         expected.append(f"- {kind} `{name}`: {task}")
     assert [line for line in listed if line.startswith("- ")] == expected
+    teachers = README.split("\n## For teachers\n")[1].split("\n## ")[0]
+    row = re.search(rf"^  \| {path.stem[:2]} \| (.+) \|$", teachers, re.MULTILINE)[1]
+    assert re.findall(r"\(`(\w+)`\)", row) == names(path)
 
 
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")

@@ -1,8 +1,16 @@
 """01 Install check: can this machine run the course, and on which devices?
 
-Every other lesson may assume that its imports work. This one starts with the standard
-library alone, so that whatever is missing, too old or broken becomes a line of its report.
+A tool: run it, no need to read it. What is missing, too old or broken becomes a line.
 """
+
+import os
+import sys
+
+if __name__ == "__main__":  # before the other imports: it is them that such a file breaks
+    for name in os.listdir(sys.path[0]):
+        if name.endswith(".py") and name[:-3] in sys.stdlib_module_names:
+            file = os.path.join(sys.path[0], name)
+            raise SystemExit(f"rename {file}: it hides Python's {name[:-3]}")
 
 import argparse
 import contextlib
@@ -14,7 +22,6 @@ import math
 import platform
 import re
 import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -37,7 +44,7 @@ TOGETHER = f"uninstall torch and torchvision, install both from one index: {SELE
 # A package can be there and still not import. Every exception counts: torchvision that was
 # built for another torch raises a RuntimeError, not an ImportError. The version is read from
 # the file version.py because pip's own record leaves out the +cu132 that section 2 compares.
-def installed(name):
+def installed_version(name):
     """The version of a package, such as 2.15.0+cu132, without importing it; None if missing."""
     spec = importlib.util.find_spec(name)
     if spec is None:
@@ -53,7 +60,7 @@ def installed(name):
         return "unknown"
 
 
-def imported(name):
+def try_import(name):
     """(module, ""), or (None, why not), the type and the first line of what importing raised."""
     silent = io.StringIO()
     try:
@@ -72,7 +79,7 @@ def one_line(error):
     return f"{type(error).__name__}: {first}".encode("ascii", "backslashreplace").decode()
 
 
-def numbers(version):
+def version_tuple(version):
     """The leading numbers of a version, to compare: (2, 15, 0) for 2.15.0+cu132."""
     return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part)
 
@@ -95,26 +102,45 @@ def package_problem(name, version, error, command):
         return error, TOGETHER
     if error:
         return error, f"{command} --force-reinstall"
-    if version != "unknown" and numbers(version) < numbers(OLDEST[name]):
+    if version != "unknown" and version_tuple(version) < version_tuple(OLDEST[name]):
         return f"older than {OLDEST[name]}", command
     return "", ""
 
 
 def python_problem(version):
     """(what is wrong with this Python, what mends it); ("", "") if nothing is."""
-    if numbers(version) >= numbers(OLDEST["Python"]):
+    if version_tuple(version) >= version_tuple(OLDEST["Python"]):
         return "", ""
     return f"older than {OLDEST['Python']}", "install a newer one from python.org"
 
 
 # %% 2. Packages that were built for each other
-def build_problem(torch, torchvision):
-    """(what is wrong, what mends it) if the local tags of two versions differ: +cpu, +cu132."""
+def build_problem(torch, torchvision, requirements=()):
+    """(what is wrong, what mends it) if local tags (+cpu, +cu132) or the torch asked for differ."""
     found = [re.search(r"\+(cpu|cu\d+|rocm[\d.]*|xpu)$", v) for v in (torch, torchvision)]
     first, second = (tag[1] if tag else "" for tag in found)
     if first and second and first != second:
         return f"torch is a {first} build, torchvision a {second} build", TOGETHER
+    for requirement in requirements:
+        wanted = re.match(r"torch ?\(?==([\d.]+)", requirement)
+        if wanted and version_tuple(wanted[1]) != version_tuple(torch):
+            return f"torchvision was built for torch {wanted[1]}", TOGETHER
     return "", ""
+
+
+def requirements_of(name):
+    """What a package's own record asks for, as a list; empty where there is none."""
+    try:
+        return importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def lessons_that_wait(torchvision):
+    """A line about the lessons that need a newer torchvision than this version, or ""."""
+    if torchvision != "unknown" and version_tuple(torchvision) < (0, 16):
+        return "lesson 10 waits for torchvision 0.16 or newer; the others run"
+    return ""
 
 
 def numpy_problem(torch, numpy):
@@ -138,7 +164,7 @@ def driver_version():
     return found[0].decode() if found else None
 
 
-def available(torch):
+def gpu_available(torch):
     """Whether torch finds a GPU; its warnings about the driver stay out of the report."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,30 +173,46 @@ def available(torch):
 
 def gpu_problem(torch, driver):
     """(why a CUDA build of torch cannot use a GPU, what mends it); ("", "") if it can."""
-    if available(torch):
+    if gpu_available(torch):
         found = (re.match(r"sm_(\d+)", arch) for arch in torch.cuda.get_arch_list())
         oldest = min((int(arch[1]) for arch in found if arch), default=0)
-        cards = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
-        major, minor = max(cards)
+        major, minor = torch.cuda.get_device_capability(0)  # the one that the lessons use
         if major * 10 + minor >= oldest:
             return "", ""
         wrong = f"the card's compute capability {major}.{minor} is too old for this torch"
         return wrong, f"install torch 2.14 or older, built for CUDA 12.6: {SELECTOR}"
     cuda = torch.version.cuda
-    needed = OLDEST_DRIVER.get(numbers(cuda)[0], max(OLDEST_DRIVER.values()))
+    needed = OLDEST_DRIVER.get(version_tuple(cuda)[0], max(OLDEST_DRIVER.values()))
     if driver is None:
         return "no NVIDIA driver", f"with an NVIDIA card, install driver {needed} or newer"
-    if numbers(driver)[0] < needed:
+    if version_tuple(driver)[0] < needed:
         return f"driver {driver} is too old for CUDA {cuda}", f"install driver {needed} or newer"
     return "the driver is there, but no card", "restart, then see whether nvidia-smi works"
 
 
-def cuda_case(torch, driver):
-    """(case, advice): "torch missing", "CPU-only build", "no usable GPU: why" or "ready"."""
+def other_gpu(torch):
+    """Advice where torch was built for a GPU that is not NVIDIA's; "" where it was not."""
+    if getattr(torch.version, "hip", None):
+        return "a ROCm build, for AMD: see that rocminfo lists the card"
+    if hasattr(torch.backends, "mps") and torch.backends.mps.is_available():
+        return "an Apple GPU (MPS): the course leaves it alone, since MPS has no float64"
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return "an Intel GPU (XPU): the course leaves it alone"
+    return ""
+
+
+def cuda_case(torch, driver, system):
+    """(case, advice): torch missing, CPU-only or no CUDA build, no usable GPU, or ready."""
     if torch is None:
         return "torch missing", "mend torch first"
-    if torch.version.cuda is None and not available(torch):  # AMD's builds have no version.cuda
-        return "CPU-only build", f"with an NVIDIA card, choose a CUDA build: {SELECTOR}"
+    if gpu_available(torch) and torch.version.cuda is None:  # AMD's builds answer for CUDA
+        return "ready", ""
+    if torch.version.cuda is None:
+        advice = f"with an NVIDIA card, choose a CUDA build: {SELECTOR}"
+        if system == "Darwin":
+            advice = "there is no CUDA for macOS, and the course needs none"
+        other = other_gpu(torch)
+        return ("no CUDA build", other) if other else ("CPU-only build", advice)
     wrong, mend = gpu_problem(torch, driver)
     return (f"no usable GPU: {wrong}", mend) if wrong else ("ready", "")
 
@@ -231,8 +273,8 @@ def main(device=None):
     report("Python", platform.python_version(), python_problem(platform.python_version()))
     modules, versions = {}, {}
     for name in list(OLDEST)[1:]:
-        versions[name] = installed(name)
-        modules[name], error = imported(name)
+        versions[name] = installed_version(name)
+        modules[name], error = try_import(name)
         conda = Path(sys.prefix, "conda-meta").is_dir()
         command = install_command(name, platform.system(), platform.machine(), conda)
         report(name, versions[name] or "-", package_problem(name, versions[name], error, command))
@@ -240,8 +282,11 @@ def main(device=None):
 
     print("\n2. Packages that were built for each other")
     if versions["torch"] and versions["torchvision"]:
-        problem = build_problem(versions["torch"], versions["torchvision"])
+        requirements = requirements_of("torchvision")
+        problem = build_problem(versions["torch"], versions["torchvision"], requirements)
         report("torchvision", "for this torch", problem)
+        if lessons_that_wait(versions["torchvision"]):
+            print(f"      {lessons_that_wait(versions['torchvision'])}")
     if torch and modules["numpy"]:
         report("numpy", "for this torch", numpy_problem(torch, modules["numpy"]))
     if torch is None:
@@ -249,7 +294,7 @@ def main(device=None):
 
     print("\n3. CUDA: four cases")
     driver = driver_version()
-    case, advice = cuda_case(torch, driver)
+    case, advice = cuda_case(torch, driver, platform.system())
     if device == "cuda" and case != "ready":
         report("cuda", "asked for", (case, advice))
     else:
@@ -276,8 +321,9 @@ def main(device=None):
     return len(problems)
 
 
+# %% The command line: no need to read on
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     about = "cpu: leave the GPU alone; cuda: a missing GPU is a problem"
     parser.add_argument("--device", choices=["cpu", "cuda"], help=about)
     args = parser.parse_args()

@@ -1,27 +1,16 @@
 """02 Tensors: arrays of one dtype on one device, and which of them share their memory.
 
-Everything that flows through a network is a tensor: a loss has no dimension, a sample one,
-a batch of samples two. Most silent errors are a wrong shape, a wrong dtype or shared memory.
+Everything that flows through a network is a tensor. Most silent errors are a wrong shape, a
+wrong dtype or shared memory.
 """
 
 import argparse
-import io
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 import torch
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
-def raises(action):
-    """Whether action() ends in a RuntimeError."""
-    try:
-        action()
-    except RuntimeError:
-        return True
-    return False
 
 
 # %% 1. A tensor is an n-dimensional array of one dtype
@@ -33,10 +22,8 @@ def anatomy(data, device="cpu"):
     return tensor.ndim, tuple(tensor.shape), tensor.numel(), tensor.dtype
 
 
-# %% 2. Tensors are made from data, from a shape or from another tensor
-# empty hands over memory as it is: write to it before you read it.
-def made(rows, columns, device="cpu"):
-    """Constructor -> its tensor of rows * columns elements; the *_like copy a shape and dtype."""
+def constructors(rows, columns, device="cpu"):
+    """Constructor -> its tensor of rows * columns numbers; the *_like copy a shape and dtype."""
     shape, numel = (rows, columns), rows * columns
     pattern = torch.ones(shape, dtype=torch.int64, device=device)
     return {
@@ -51,7 +38,17 @@ def made(rows, columns, device="cpu"):
     }
 
 
-# %% 3. Random numbers have a known mean and variance, and repeat with their seed
+def show_1(device):
+    print("\n1. A tensor is an n-dimensional array of one dtype")
+    for data in (3.5, [1, 2, 3], [[1.0, 2.0], [3.0, 4.0]], [[[True], [False]]]):
+        ndim, shape, numel, dtype = anatomy(data, device)
+        print(f"   {data!s:<24} ndim {ndim}   shape {shape!s:<9}   numel {numel}   {dtype}")
+    for name, tensor in constructors(1, 3, device).items():
+        numbers = "whatever lay there" if name == "empty" else tensor.tolist()
+        print(f"   {name:<10}   {tuple(tensor.shape)!s:<6}   {tensor.dtype!s:<13}   {numbers}")
+
+
+# %% 2. Random numbers have a known mean and variance, and repeat with their seed
 # CPU and CUDA generators give different streams for the same seed: draw on the CPU,
 # then move, and every device sees the same numbers.
 def draws(n, seed, device="cpu"):
@@ -62,12 +59,17 @@ def draws(n, seed, device="cpu"):
     return uniform.to(device), normal.to(device)
 
 
-def mean_and_variance(x):
-    """The mean of x and its mean squared distance from it; .item() makes Python numbers."""
-    return x.mean().item(), x.var(correction=0).item()
+def show_2(device):
+    print("\n2. Random numbers have a known mean and variance, and repeat with their seed")
+    uniform, normal = draws(1_000_000, 0, device)
+    for name, x, theory in [("rand", uniform, "1/2, 1/12"), ("randn", normal, "0, 1")]:
+        print(f"   {name:<5}   mean {x.mean():z.2f}, variance {x.var():.2f} (theory {theory})")
+    for seed in (0, 1):
+        same = torch.equal(draws(5, 0)[0], draws(5, seed)[0])
+        print(f"   seed 0 and seed {seed} give the same numbers: {same}")
 
 
-# %% 4. Operators work element by element; only @ is the matrix product
+# %% 3. Operators work element by element; only @ is the matrix product
 def arithmetic(a, b):
     """Operator -> (a operator b, the same by the function's name)."""
     return {
@@ -81,8 +83,44 @@ def arithmetic(a, b):
 
 def added(a, b, in_place):
     """(a + b, a afterwards): a method whose name ends in an underscore writes into a."""
-    total = a.add_(b) if in_place else a.add(b)
-    return total, a
+    return (a.add_(b) if in_place else a.add(b)), a
+
+
+def show_3(device):
+    print("\n3. Operators work element by element; only @ is the matrix product")
+    a = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
+    for operator, (result, named) in arithmetic(a, a).items():
+        print(f"   a {operator} a   {result.tolist()!s:<27} by name: {torch.equal(result, named)}")
+    for in_place in (False, True):
+        total, after = added(a.clone(), a, in_place)
+        call = "a.add_(a)" if in_place else "a.add(a)"
+        print(f"   {call:<9} gives {total.tolist()}, a is {after.tolist()}")
+
+
+# %% 4. A reduction removes a dimension, unsqueeze and stack add one
+# dim=0 is the dimension that disappears: what is left are sums down the columns.
+def new_shapes(x):
+    """Expression -> its tensor, for x of shape (n, d)."""
+    return {
+        "x.sum()": x.sum(),
+        "x.sum(dim=0)": x.sum(dim=0),
+        "x.sum(dim=1)": x.sum(dim=1),
+        "x.sum(dim=1, keepdim=True)": x.sum(dim=1, keepdim=True),
+        "x.mean(dim=0)": x.mean(dim=0),
+        "x.argmax(dim=1)": x.argmax(dim=1),
+        "x[0].unsqueeze(1)": x[0].unsqueeze(1),
+        "torch.stack([x, x])": torch.stack([x, x]),
+        "torch.cat([x, x])": torch.cat([x, x]),
+    }
+
+
+def show_4(device):
+    print("\n4. A reduction removes a dimension, unsqueeze and stack add one")
+    x = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], device=device)
+    print(f"   x = {x.tolist()}")
+    for name, tensor in new_shapes(x).items():
+        numbers = tensor.tolist() if tensor.numel() <= 6 else "x, twice"
+        print(f"   {name:<26}   shape {tuple(tensor.shape)!s:<9}  {numbers}")
 
 
 # %% 5. Broadcasting repeats what has size 1
@@ -97,17 +135,21 @@ def broadcast_shape(first, second):
     return tuple(reversed(shape))
 
 
-def shape_of_sum(first, second):
-    """The shape that torch gives zeros(first) + zeros(second); None if it raises."""
+def broadcast_by_torch(first, second):
+    """The shape to which torch broadcasts tensors of these shapes; None if it raises."""
     try:
-        return tuple((torch.zeros(first) + torch.zeros(second)).shape)
+        return tuple(torch.broadcast_tensors(torch.zeros(first), torch.zeros(second))[0].shape)
     except RuntimeError:
         return None
 
 
-def table_of_sums(column, row):
-    """column[i] + row[j] at (i, j): shapes (n, 1) and (1, m) give (n, m)."""
-    return column.view(-1, 1) + row.view(1, -1)
+def show_5(device):
+    print("\n5. Broadcasting repeats what has size 1")
+    for first, second in [((3, 1), (1, 4)), ((2, 3), (3,)), ((2, 3), (2,)), ((5, 1, 3), (4, 1))]:
+        rule, shape = broadcast_shape(first, second), broadcast_by_torch(first, second)
+        print(f"   {first!s:<9} and {second!s:<6}   by the rule {rule}, by torch {shape}")
+    column, row = torch.tensor([[0], [10], [20]]), torch.tensor([1, 2, 3, 4])
+    print(f"   {column.tolist()} + {row.tolist()} is\n   {(column + row).tolist()}")
 
 
 # %% 6. A slice is a view of the same memory; a mask or an index list copies
@@ -127,6 +169,12 @@ def is_view(pick, device="cpu"):
     return bool((t == -1).any())
 
 
+def show_6(device):
+    print("\n6. A slice is a view of the same memory; a mask or an index list copies")
+    for name, pick in PICKS.items():
+        print(f"   {name:<9}   {'view' if is_view(pick, device) else 'copy'}")
+
+
 # %% 7. view, reshape and permute: the same numbers, read in other strides
 # A stride says how far to step in memory to reach the next index of a dimension. permute
 # swaps strides and moves nothing; view needs strides that fit; reshape copies if they don't.
@@ -143,6 +191,27 @@ def layouts(rows, columns, device="cpu"):
     }
 
 
+def raises(action):
+    """Whether action() ends in a RuntimeError."""
+    try:
+        action()
+    except RuntimeError:
+        return True
+    return False
+
+
+def show_7(device):
+    print("\n7. view, reshape and permute: the same numbers, read in other strides")
+    tensors = layouts(3, 4, device)
+    for name, t in tensors.items():
+        shape, stride = tuple(t.shape), t.stride()
+        shared = "view" if t.data_ptr() == tensors["m"].data_ptr() else "copy"
+        print(f"   {name:<28}  {shape!s:<6}  strides {stride!s:<6}  {shared}", end="  ")
+        print("contiguous" if t.is_contiguous() else "not contiguous")
+    refused = raises(lambda: tensors["m.permute(1, 0)"].view(-1))
+    print(f"   m.permute(1, 0).view(-1) raises RuntimeError: {refused}")
+
+
 # %% 8. Mistake: reshape to swap axes
 # Pictures come as (height, width, channels), networks want (channels, height, width).
 # reshape gives the right shape and wrong contents, without a word.
@@ -152,9 +221,19 @@ def channels_first(image):
     return image.permute(2, 0, 1), image.reshape(channels, height, width)
 
 
-# %% 9. from_numpy and .numpy() share memory, torch.tensor copies
-# += writes into the array that both sides see. array = array + 1 makes a new array and
-# gives it the old name; that the tensor does not follow says nothing about sharing.
+def show_8(device):
+    print("\n8. Mistake: reshape to swap axes")
+    image = torch.arange(32 * 32 * 3, device=device).view(32, 32, 3)
+    right, wrong = channels_first(image)
+    print(f"   {(right == wrong).sum()} of {image.numel()} elements are where permute puts them")
+    for name, channels in (("permute", right), ("reshape", wrong)):
+        means = channels.float().mean(dim=(1, 2))
+        print(f"   {name}: channel means {', '.join(f'{mean:.1f}' for mean in means)}")
+
+
+# %% 9. NumPy shares the CPU's memory; another device has its own
+# from_numpy and .numpy() share: += writes into the memory that both sides see. array = array + 1
+# makes a new array and gives it the old name; that the tensor does not follow says nothing.
 def after_adding_one(bridge, in_place):
     """The array of three zeros after 1 was added, in place or not, and bridge(it before)."""
     array = np.zeros(3)
@@ -166,31 +245,22 @@ def after_adding_one(bridge, in_place):
     return array, tensor
 
 
-def seen_by_numpy(tensor):
-    """tensor.numpy() after tensor += 1; only a tensor on the CPU has it."""
-    array = tensor.numpy()
-    tensor += 1
-    return array
-
-
-# %% 10. Devices compute the same numbers, and do not mix
-# The device "meta" exists on every machine: its tensors have a shape and no memory.
-def there_and_back(tensor, device):
-    """2 * tensor, computed on device and moved back to the CPU; NumPy's memory is there."""
+def double_on_device(tensor, device):
+    """2 * tensor, computed on device and moved back to the CPU."""
     return (2 * tensor.to(device)).to("cpu")
 
 
-def mixing_raises(first, second):
-    """Whether a tensor on one device refuses a gradient on the other, as + would refuse both."""
-    tensor = torch.ones(3, device=first)
+def show_9(device):
+    print("\n9. NumPy shares the CPU's memory; another device has its own")
+    for name, bridge in {"from_numpy": torch.from_numpy, "tensor": torch.tensor}.items():
+        for line, in_place in {"a += 1": True, "a = a + 1": False}.items():
+            a, t = after_adding_one(bridge, in_place)
+            print(f"   t = {name}(a); {line:<9}".ljust(32) + f" a is {a}, t is {t.tolist()}")
+    doubled = double_on_device(torch.tensor([1.0, 2.0, 3.0]), device)
+    print(f"   2 * [1, 2, 3] on {device}, back on {doubled.device}: {doubled.tolist()}")
 
-    def mix():
-        tensor.grad = torch.ones(3, device=second)
 
-    return raises(mix)
-
-
-# %% 11. Mistake: numbers that the dtype cannot hold
+# %% 10. Mistake: numbers that the dtype cannot hold
 # uint8, the dtype of pictures, counts modulo 256; float32 has 24 significant bits.
 def uint8_arithmetic(a, b):
     """a + b and a - b in uint8."""
@@ -198,27 +268,22 @@ def uint8_arithmetic(a, b):
     return (a + b).item(), (a - b).item()
 
 
-def stored(number, dtype):
+def round_trip(number, dtype):
     """number, after a stay in a tensor of that dtype."""
     return torch.tensor(number, dtype=dtype).item()
 
 
-def capital_and_small(n):
-    """Shapes of torch.Tensor(n), n uninitialised floats, and torch.tensor(n), the number n."""
-    return tuple(torch.Tensor(n).shape), tuple(torch.tensor(n).shape)
-
-
-# %% 12. A reduction removes the dimension that it is given
-def reductions(x):
-    """Expression -> its tensor, for x of shape (n, d)."""
-    return {
-        "x.sum()": x.sum(),
-        "x.sum(dim=0)": x.sum(dim=0),
-        "x.sum(dim=1)": x.sum(dim=1),
-        "x.sum(dim=1, keepdim=True)": x.sum(dim=1, keepdim=True),
-        "x.mean(dim=0)": x.mean(dim=0),
-        "x.argmax(dim=1)": x.argmax(dim=1),
-    }
+def show_10(device):
+    print("\n10. Mistake: numbers that the dtype cannot hold")
+    for a, b in ((200, 100), (50, 100)):
+        total, difference = uint8_arithmetic(a, b)
+        print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")
+    for number in (2**24, 2**24 + 1):
+        print(f"   float32: {number} is stored as {round_trip(number, torch.float32):.0f}")
+    print(f"   the mean of integers raises RuntimeError: {raises(torch.tensor([1, 2]).mean)}")
+    capital, small = torch.Tensor(3), torch.tensor(3)
+    print(f"   torch.Tensor(3): shape {tuple(capital.shape)}, three numbers that nobody wrote")
+    print(f"   torch.tensor(3): shape {tuple(small.shape)}, the number {small.item()}")
 
 
 # %% The picture
@@ -227,124 +292,35 @@ def figure(device="cpu"):
     from matplotlib.figure import Figure
 
     tensors = layouts(3, 4, device)
-    titles = ("m", "m.view(4, -1)", "m.reshape(4, 3)", "m.permute(1, 0)")
     names = ("m", "m.view(columns, -1)", "m.reshape(columns, rows)", "m.permute(1, 0)")
-    picture = Figure(figsize=(10, 3.7), layout="constrained")
-    panels = picture.subplots(1, 4, width_ratios=[4, 3, 3, 3])
-    for axes, title, name in zip(panels, titles, names, strict=True):
+    fig = Figure(figsize=(10, 3.7), layout="constrained")
+    panels = fig.subplots(1, 4, width_ratios=[4, 3, 3, 3])
+    for axes, name in zip(panels, names, strict=True):
         numbers = tensors[name].cpu()
         axes.imshow(numbers.numpy(), cmap="Blues", vmin=0, vmax=20)
         for (row, column), number in np.ndenumerate(numbers.numpy()):
             axes.text(column, row, number, ha="center", va="center", size=14)
-        axes.set(title=title, xticks=[], yticks=[], xlabel=f"strides {numbers.stride()}")
-    return picture
+        axes.set(title=name, xticks=[], yticks=[], xlabel=f"strides {numbers.stride()}")
+    return fig
 
 
 # %% Run it
 def main(device):
     print(f"02 Tensors on {device}")
-
-    print("\n1. A tensor is an n-dimensional array of one dtype")
-    for data in (3.5, [1, 2, 3], [[1.0, 2.0], [3.0, 4.0]], [[[True], [False]]]):
-        ndim, shape, numel, dtype = anatomy(data, device)
-        print(f"   {data!s:<24} ndim {ndim}   shape {shape!s:<9}   numel {numel}   {dtype}")
-
-    print("\n2. Tensors are made from data, from a shape or from another tensor")
-    for name, tensor in made(1, 3, device).items():
-        numbers = "whatever lay there" if name == "empty" else tensor.tolist()
-        print(f"   {name:<10}   {tuple(tensor.shape)!s:<6}   {tensor.dtype!s:<13}   {numbers}")
-
-    print("\n3. Random numbers have a known mean and variance, and repeat with their seed")
-    uniform, normal = draws(1_000_000, 0, device)
-    for name, x, theory in [("rand", uniform, "1/2, 1/12"), ("randn", normal, "0, 1")]:
-        mean, variance = mean_and_variance(x)
-        print(f"   {name:<5}   mean {mean:z.2f}, variance {variance:.2f} (theory {theory})")
-    for seed in (0, 1):
-        same = torch.equal(draws(5, 0)[0], draws(5, seed)[0])
-        print(f"   seed 0 and seed {seed} give the same numbers: {same}")
-
-    print("\n4. Operators work element by element; only @ is the matrix product")
-    a = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
-    for operator, (result, named) in arithmetic(a, a).items():
-        print(f"   a {operator} a   {result.tolist()!s:<27} by name: {torch.equal(result, named)}")
-    for in_place in (False, True):
-        total, after = added(a.clone(), a, in_place)
-        call = "a.add_(a)" if in_place else "a.add(a)"
-        print(f"   {call:<9} gives {total.tolist()}, a is {after.tolist()}")
-
-    print("\n5. Broadcasting repeats what has size 1")
-    for first, second in [((3, 1), (1, 4)), ((2, 3), (3,)), ((2, 3), (2,)), ((5, 1, 3), (4, 1))]:
-        predicted, shape = broadcast_shape(first, second), shape_of_sum(first, second)
-        print(f"   {first!s:<9} + {second!s:<6}   by the rule {predicted}, by torch {shape}")
-    sums = table_of_sums(torch.tensor([0, 10, 20]), torch.tensor([1, 2, 3, 4]))
-    print(f"   [0, 10, 20] down and [1, 2, 3, 4] across give\n   {sums.tolist()}")
-
-    print("\n6. A slice is a view of the same memory; a mask or an index list copies")
-    for name, pick in PICKS.items():
-        print(f"   {name:<9}   {'view' if is_view(pick, device) else 'copy'}")
-
-    print("\n7. view, reshape and permute: the same numbers, read in other strides")
-    tensors = layouts(3, 4, device)
-    for name, t in tensors.items():
-        shape, stride = tuple(t.shape), t.stride()
-        shared = "view" if t.data_ptr() == tensors["m"].data_ptr() else "copy"
-        print(f"   {name:<28}  {shape!s:<6}  strides {stride!s:<6}  {shared}", end="  ")
-        print("contiguous" if t.is_contiguous() else "not contiguous")
-    failed = raises(lambda: tensors["m.permute(1, 0)"].view(-1))
-    print(f"   m.permute(1, 0).view(-1) raises: {failed}")
-
-    print("\n8. Mistake: reshape to swap axes")
-    image = torch.arange(32 * 32 * 3, device=device).view(32, 32, 3)
-    right, wrong = channels_first(image)
-    print(f"   {(right == wrong).sum()} of {image.numel()} elements are where permute puts them")
-    for name, channels in (("permute", right), ("reshape", wrong)):
-        means = channels.float().mean(dim=(1, 2))
-        print(f"   {name}: channel means {', '.join(f'{mean:.1f}' for mean in means)}")
-
-    print("\n9. from_numpy and .numpy() share memory, torch.tensor copies")
-    for name, bridge in {"from_numpy": torch.from_numpy, "tensor": torch.tensor}.items():
-        for line, in_place in {"a += 1": True, "a = a + 1": False}.items():
-            a, t = after_adding_one(bridge, in_place)
-            print(f"   t = {name}(a); {line:<9}".ljust(32) + f" a is {a}, t is {t.tolist()}")
-    print(f"   a = t.numpy(); t += 1         a is {seen_by_numpy(torch.zeros(3))}")
-
-    print("\n10. Devices compute the same numbers, and do not mix")
-    doubled = there_and_back(torch.tensor([1.0, 2.0, 3.0]), device)
-    print(f"   2 * [1, 2, 3], back on {doubled.device}: {doubled.tolist()}")
-    print(f"   a tensor on cpu refuses a gradient on meta: {mixing_raises('cpu', 'meta')}")
-
-    print("\n11. Mistake: numbers that the dtype cannot hold")
-    for a, b in ((200, 100), (50, 100)):
-        total, difference = uint8_arithmetic(a, b)
-        print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")
-    for number in (2**24, 2**24 + 1):
-        print(f"   float32: {number} is stored as {stored(number, torch.float32):.0f}")
-    print(f"   the mean of integers raises: {raises(torch.tensor([1, 2]).mean)}")
-    capital, small = capital_and_small(3)
-    print(f"   torch.Tensor(3) has shape {capital}, torch.tensor(3) has shape {small}")
-
-    print("\n12. A reduction removes the dimension that it is given")
-    for name, t in reductions(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).items():
-        print(f"   {name:<26}   shape {tuple(t.shape)!s:<6}   {t.tolist()}")
+    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9, show_10):
+        show(device)
 
 
+# %% The command line: no need to read on
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
-    if args.figure is not None:
-        file = Path(args.figure)
-        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
-            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
     if args.figure is not None:
-        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
-        figure(args.device).savefig(drawn, format=file.suffix[1:])
+        fig = figure(args.device)
         try:
-            part.write_bytes(drawn.getvalue())
-            part.replace(file)
-        except OSError as error:
-            if part in file.parent.iterdir():
-                part.unlink()
-            parser.error(f"--figure: {error}")
+            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+        except (OSError, ValueError) as error:
+            parser.error(f"--figure {args.figure!r}: {error}")

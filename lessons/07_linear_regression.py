@@ -6,48 +6,47 @@ Datasets, "Norris").
 """
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 DATA = Path(__file__).resolve().parent.parent / "data"
 CERTIFIED = {
     "slope": 1.00211681802045,
     "intercept": -0.262323073774029,
-    "residual deviation": 0.884796396144373,
+    "slope's standard error": 0.429796848199937e-03,
+    "intercept's standard error": 0.232818234301152,
+    "residual std": 0.884796396144373,
     "R-squared": 0.999993745883712,
 }
 
 
-def read_csv(name, header, rows):
-    """data/name as an array, shape (rows, columns), float64; a file that is not so ends the run."""
-    path, columns = DATA / name, header.count(",") + 1
+# Reading a data file: no need to read on before section 1.
+def read_csv(name, rows, columns):
+    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
     try:
-        first, *lines = path.read_text("ascii").split("\n")
-        if first != header or len(lines) != rows + 1 or lines[-1]:
-            raise ValueError(f"it starts with {first!r:.40} and has {len(lines)} line ends")
-        table = np.array([line.split(",") for line in lines[:-1]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all():
-            raise ValueError("a row has another length or a number is not finite")
+        text = (DATA / name).read_text("ascii")
+        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
+        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+            raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
-        expected = f"expected the header {header!r:.40} and {rows} rows of {columns} numbers"
-        cure = "put the course's own copy back (git checkout data)"
-        raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
+        cure = "copy the file from the course again"
+        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
     return table
 
 
 def norris(device="cpu"):
     """x and y, shape (36,), in NIST's units, float64."""
-    y, x = torch.from_numpy(read_csv("norris.csv", "y,x", 36)).to(device).T
+    y, x = torch.from_numpy(read_csv("norris.csv", 36, 2)).to(device).T
     return x, y
 
 
 # %% 1. Least squares has a closed form: the certified line
-# The residuals of the best line are orthogonal to the columns of A: the normal equations.
-# lstsq works on A itself, whose condition number is 855; that of A^T A is 855^2 = 731,407.
+# At the minimum the gradient 2 A^T (A theta - y) / n is 0: the normal equations. lstsq works on
+# A itself, whose condition number is the root of that of A^T A: it rounds less.
 def design(x):
     """A, shape (n, 2): a column of x for the slope and one of ones for the intercept."""
     return torch.stack([x, torch.ones_like(x)], dim=1)
@@ -64,11 +63,18 @@ def by_lstsq(x, y):
     return torch.linalg.lstsq(design(x), y[:, None]).solution[:, 0]
 
 
-def quality(x, y, theta):
-    """(residual deviation with n - 2 degrees of freedom, R-squared) of the line theta."""
+def residual_std_and_r_squared(x, y, theta):
+    """(std of the residuals with n - 2 degrees of freedom, R-squared) of the line theta."""
     squares = ((y - design(x) @ theta) ** 2).sum()
     spread = ((y - y.mean()) ** 2).sum()
     return (squares / (len(x) - 2)).sqrt().item(), (1 - squares / spread).item()
+
+
+def standard_errors(x, y, theta):
+    """residual_std * sqrt(diagonal of (A^T A)^-1): how far chance may move slope and intercept."""
+    residual_std, _ = residual_std_and_r_squared(x, y, theta)
+    a = design(x)
+    return residual_std * torch.linalg.inv(a.T @ a).diagonal().sqrt()
 
 
 def relative_errors(theta):
@@ -77,9 +83,27 @@ def relative_errors(theta):
     return [abs((t - c) / c) for t, c in zip(theta.tolist(), certified, strict=True)]
 
 
+def show_1(device):
+    print("\n1. Least squares has a closed form: the certified line")
+    x, y = norris(device)
+    print(f"   {'':<16}   {'slope':<18}   intercept")
+    print(f"   {'certified':<16}   {CERTIFIED['slope']:<18}   {CERTIFIED['intercept']}")
+    for name, solve in (("normal equations", by_normal_equations), ("lstsq", by_lstsq)):
+        theta = solve(x, y)
+        print(f"   {name:<16}   {theta[0]:<18.11f}   {theta[1]:.10f}")
+        print(f"   {'':<16}   agrees to 1e-9: {max(relative_errors(theta)) < 1e-9}")
+    errors = standard_errors(x, y, theta)
+    certified = CERTIFIED["slope's standard error"], CERTIFIED["intercept's standard error"]
+    print(f"   standard errors    {errors[0]:<18.11f}   {errors[1]:.10f}")
+    print(f"   {'certified':<16}   {certified[0]:<18.15f}   {certified[1]}")
+    residual_std, r_squared = residual_std_and_r_squared(x, y, theta)
+    print(f"   residual std {residual_std:.12f}   certified {CERTIFIED['residual std']}")
+    print(f"   R-squared    {r_squared:.12f}   certified {CERTIFIED['R-squared']}")
+
+
 # %% 2. Gradient descent on the raw data cannot find the intercept
-# The loss is a long narrow valley: its floor falls 731,407 times less than its walls, and
-# the walls set the learning rate.
+# The loss is a long narrow valley: its floor is curved far less than its walls, and the walls
+# set the learning rate.
 def bowl(x, y):
     """The Hessian H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta - g."""
     a = design(x)
@@ -101,46 +125,80 @@ def descend(x, y, lr, steps):
     return theta
 
 
+def show_2(device):
+    print("\n2. Gradient descent on the raw data cannot find the intercept")
+    x, y = norris(device)
+    limit, condition = limit_and_condition(bowl(x, y)[0])
+    print(f"   condition number of the Hessian {condition:,.0f}, of A {condition**0.5:.2f}")
+    print(f"   largest stable lr {limit:.3e}")
+    for steps in (5, 20, 10_000):
+        slope, intercept = descend(x, y, 0.9 * limit, steps)
+        print(f"   {steps:>6,} steps at 0.9 of it: slope {slope:.5f}, intercept {intercept:.3f}")
+
+
 # %% 3. Standardise x: the valley becomes a round bowl
 # With mean 0 and mean square 1 the bowl's H is 2 I: condition number 1, one step at lr 1/2.
 def standardised(x):
-    """z = (x - mean) / deviation, the mean and the deviation (divided by n, not n - 1)."""
-    mean, deviation = x.mean(), x.std(correction=0)
-    return (x - mean) / deviation, mean, deviation
+    """z = (x - mean) / std, the mean and the std (divided by n, not n - 1)."""
+    mean, std = x.mean(), x.std(correction=0)
+    return (x - mean) / std, mean, std
 
 
-def in_units_of_the_data(theta, mean, deviation):
-    """(slope, intercept) for x, from those for z = (x - mean) / deviation."""
-    slope = theta[0] / deviation
+def in_units_of_the_data(theta, mean, std):
+    """(slope, intercept) for x, from those for z = (x - mean) / std."""
+    slope = theta[0] / std
     return torch.stack([slope, theta[1] - slope * mean])
+
+
+def show_3(device):
+    print("\n3. Standardise x: the valley becomes a round bowl")
+    x, y = norris(device)
+    z, mean, std = standardised(x)
+    limit, condition = limit_and_condition(bowl(z, y)[0])
+    print(f"   condition number {condition:.3f}, largest stable lr {limit:.3f}")
+    for lr, steps in ((0.25, 40), (0.5, 1)):
+        theta = in_units_of_the_data(descend(z, y, lr, steps), mean, std)
+        print(f"   lr {lr:.2f}, steps {steps:>2}: slope {theta[0]:.7f}", end=", ")
+        print(f"intercept {theta[1]:.7f}, to 1e-8: {max(relative_errors(theta)) < 1e-8}")
 
 
 # %% 4. The pipeline gets there in float32, to float32's precision
 # Linear, MSELoss and SGD are the model, the loss and the update that we wrote by hand.
-# float32 rounds to 6e-8 of a number. The intercept is a small difference of two numbers near
-# 420, so that rounding weighs 420 / 0.26 = 1600 times as much: 1e-4. float64 rounds to 1e-16.
+# float32 rounds to 6e-8 of a number. The intercept is the small difference of two large ones,
+# the mean of y and slope * the mean of x, so that the rounding of these weighs much more.
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    model.train()
     losses = []
     for _ in range(epochs):
         optimizer.zero_grad()
         loss = loss_function(model(x), y)
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    return losses
+        losses.append(loss.detach())
+    return torch.stack(losses).tolist()
 
 
 def fit(x, y, loss_function, dtype=torch.float64):
     """(theta, losses) by 60 epochs of SGD at lr 1/4 from zeros on standardised x, in dtype."""
-    z, mean, deviation = standardised(x)
-    model = torch.nn.Linear(1, 1, device=x.device, dtype=dtype)
+    z, mean, std = standardised(x)
+    model = nn.Linear(1, 1, device=x.device, dtype=dtype)
     for parameter in model.parameters():
-        torch.nn.init.zeros_(parameter)
+        nn.init.zeros_(parameter)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
     losses = train(model, loss_function, optimizer, z[:, None].to(dtype), y.to(dtype), epochs=60)
     theta = torch.cat([p.detach().flatten() for p in model.parameters()])
-    return in_units_of_the_data(theta.double(), mean, deviation), losses
+    return in_units_of_the_data(theta.double(), mean, std), losses
+
+
+def show_4(device):
+    print("\n4. The pipeline gets there in float32, to float32's precision")
+    x, y = norris(device)
+    for dtype, digits in ((torch.float32, 4), (torch.float64, 11)):
+        theta, _ = fit(x, y[:, None], nn.MSELoss(), dtype)
+        print(f"   {dtype}   slope {theta[0]:z.{digits}f}, intercept {theta[1]:.{digits}f}")
+    slope, _ = by_lstsq(x, y)
+    print(f"   the intercept is {y.mean():.4f} - {slope * x.mean():.4f}, mean y - slope * mean x")
 
 
 # %% 5. Mistake: predictions (n, 1) against targets (n,)
@@ -151,25 +209,74 @@ def squared_error(p, y):
     return ((p - y) ** 2).mean()
 
 
-def decomposed(p, y):
+def broadcast_loss(p, y):
     """var(p) + var(y) + (mean p - mean y)^2: what the loss silently becomes."""
     return p.var(correction=0) + y.var(correction=0) + (p.mean() - y.mean()) ** 2
 
 
+def show_5(device):
+    print("\n5. Mistake: predictions (n, 1) against targets (n,)")
+    x, y = norris(device)
+    for name, target in (("(n, 1)", y[:, None]), ("(n,)", y)):
+        (slope, intercept), losses = fit(x, target, squared_error)
+        print(f"   targets {name:<6}   slope {slope:z.4f}, intercept {intercept:.4f}", end=", ")
+        print(f"loss {losses[-1]:.4f}")
+    constant = y.mean().expand(len(y))  # the best that a loss over all pairs can ask for
+    print(f"   theory for (n,)  slope 0, intercept mean y {y.mean():.4f}", end=", ")
+    print(f"loss var y {broadcast_loss(constant, y):.4f}")
+    print(f"   the loss of the predictions p = x, (n, 1), {squared_error(x[:, None], y):.4f}")
+    print(f"   var p + var y + (mean p - mean y)^2        {broadcast_loss(x, y):.4f}")
+
+
 # %% 6. Mistake: a learning rate that "always works" on features that are not scaled
 # Each step multiplies the error along the steepest direction by 1 - lr lambda_max.
-def growth(x, y, lr, steps):
+def step_ratio(x, y, lr, steps):
     """|last step| / |step before it|, after so many steps."""
     before, middle, after = (descend(x, y, lr, k) for k in (steps - 2, steps - 1, steps))
     return ((after - middle).norm() / (middle - before).norm()).item()
 
 
+def step_ratio_in_theory(x, y, lr):
+    """|1 - lr lambda_max|, by how much the steepest direction grows at each step."""
+    limit, _ = limit_and_condition(bowl(x, y)[0])
+    return abs(1 - lr * 2 / limit)
+
+
+def show_6(device):
+    print('\n6. Mistake: a learning rate that "always works" on features that are not scaled')
+    x, y = norris(device)
+    lr = 0.01
+    print(f"   at lr {lr} each step is {step_ratio(x, y, lr, 5):.2f} times as long as the last")
+    print(f"   theory: |1 - lr lambda_max| = {step_ratio_in_theory(x, y, lr):.2f}")
+    print(f"   finite after 100 steps: {descend(x, y, lr, 100).isfinite().all()}")
+
+
 # %% 7. Mistake: stopping when the line looks right
-# The slope is found at once, and R-squared is satisfied; the intercept has hardly moved.
-def stopped(x, y, lr, steps):
+# R-squared is satisfied long before the intercept has moved. How much that matters is for the
+# standard error to say: here 0 is little more than one of them away from the certified value.
+def quality_when_stopped(x, y, lr, steps):
     """(R-squared, relative error of the intercept) of descend after so many steps."""
     theta = descend(x, y, lr, steps)
-    return quality(x, y, theta)[1], relative_errors(theta)[1]
+    return residual_std_and_r_squared(x, y, theta)[1], relative_errors(theta)[1]
+
+
+def largest_change(x, theta, other):
+    """The largest difference of the predictions of two lines at the points x, shape (n,)."""
+    return (design(x) @ (theta - other)).abs().max().item()
+
+
+def show_7(device):
+    print("\n7. Mistake: stopping when the line looks right")
+    x, y = norris(device)
+    limit, _ = limit_and_condition(bowl(x, y)[0])
+    for steps in (100, 1000, 10_000):
+        r_squared, error = quality_when_stopped(x, y, 0.9 * limit, steps)
+        change = largest_change(x, descend(x, y, 0.9 * limit, steps), by_lstsq(x, y))
+        print(f"   {steps:>6,} steps: R-squared {r_squared:.5f}", end=", ")
+        print(f"intercept wrong by {error:.0%}, line by {change:.2f}")
+    theta = by_lstsq(x, y)
+    distance = theta[1].abs() / standard_errors(x, y, theta)[1]
+    print(f"   0 is {distance:.2f} standard errors away from the intercept")
 
 
 # %% The picture
@@ -181,8 +288,8 @@ def figure(device="cpu"):
     slope, intercept = by_lstsq(x, y).tolist()
     x, y = x.cpu(), y.cpu()
     line, ends = slope * x + intercept, np.array([0, 1000])
-    picture = Figure(figsize=(7, 5.5), layout="constrained")
-    above, below = picture.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    fig = Figure(figsize=(7, 5.5), layout="constrained")
+    above, below = fig.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     label = f"y = {slope:.5f} x - {-intercept:.5f}"
     above.plot(ends, slope * ends + intercept, color="tab:orange", label=label)
     above.plot(x, y, "o", markersize=4, color="tab:blue", label="36 readings")
@@ -191,92 +298,26 @@ def figure(device="cpu"):
     below.axhline(0, color="tab:orange")
     below.plot(x, y - line, "o", markersize=4, color="tab:blue")
     below.set(xlabel="NIST's reading x", ylabel="residual")
-    return picture
+    return fig
 
 
 # %% Run it
 def main(device):
     print(f"07 Linear regression on {device}")
-    x, y = norris(device)
-
-    print("\n1. Least squares has a closed form: the certified line")
-    print(f"   {'':<16}   {'slope':<16}   {'intercept':<18}   relative error")
-    print(f"   {'certified':<16}   {CERTIFIED['slope']:<16}   {CERTIFIED['intercept']}")
-    for name, solve in (("normal equations", by_normal_equations), ("lstsq", by_lstsq)):
-        slope, intercept = theta = solve(x, y)
-        error = max(relative_errors(theta))
-        print(f"   {name:<16}   {slope:<16.12f}   {intercept:<18.12f}   {error:.11f}")
-    deviation, r_squared = quality(x, y, theta)
-    print(f"   residual deviation {deviation:.12f}   certified {CERTIFIED['residual deviation']}")
-    print(f"   R-squared          {r_squared:.12f}   certified {CERTIFIED['R-squared']}")
-
-    print("\n2. Gradient descent on the raw data cannot find the intercept")
-    limit, condition = limit_and_condition(bowl(x, y)[0])
-    print(f"   condition number {condition:,.0f}, largest stable lr {limit:.3e}")
-    slope, intercept = descend(x, y, 0.9 * limit, 10_000)
-    print(f"   10,000 steps at 0.9 of it: slope {slope:.5f}, intercept {intercept:.3f}")
-
-    print("\n3. Standardise x: the valley becomes a round bowl")
-    z, mean, spread = standardised(x)
-    limit, condition = limit_and_condition(bowl(z, y)[0])
-    print(f"   condition number {condition:.3f}, largest stable lr {limit:.3f}")
-    print(f"   {'':<18}   {'slope':<14}   {'intercept':<15}   relative error")
-    for lr, steps in ((0.25, 40), (0.5, 1)):
-        slope, intercept = theta = in_units_of_the_data(descend(z, y, lr, steps), mean, spread)
-        print(f"   lr {lr:.2f}, {steps:>2} step(s)", end="   ")
-        print(f"{slope:<14.9f}   {intercept:<15.9f}   {max(relative_errors(theta)):.9f}")
-
-    print("\n4. The pipeline gets there in float32, to float32's precision")
-    print(f"   {'':<13}   {'slope':<14}   {'intercept':<15}   relative error")
-    mse = torch.nn.MSELoss()
-    for dtype, digits in ((torch.float32, 4), (torch.float64, 11)):
-        slope, intercept = theta = fit(x, y[:, None], mse, dtype)[0]
-        print(f"   {dtype}   {slope:<14.{digits}f}   {intercept:<15.{digits}f}", end="   ")
-        print(f"{max(relative_errors(theta)):.{digits}f}")
-
-    print("\n5. Mistake: predictions (n, 1) against targets (n,)")
-    for name, target in (("(n, 1)", y[:, None]), ("(n,)", y)):
-        (slope, intercept), losses = fit(x, target, squared_error)
-        print(f"   targets {name:<6}   slope {slope:z.4f}, intercept {intercept:.4f}", end=", ")
-        print(f"loss {losses[-1]:.4f}")
-    print(f"   theory for (n,)  slope 0, intercept mean y {y.mean():.4f}", end=", ")
-    print(f"loss var y {y.var(correction=0):.4f}")
-    p = x[:, None]
-    print("   the loss of the predictions p = x, (n, 1), against (n,)", end=": ")
-    print(f"{squared_error(p, y):.4f}")
-    print(f"   var p + var y + (mean p - mean y)^2, its formula: {decomposed(p, y):.4f}")
-
-    print('\n6. Mistake: a learning rate that "always works" on features that are not scaled')
-    limit, _ = limit_and_condition(bowl(x, y)[0])
-    lr = 0.01
-    print(f"   at lr {lr} each step is {growth(x, y, lr, 5):.2f} times as long as the last")
-    print(f"   theory: |1 - lr lambda_max| = {abs(1 - lr * 2 / limit):.2f}")
-    print(f"   finite after 100 steps: {descend(x, y, lr, 100).isfinite().all()}")
-
-    print("\n7. Mistake: stopping when the line looks right")
-    for steps in (100, 1000, 10_000):
-        r_squared, error = stopped(x, y, 0.9 * limit, steps)
-        print(f"   {steps:>6} steps on raw data: R-squared {r_squared:.5f}", end=", ")
-        print(f"intercept wrong by {error:.0%}")
+    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7):
+        show(device)
 
 
+# %% The command line: no need to read on
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
-    if args.figure is not None:
-        file = Path(args.figure)
-        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
-            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
     if args.figure is not None:
-        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
-        figure(args.device).savefig(drawn, format=file.suffix[1:])
+        fig = figure(args.device)
         try:
-            part.write_bytes(drawn.getvalue())
-            part.replace(file)
-        except OSError as error:
-            if part in file.parent.iterdir():
-                part.unlink()
-            parser.error(f"--figure: {error}")
+            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+        except (OSError, ValueError) as error:
+            parser.error(f"--figure {args.figure!r}: {error}")

@@ -5,71 +5,69 @@ tumour was malignant (Wolberg, Mangasarian, Street and Street, 1993).
 """
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy as bce
-from torch.nn.functional import binary_cross_entropy_with_logits as bce_with_logits
+import torch.nn.functional as F
+from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 DATA = Path(__file__).resolve().parent.parent / "data"
-CELL = "radius texture perimeter area smoothness compactness concavity concave_points symmetry"
-CELL = [*CELL.split(), "fractal_dimension"]
-KINDS = ("mean_{}", "{}_error", "worst_{}")
-COLUMNS = ["malignant", *(kind.format(name) for kind in KINDS for name in CELL)]
-ENOUGH = 9  # steps of Newton's method: it doubles the right digits with each of them
 
 
-def read_csv(name, header, rows):
-    """data/name as an array, shape (rows, columns), float64; a file that is not so ends the run."""
-    path, columns = DATA / name, header.count(",") + 1
+# Reading a data file: no need to read on before section 1.
+def read_csv(name, rows, columns):
+    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
     try:
-        first, *lines = path.read_text("ascii").split("\n")
-        if first != header or len(lines) != rows + 1 or lines[-1]:
-            raise ValueError(f"it starts with {first!r:.40} and has {len(lines)} line ends")
-        table = np.array([line.split(",") for line in lines[:-1]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all():
-            raise ValueError("a row has another length or a number is not finite")
+        text = (DATA / name).read_text("ascii")
+        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
+        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+            raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
-        expected = f"expected the header {header!r:.40} and {rows} rows of {columns} numbers"
-        cure = "put the course's own copy back (git checkout data)"
-        raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
+        cure = "copy the file from the course again"
+        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
     return table
 
 
 def breast_cancer(device="cpu"):
     """x, shape (569, 30), the measurements, and y, shape (569,), 1 for malignant; float64."""
-    table = torch.from_numpy(read_csv("breast_cancer.csv", ",".join(COLUMNS), 569)).to(device)
+    table = torch.from_numpy(read_csv("breast_cancer.csv", 569, 31)).to(device)
     return table[:, 1:], table[:, 0]
 
 
 # %% 1. From a logit to a probability, and to the loss
-# The model is z = x w + b, the logit: any number. The sigmoid makes it a probability, and
-# the loss is the negative log likelihood of what happened.
-def sigmoid(z):
-    """1 / (1 + e^-z): from a logit to a probability."""
-    return 1 / (1 + torch.exp(-z))
-
-
-def logit(p):
-    """log(p / (1 - p)): from a probability back to the logit."""
-    return torch.log(p / (1 - p))
-
-
+# The model is z = x w + b, the logit: any number. The sigmoid makes it a probability, and the
+# loss is the negative log likelihood of what happened. logsigmoid takes the log without ever
+# rounding a probability to 0: 1 / (1 + exp(-z)) by hand overflows at z = -100.
 def loss_by_hand(z, y):
-    """The mean of -log p where y is 1 and -log(1 - p) where it is 0, for logits z."""
-    p = sigmoid(z)
-    return -torch.where(y == 1, p, 1 - p).log().mean()
+    """The mean of -log p where y is 1 and -log(1 - p) where it is 0, for logits z, shape (n,)."""
+    return -torch.where(y == 1, F.logsigmoid(z), F.logsigmoid(-z)).mean()
 
 
-def gradients(x, y, w, b):
-    """dloss/dw by hand, x^T (p - y) / n for x (n, d), and by autograd from BCEWithLogitsLoss."""
-    by_hand = x.T @ (sigmoid(x @ w + b) - y) / len(y)
+def gradient_by_hand(x, y, w, b):
+    """dloss/dw = x^T (p - y) / n, shape (d,), for x of shape (n, d)."""
+    p = torch.sigmoid(x @ w + b)
+    return x.T @ (p - y) / len(y)
+
+
+def gradient_by_autograd(x, y, w, b):
+    """The same from BCEWithLogitsLoss and backward()."""
     w = w.detach().clone().requires_grad_()
-    torch.nn.BCEWithLogitsLoss()(x @ w + b, y).backward()
-    return by_hand, w.grad
+    nn.BCEWithLogitsLoss()(x @ w + b, y).backward()
+    return w.grad
+
+
+def show_1(device):
+    print("\n1. From a logit to a probability, and to the loss")
+    x, _, y, _ = train_and_test(*breast_cancer(device))
+    for number in (-2.0, 0.0, 3.0):
+        p = torch.sigmoid(torch.tensor(number))
+        print(f"   logit {number:4.1f}   probability {p:.4f}   back: {torch.logit(p):4.1f}")
+    w = torch.zeros(30, dtype=torch.float64, device=device)
+    print(f"   loss of logits 0: {loss_by_hand(x @ w, y):.6f}, log 2")
+    off = (gradient_by_hand(x, y, w, 0.5) - gradient_by_autograd(x, y, w, 0.5)).abs().max()
+    print(f"   x^T (p - y) / n and autograd agree to 1e-12: {off < 1e-12}")
 
 
 # %% 2. Split first, then scale with what the training rows say
@@ -80,33 +78,48 @@ def split(n, seed, device="cpu"):
 
 
 def scaled(train, test):
-    """Both minus the mean of train's columns, divided by their deviation."""
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-    return (train - mean) / deviation, (test - mean) / deviation
+    """Both minus the mean of train's columns, divided by their std (with n)."""
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
+    return (train - mean) / std, (test - mean) / std
+
+
+def train_and_test(x, y, seed=0):
+    """x_train, x_test, y_train, y_test of one split, x scaled."""
+    train_rows, test_rows = split(len(y), seed, x.device)
+    return *scaled(x[train_rows], x[test_rows]), y[train_rows], y[test_rows]
+
+
+def show_2(device):
+    print("\n2. Split first, then scale with what the training rows say")
+    x_train, x_test, _, _ = train_and_test(*breast_cancer(device))
+    for name, part in (("train with", x_train), ("test with", x_test)):
+        off = part.mean(dim=0).abs().max()
+        print(f"   {len(part)} rows to {name}, column means within {off:.2f} of 0")
 
 
 # %% 3. Training finds the optimum that Newton's method finds
-# Weight decay adds decay * |w|^2 / 2 to the loss, but not for the bias: at the optimum the
-# mean probability is then the share of malignant rows.
+# Weight decay adds weight_decay * |w|^2 / 2 to the loss, but not for the bias: at the optimum
+# the mean probability is then the share of malignant rows.
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    model.train()
     losses = []
     for _ in range(epochs):
         optimizer.zero_grad()
         loss = loss_function(model(x), y)
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    return losses
+        losses.append(loss.detach())
+    return torch.stack(losses).tolist()
 
 
-def trained(x, y, decay, epochs):
+def fit_sgd(x, y, weight_decay, epochs):
     """theta, shape (d + 1,): the weights and then the bias, by SGD with momentum."""
-    model = torch.nn.Linear(x.shape[1], 1, device=x.device, dtype=x.dtype)
-    groups = [{"params": [model.weight], "weight_decay": decay}, {"params": [model.bias]}]
-    optimizer = torch.optim.SGD(groups, lr=0.5, momentum=0.9)
-    train(model, torch.nn.BCEWithLogitsLoss(), optimizer, x, y[:, None], epochs)
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+    model = nn.Linear(x.shape[1], 1, device=x.device, dtype=x.dtype)
+    decayed = {"params": [model.weight], "weight_decay": weight_decay}
+    optimizer = torch.optim.SGD([decayed, {"params": [model.bias]}], lr=0.5, momentum=0.9)
+    train(model, nn.BCEWithLogitsLoss(), optimizer, x, y[:, None], epochs)
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def logits(x, theta):
@@ -114,114 +127,165 @@ def logits(x, theta):
     return x @ theta[:-1] + theta[-1]
 
 
-def newton(x, y, decay, steps):
+# Newton's method jumps to the minimum of the bowl that fits the loss where it stands. You need
+# not follow its algebra: it is here because it comes from elsewhere and finds the same.
+def newton(x, y, weight_decay, steps=9):
     """theta after so many steps of Newton's method from zeros: theta - H^-1 gradient."""
     a = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-    penalty = a.new_full(a.shape[1:], decay)
-    penalty[-1] = 0
+    penalty = torch.full_like(a[0], weight_decay)
+    penalty[-1] = 0  # the bias
     theta = torch.zeros_like(penalty)
     for _ in range(steps):
-        p = sigmoid(a @ theta)
+        p = torch.sigmoid(a @ theta)
         gradient = a.T @ (p - y) / len(y) + penalty * theta
         hessian = (a.T * (p * (1 - p))) @ a / len(y) + torch.diag(penalty)
         theta = theta - torch.linalg.solve(hessian, gradient)
     return theta
 
 
+def show_3(device):
+    print("\n3. Training finds the optimum that Newton's method finds")
+    weight_decay = 0.01
+    x, _, y, _ = train_and_test(*breast_cancer(device))
+    theta, optimum = fit_sgd(x, y, weight_decay, epochs=500), newton(x, y, weight_decay)
+    off = (theta - optimum).abs().max()
+    print(f"   weight_decay {weight_decay}: {len(theta)} parameters agree to 1e-6: {off < 1e-6}")
+    p = torch.sigmoid(logits(x, theta)).mean()
+    print(f"   mean probability {p:.6f}, share of malignant rows {y.mean():.6f}")
+
+
 # %% 4. Without weight decay there is no optimum
-# Some plane separates the training rows. Then larger weights are always better: the loss
-# goes to 0 and the weights grow without end.
-def separated(x, y, steps):
-    """(|w|, loss, share of rows on their side) after Newton's method without decay."""
-    theta = newton(x, y, 0, steps)
-    z = logits(x, theta)
-    right = ((z > 0) == (y == 1)).double().mean().item()
-    return theta[:-1].norm().item(), bce_with_logits(z, y).item(), right
+# Some plane separates the training rows. Then larger weights are always better: the loss goes
+# to 0 and the weights grow without end.
+def show_4(device):
+    print("\n4. Without weight decay there is no optimum")
+    x, _, y, _ = train_and_test(*breast_cancer(device))
+    for steps in (5, 10, 15):
+        theta = newton(x, y, weight_decay=0, steps=steps)
+        z = logits(x, theta)
+        print(f"   {steps:>2} Newton steps: |w| {theta[:-1].norm():.0f}", end=", ")
+        print(f"loss {loss_by_hand(z, y):.1e}, on the right side {scores(z, y)[0]:.1%}")
 
 
 # %% 5. Judge it on rows that it has not seen
 def confusion(z, y):
     """Counts (true negatives, false positives, false negatives, true positives) for z > 0."""
-    said, was = z > 0, y == 1
-    return tuple((s & w).sum().item() for w in (~was, was) for s in (~said, said))
+    alarm, malignant = z > 0, y == 1
+    true_negatives = (~alarm & ~malignant).sum().item()
+    false_positives = (alarm & ~malignant).sum().item()
+    false_negatives = (~alarm & malignant).sum().item()
+    true_positives = (alarm & malignant).sum().item()
+    return true_negatives, false_positives, false_negatives, true_positives
 
 
 def scores(z, y):
-    """(accuracy, precision, recall): right of all, of those called malignant, of the malignant."""
+    """(accuracy, precision, recall); precision is nan where there is no alarm."""
     tn, fp, fn, tp = confusion(z, y)
-    return (tp + tn) / (tn + fp + fn + tp), tp / (tp + fp), tp / (tp + fn)
+    precision = tp / (tp + fp) if tp + fp else float("nan")
+    return (tn + tp) / len(y), precision, tp / (tp + fn)
 
 
 def roc(z, y):
-    """(false positive rate, true positive rate), as the threshold falls through all logits."""
-    order = z.argsort(descending=True)
-    last_of_ties = torch.cat([z[order].diff() != 0, torch.ones_like(z[:1]).bool()])
-    rates = [(r[order].cumsum(0) / r.sum())[last_of_ties] for r in (1 - y, y)]
-    return [torch.cat([torch.zeros_like(z[:1]), rate]) for rate in rates]
+    """(false positive rate, true positive rate), a point for each threshold from high to low."""
+    thresholds = z.unique().flip(0)
+    alarm = z >= thresholds[:, None]  # a row for each threshold
+    rates = [(alarm & label).sum(dim=1).double() / label.sum() for label in (y == 0, y == 1)]
+    return [F.pad(rate, (1, 0)) for rate in rates]  # before the first alarm both are 0
 
 
-def area(z, y):
+def roc_auc(z, y):
     """The area under the ROC: the share of pairs, one malignant, that the logits rank right."""
     false_positive_rate, true_positive_rate = roc(z, y)
     return torch.trapezoid(true_positive_rate, false_positive_rate).item()
 
 
-def accuracies(x, y, seeds):
-    """The test accuracy for each of the splits 0 ... seeds - 1, with decay 0.01."""
-    found = []
-    for seed in range(seeds):
-        rows, test = split(len(y), seed, x.device)
-        x_train, x_test = scaled(x[rows], x[test])
-        found.append(scores(logits(x_test, newton(x_train, y[rows], 0.01, ENOUGH)), y[test])[0])
-    return found
+def accuracies_of_splits(x, y, seeds):
+    """The test accuracy for each of these splits, with weight_decay 0.01."""
+    accuracies = []
+    for seed in seeds:
+        x_train, x_test, y_train, y_test = train_and_test(x, y, seed)
+        z = logits(x_test, newton(x_train, y_train, 0.01))
+        accuracies.append(scores(z, y_test)[0])
+    return accuracies
+
+
+def show_5(device):
+    print("\n5. Judge it on rows that it has not seen")
+    x, y = breast_cancer(device)
+    x_train, x_test, y_train, y_test = train_and_test(x, y)
+    z = logits(x_test, newton(x_train, y_train, 0.01))
+    tn, fp, fn, tp = confusion(z, y_test)
+    print(f"   benign: {tn} right, {fp} wrong; malignant: {tp} right, {fn} wrong")
+    accuracy, precision, recall = scores(z, y_test)
+    print(f"   accuracy {accuracy:.3f}, precision {precision:.3f}, recall {recall:.3f}", end=", ")
+    print(f"area under the ROC {roc_auc(z, y_test):.4f}")
+    accuracies = accuracies_of_splits(x, y, range(50))
+    print(f"   always saying benign: {1 - y.mean():.3f} on all rows", end="; ")
+    print(f"over 50 splits: {min(accuracies):.3f} to {max(accuracies):.3f}")
 
 
 # %% 6. Mistake: sigmoid before BCEWithLogitsLoss
 # It applies the sigmoid itself. What comes in is then between 0 and 1, never a clear no.
 def floor_of_double_sigmoid(y):
     """The loss of perfect answers, infinite logits, that went through a sigmoid before."""
-    return bce_with_logits(sigmoid((y - 0.5) * torch.inf), y).item()
+    perfect = (y - 0.5) * torch.inf
+    return loss_by_hand(torch.sigmoid(perfect), y).item()
+
+
+def floor_in_theory(share):
+    """log 2 for each 0 and log(1 + 1/e) for each 1, for a share of ones."""
+    return (1 - share) * np.log(2) + share * np.log(1 + np.exp(-1))
+
+
+def show_6(device):
+    print("\n6. Mistake: sigmoid before BCEWithLogitsLoss")
+    _, _, y, _ = train_and_test(*breast_cancer(device))
+    half = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
+    for name, labels in (("balanced labels", half), ("training labels", y)):
+        loss, theory = floor_of_double_sigmoid(labels), floor_in_theory(labels.mean().item())
+        print(f"   {name}: loss of perfect answers {loss:.6f}, theory {theory:.6f}")
 
 
 # %% 7. Mistake: sigmoid and then BCELoss
-# In float32 the sigmoid of 20 is 1: a sample that is wrong and sure cannot be put right.
+# In float32 the sigmoid of 20 is 1, and log(1 - 1) is minus infinity, which BCELoss cuts off at
+# 100: the loss is flat there, and a sample that is wrong and sure cannot be put right.
 def loss_and_gradient(z, y, with_logits):
     """(loss, dloss/dz) of one logit, in float32."""
     z, y = torch.tensor(z, requires_grad=True), torch.tensor(y)
-    loss = bce_with_logits(z, y) if with_logits else bce(torch.sigmoid(z), y)
+    loss = nn.BCEWithLogitsLoss()(z, y) if with_logits else nn.BCELoss()(torch.sigmoid(z), y)
     loss.backward()
     return loss.item(), z.grad.item()
 
 
-# %% 8. Mistake: CrossEntropyLoss on one output
-# It compares classes with each other, and one class alone always has probability 1.
-def cross_entropy_of_one(z, y):
-    """(loss, largest |gradient|) of CrossEntropyLoss for z and y of shape (n, 1)."""
-    z = z.detach().clone().requires_grad_()
-    loss = torch.nn.CrossEntropyLoss()(z, y)
-    loss.backward()
-    return loss.item(), z.grad.abs().max().item()
+def show_7(device):
+    print("\n7. Mistake: sigmoid and then BCELoss")
+    print("   logit 20, label 0")
+    for with_logits in (False, True):
+        loss, gradient = loss_and_gradient(20.0, 0.0, with_logits)
+        print(f"   with_logits={with_logits!s:<5}   loss {loss:.1f}, gradient {gradient:.1f}")
 
 
-# %% 9. Mistake: (n, 1) against (n,) in the accuracy
-def accuracy_by_sum(predicted, y):
-    """(predicted == y).sum() / n, which does not look at the shapes."""
-    return ((predicted == y).sum() / len(y)).item()
-
-
-# %% 10. Mistake: choosing features on all rows
+# %% 8. Mistake: choosing features on all rows
 # The labels are coin flips, so nothing can be learned. The test rows were seen all the same.
-def accuracy_on_coins(choose_on_all, seed, n, features, chosen):
+def accuracy_on_coins(choose_on_all, seed, n=80, features=500, chosen=20):
     """Test accuracy on n coin flips, with the features that correlate best with the flips."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, features, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 2, (n,), generator=generator).double()
-    rows, test = split(n, seed)
-    seen = torch.arange(n) if choose_on_all else rows
+    train_rows, test_rows = split(n, seed)
+    seen = torch.arange(n) if choose_on_all else train_rows
     z, _ = scaled(x[seen], x[seen])
     best = (z.T @ y[seen]).abs().topk(chosen).indices
-    theta = newton(x[rows][:, best], y[rows], 0.1, ENOUGH)
-    return scores(logits(x[test][:, best], theta), y[test])[0]
+    theta = newton(x[train_rows][:, best], y[train_rows], weight_decay=0.1)
+    return scores(logits(x[test_rows][:, best], theta), y[test_rows])[0]
+
+
+def show_8(device):
+    print("\n8. Mistake: choosing features on all rows")
+    for on_all in (True, False):
+        accuracies = [accuracy_on_coins(on_all, seed) for seed in range(40)]
+        mean = sum(accuracies) / len(accuracies)
+        print(f"   choose_on_all={on_all!s:<5}   mean accuracy on coin flips {mean:.2f}")
 
 
 # %% The picture
@@ -229,109 +293,37 @@ def figure(device="cpu"):
     """The ROC on the test rows, and a histogram of their probabilities by class."""
     from matplotlib.figure import Figure
 
-    x, y = breast_cancer(device)
-    rows, test = split(len(y), 0, device)
-    x_train, x_test = scaled(x[rows], x[test])
-    z, y = logits(x_test, newton(x_train, y[rows], 0.01, ENOUGH)), y[test]
-    p, malignant = sigmoid(z).cpu().numpy(), y.cpu().numpy() == 1
-    picture = Figure(figsize=(9, 4), layout="constrained")
-    curve, histogram = picture.subplots(1, 2)
+    x_train, x_test, y_train, y = train_and_test(*breast_cancer(device))
+    z = logits(x_test, newton(x_train, y_train, 0.01))
+    p, malignant = torch.sigmoid(z).cpu().numpy(), y.cpu().numpy() == 1
+    fig = Figure(figsize=(9, 4), layout="constrained")
+    curve, histogram = fig.subplots(1, 2)
     curve.plot(*(rate.cpu() for rate in roc(z, y)))
-    curve.set(title=f"ROC on {len(y)} test rows, area {area(z, y):.4f}", aspect="equal")
+    curve.set(title=f"ROC on {len(y)} test rows, area {roc_auc(z, y):.4f}", aspect="equal")
     curve.set(xlabel="false positive rate", ylabel="true positive rate")
     histogram.hist([p[~malignant], p[malignant]], bins=10, label=["benign", "malignant"])
     histogram.set(title="by class", xlabel="predicted probability", ylabel="test rows")
     histogram.legend()
-    return picture
+    return fig
 
 
 # %% Run it
 def main(device):
     print(f"08 Logistic regression on {device}")
-    x, y = breast_cancer(device)
-    rows, test = split(len(y), 0, device)
-    x_train, x_test = scaled(x[rows], x[test])
-    y_train, y_test = y[rows], y[test]
-
-    print("\n1. From a logit to a probability, and to the loss")
-    for number in (-2.0, 0.0, 3.0):
-        p = sigmoid(torch.tensor(number, dtype=torch.float64))
-        print(f"   logit {number:4.1f}   probability {p:.4f}   back to logit {logit(p):4.1f}")
-    w = torch.zeros(30, dtype=torch.float64, device=device)
-    by_hand, by_autograd = gradients(x_train, y_train, w, 0.5)
-    print(f"   loss of logits 0: {loss_by_hand(x_train @ w, y_train):.6f} (log 2)", end="; ")
-    print(f"gradients differ by {(by_hand - by_autograd).abs().max():.12f}")
-
-    print("\n2. Split first, then scale with what the training rows say")
-    off_train, off_test = (part.mean(dim=0).abs().max() for part in (x_train, x_test))
-    print(f"   {len(x_train)} rows to train with, column means within {off_train:.2f} of 0")
-    print(f"   {len(x_test)} rows to test with, column means within {off_test:.2f} of 0")
-
-    print("\n3. Training finds the optimum that Newton's method finds")
-    theta, exact = trained(x_train, y_train, 0.01, 500), newton(x_train, y_train, 0.01, ENOUGH)
-    p = sigmoid(logits(x_train, theta)).mean()
-    print(f"   largest difference of 31 parameters {(theta - exact).abs().max():.8f}")
-    print(f"   mean probability {p:.6f}, share of malignant rows {y_train.mean():.6f}")
-
-    print("\n4. Without weight decay there is no optimum")
-    for steps in (5, 10, 15):
-        norm, loss, share = separated(x_train, y_train, steps)
-        print(f"   {steps:>2} Newton steps: |w| {norm:.0f}, loss {loss:.1e}", end=", ")
-        print(f"on the right side {share:.1%}")
-
-    print("\n5. Judge it on rows that it has not seen")
-    z = logits(x_test, theta)
-    tn, fp, fn, tp = confusion(z, y_test)
-    print(f"   benign: {tn} right, {fp} wrong; malignant: {tp} right, {fn} wrong")
-    accuracy, precision, recall = scores(z, y_test)
-    print(f"   accuracy {accuracy:.3f}, precision {precision:.3f}, recall {recall:.3f}", end=", ")
-    print(f"area under the ROC {area(z, y_test):.4f}")
-    found = accuracies(x, y, 50)
-    print(f"   always saying benign: {1 - y.mean():.3f} on all rows", end="; ")
-    print(f"over 50 splits: {min(found):.3f} to {max(found):.3f}")
-
-    print("\n6. Mistake: sigmoid before BCEWithLogitsLoss")
-    half = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
-    print(f"   loss of perfect answers {floor_of_double_sigmoid(half):.6f}", end=", ")
-    print(f"theory {(np.log(2) + np.log(1 + np.exp(-1))) / 2:.6f}")
-
-    print("\n7. Mistake: sigmoid and then BCELoss")
-    for with_logits in (False, True):
-        loss, gradient = loss_and_gradient(20.0, 0.0, with_logits)
-        print(f"   with_logits={with_logits!s:<5}   loss {loss:.1f}, gradient {gradient:.1f}")
-
-    print("\n8. Mistake: CrossEntropyLoss on one output")
-    loss, gradient = cross_entropy_of_one(z[:, None], y_test[:, None])
-    print(f"   loss {loss:z.1f}, gradient {gradient:.1f}, whatever the labels")
-
-    print("\n9. Mistake: (n, 1) against (n,) in the accuracy")
-    labels = torch.arange(100, device=device) % 2
-    for shape, predicted in (("(n,)", labels), ("(n, 1)", labels[:, None])):
-        print(f"   perfect predictions {shape:<6}   accuracy {accuracy_by_sum(predicted, labels)}")
-
-    print("\n10. Mistake: choosing features on all rows")
-    for on_all in (True, False):
-        mean = sum(accuracy_on_coins(on_all, seed, 80, 500, 20) for seed in range(40)) / 40
-        print(f"   choose_on_all={on_all!s:<5}   mean accuracy on coin flips {mean:.2f}")
+    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8):
+        show(device)
 
 
+# %% The command line: no need to read on
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
-    if args.figure is not None:
-        file = Path(args.figure)
-        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
-            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
     if args.figure is not None:
-        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
-        figure(args.device).savefig(drawn, format=file.suffix[1:])
+        fig = figure(args.device)
         try:
-            part.write_bytes(drawn.getvalue())
-            part.replace(file)
-        except OSError as error:
-            if part in file.parent.iterdir():
-                part.unlink()
-            parser.error(f"--figure: {error}")
+            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+        except (OSError, ValueError) as error:
+            parser.error(f"--figure {args.figure!r}: {error}")

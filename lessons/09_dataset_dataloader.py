@@ -5,54 +5,38 @@ al., 1988). The file is sorted by cultivar, as files often are.
 """
 
 import argparse
-import io
-import itertools
 import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    TensorDataset,
-    WeightedRandomSampler,
-    get_worker_info,
-    random_split,
-)
+from torch import nn
+from torch.utils import data
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 DATA = Path(__file__).resolve().parent.parent / "data"
-HEADER = (
-    "cultivar,alcohol,malic_acid,ash,alcalinity_of_ash,magnesium,total_phenols,flavanoids,"
-    "nonflavanoid_phenols,proanthocyanins,color_intensity,hue,od280/od315_of_diluted_wines,proline"
-)
 
 
-def read_csv(name, header, rows):
-    """data/name as an array, shape (rows, columns), float64; a file that is not so ends the run."""
-    path, columns = DATA / name, header.count(",") + 1
+# Reading a data file: no need to read on before section 1.
+def read_csv(name, rows, columns):
+    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
     try:
-        first, *lines = path.read_text("ascii").split("\n")
-        if first != header or len(lines) != rows + 1 or lines[-1]:
-            raise ValueError(f"it starts with {first!r:.40} and has {len(lines)} line ends")
-        table = np.array([line.split(",") for line in lines[:-1]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all():
-            raise ValueError("a row has another length or a number is not finite")
+        text = (DATA / name).read_text("ascii")
+        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
+        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+            raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
-        expected = f"expected the header {header!r:.40} and {rows} rows of {columns} numbers"
-        cure = "put the course's own copy back (git checkout data)"
-        raise SystemExit(f"{path}: {expected}, but {error}; {cure}") from None
+        cure = "copy the file from the course again"
+        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
     return table
 
 
 # %% 1. A Dataset knows its length and each of its samples
-class Wine(Dataset):
+class Wine(data.Dataset):
     """Sample i: (13 measurements, float32; class 0, 1 or 2, int64), for 178 wines."""
 
     def __init__(self):
-        table = torch.from_numpy(read_csv("wine.csv", HEADER, 178))
+        table = torch.from_numpy(read_csv("wine.csv", 178, 14))
         self.x = table[:, 1:].float()
         self.y = table[:, 0].long() - 1  # the file counts cultivars from 1
 
@@ -63,38 +47,59 @@ class Wine(Dataset):
         return self.x[index], self.y[index]
 
 
+def show_1(device):
+    print("\n1. A Dataset knows its length and each of its samples")
+    wine = Wine()
+    x, y = wine[0]
+    print(f"   {len(wine)} samples; the first is {x[0]:.2f}, {x[1]:.2f}, ... of class {y}")
+
+
 # %% 2. An epoch is every sample once, batch by batch
-# An iteration is one batch. The last batch is what remains, unless drop_last drops it.
 def batches(n, batch_size, **options):
     """The batches of one epoch over samples 0 ... n - 1, as lists of their numbers."""
-    loader = DataLoader(range(n), batch_size=batch_size, collate_fn=list, **options)
+    loader = data.DataLoader(range(n), batch_size=batch_size, collate_fn=list, **options)
     return list(loader)
 
 
 def two_epochs(n, seed):
     """The orders of two epochs from one loader that shuffles with a generator of its own."""
     generator = torch.Generator().manual_seed(seed)
-    loader = DataLoader(range(n), batch_size=None, shuffle=True, generator=generator)
+    loader = data.DataLoader(range(n), batch_size=None, shuffle=True, generator=generator)
     return list(loader), list(loader)
 
 
+def show_2(device):
+    print("\n2. An epoch is every sample once, batch by batch")
+    for n, batch_size, drop_last in ((100, 20, False), (178, 4, False), (178, 4, True)):
+        sizes = [len(batch) for batch in batches(n, batch_size, drop_last=drop_last)]
+        print(f"   {n} samples by {batch_size:>2}, drop_last={drop_last!s:<5}", end="   ")
+        print(f"{len(sizes)} batches of {sum(sizes)} in all, the last {sizes[-1:]}")
+    first, second = two_epochs(178, seed=0)
+    again, _ = two_epochs(178, seed=0)
+    print(f"   shuffled: each sample once {sorted(first) == list(range(178))}", end=", ")
+    print(f"same order next epoch {first == second}, same seed {first == again}")
+
+
 # %% 3. Mini-batches: each gradient is the full one, on average
-# A softmax classifier is one linear layer with an output for each class. CrossEntropyLoss
-# wants those outputs and the class as an integer.
-def gradients(x, y, weight, batch_size):
-    """(batch gradients, averaged by the batches' sizes; the full gradient), shaped as weight."""
+# CrossEntropyLoss wants an output, a logit, for each class, and the class as an integer.
+def gradient(x, y, weight):
+    """d CrossEntropyLoss(x weight^T, y) / d weight, for x (n, d), y (n,) and weight (c, d)."""
+    weight = weight.detach().clone().requires_grad_()
+    nn.CrossEntropyLoss()(x @ weight.T, y).backward()
+    return weight.grad
 
-    def gradient(x, y):
-        w = weight.detach().clone().requires_grad_()
-        torch.nn.CrossEntropyLoss()(x @ w.T, y).backward()
-        return w.grad
 
-    pairs = zip(x.split(batch_size), y.split(batch_size), strict=True)
-    return sum(len(b) * gradient(a, b) for a, b in pairs) / len(y), gradient(x, y)
+def average_of_batch_gradients(x, y, weight, batch_size):
+    """The gradients of the batches, averaged with the batches' sizes as weights."""
+    total = torch.zeros_like(weight)
+    for x_batch, y_batch in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        total += len(y_batch) * gradient(x_batch, y_batch, weight)
+    return total / len(y)
 
 
 def train_in_batches(model, loss_function, optimizer, loader, device, epochs):
     """Make one step of optimizer for each batch (x, y) of loader, moved to device."""
+    model.train()
     for _ in range(epochs):
         for x, y in loader:
             x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
@@ -103,118 +108,154 @@ def train_in_batches(model, loss_function, optimizer, loader, device, epochs):
             optimizer.step()
 
 
-def parts(seed):
+def train_test_rows(seed):
     """The indices of 142 wines to train with and of 36 to test with, by random_split."""
     generator = torch.Generator().manual_seed(seed)
-    split = random_split(Wine(), [142, 36], generator=generator)
-    return [sorted(part.indices) for part in split]
+    train, test = data.random_split(range(178), [142, 36], generator=generator)
+    return sorted(train.indices), sorted(test.indices)
 
 
-def accuracy(seed, scale, shuffle, lr, batch_size, epochs, device):
+def accuracy_on_test(seed, device, shuffle=True, lr=0.1, batch_size=16, epochs=10):
     """Share of 36 test wines put right by a softmax classifier trained on the other 142."""
-    wine, (rows, test), generator = Wine(), parts(seed), torch.Generator().manual_seed(seed)
-    mean, deviation = wine.x[rows].mean(dim=0), wine.x[rows].std(dim=0)
-    x = (wine.x - mean) / deviation if scale else wine.x
-    pinned = {"pin_memory": device == "cuda"}  # lets non_blocking copies overlap with work
-    loader = DataLoader(
-        TensorDataset(x[rows], wine.y[rows]), batch_size, shuffle, generator=generator, **pinned
-    )
-    model = torch.nn.Linear(13, 3, device=device)
-    for parameter in model.parameters():
-        torch.nn.init.zeros_(parameter)
+    wine, (train, test) = Wine(), train_test_rows(seed)
+    mean, std = wine.x[train].mean(dim=0), wine.x[train].std(dim=0)
+    x = (wine.x - mean) / std
+    # pin_memory lets non_blocking copies overlap with work
+    options = {"batch_size": batch_size, "shuffle": shuffle, "pin_memory": device == "cuda"}
+    generator = torch.Generator().manual_seed(seed)
+    dataset = data.TensorDataset(x[train], wine.y[train])
+    loader = data.DataLoader(dataset, generator=generator, **options)
+    model = nn.Linear(13, 3, device=device)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    train_in_batches(model, torch.nn.CrossEntropyLoss(), optimizer, loader, device, epochs)
+    train_in_batches(model, nn.CrossEntropyLoss(), optimizer, loader, device, epochs)
     with torch.inference_mode():
         predicted = model(x[test].to(device)).argmax(dim=1).cpu()
     return (predicted == wine.y[test]).double().mean().item()
 
 
-# %% 4. Workers are processes that fetch ahead of time, and bring the same
-def fetched(seed, batch_size, workers, start_method=None):
-    """The batches of x, each (batch_size, 13), of a shuffled epoch, fetched by worker processes."""
-    options = {"num_workers": workers, "multiprocessing_context": start_method if workers else None}
+def show_3(device):
+    print("\n3. Mini-batches: each gradient is the full one, on average")
+    wine, generator = Wine(), torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 13, generator=generator, dtype=torch.float64)
+    full = gradient(wine.x.double(), wine.y, weight)
+    average = average_of_batch_gradients(wine.x.double(), wine.y, weight, batch_size=16)
+    off = (average - full).abs().max() / full.abs().max()
+    print(f"   batches of 16: average and full gradient agree to 1e-12: {off < 1e-12}")
+    accuracies = [accuracy_on_test(seed, device) for seed in range(4)]
+    print(f"   accuracy on the test rows of 4 splits: {sum(accuracies) / 4:.2f}", end=", ")
+    print(f"from {min(accuracies):.2f} to {max(accuracies):.2f}")
+
+
+# %% 4. Workers are processes: they fetch ahead, and get the dataset by pickle
+# On Windows and macOS, and on Linux from Python 3.14 on, a worker is sent a pickled dataset.
+def shuffled_batches(seed, batch_size, workers, start_method=None):
+    """The x of each batch of a shuffled epoch of wines, fetched by so many worker processes."""
     generator = torch.Generator().manual_seed(seed)
-    loader = DataLoader(Wine(), batch_size, shuffle=True, generator=generator, **options)
+    options = {"num_workers": workers, "multiprocessing_context": start_method}
+    loader = data.DataLoader(Wine(), batch_size, shuffle=True, generator=generator, **options)
     return [x for x, _ in loader]
 
 
+def can_be_pickled(dataset):
+    """Whether a dataset can be sent to a worker that was not forked."""
+    try:
+        pickle.dumps(dataset)
+    except (AttributeError, pickle.PicklingError):
+        return False
+    return True
+
+
+def show_4(device):
+    print("\n4. Workers are processes: they fetch ahead, and get the dataset by pickle")
+    alone, together = shuffled_batches(0, 32, workers=0), shuffled_batches(0, 32, workers=2)
+    same = torch.equal(torch.cat(alone), torch.cat(together))
+    print(f"   0 and 2 workers: the same batches {same}")
+    print(f"   Wine() can be pickled {can_be_pickled(Wine())}", end=", ")
+    print(f"a list with a lambda {can_be_pickled([lambda x: x])}")
+
+
 # %% 5. A stream has to be shared out among the workers
-# An IterableDataset reads on and on, so memory does not grow with the file. Each worker has
-# a copy of it, and would read everything unless told which lines are its own.
-class Stream(IterableDataset):
+# Each worker has a copy of it, and would read everything unless told which lines are its own.
+class Stream(data.IterableDataset):
     """The rows below the header of a CSV file, each a float64 tensor, read one at a time."""
 
     def __init__(self, path, shared_out):
         self.path, self.shared_out = path, shared_out
 
     def __iter__(self):
-        worker = get_worker_info() if self.shared_out else None
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        worker = data.get_worker_info()  # None in the main process
         with open(self.path, encoding="ascii") as lines:
-            for line in itertools.islice(lines, 1 + first, None, step):
-                yield torch.tensor([float(n) for n in line.split(",")], dtype=torch.float64)
+            next(lines)  # the header
+            for number, line in enumerate(lines):
+                mine = worker is None or number % worker.num_workers == worker.id
+                if mine or not self.shared_out:
+                    numbers = [float(word) for word in line.split(",")]
+                    yield torch.tensor(numbers, dtype=torch.float64)
 
 
 def times_read(shared_out, workers, batch_size):
     """How often the 178 rows of the file come out of a Stream in one epoch, on average."""
-    loader = DataLoader(Stream(DATA / "wine.csv", shared_out), batch_size, num_workers=workers)
-    return sum(len(batch) for batch in loader) / len(Wine())
+    stream = Stream(DATA / "wine.csv", shared_out)
+    loader = data.DataLoader(stream, batch_size=batch_size, num_workers=workers)
+    return sum(len(batch) for batch in loader) / 178
 
 
-# %% 6. Three ways to fetch the same batches
-# One sample at a time, stacked; a whole batch by __getitems__; or slices of tensors, without
-# a DataLoader. tests/benchmark.py says how many samples a second each of them brings.
-class Batched(TensorDataset):
-    """A TensorDataset that fetches a batch by one index into each tensor."""
-
-    def __getitems__(self, indices):
-        return self[torch.tensor(indices)]
+def show_5(device):
+    print("\n5. A stream has to be shared out among the workers")
+    for shared_out in (False, True):
+        times = times_read(shared_out, workers=2, batch_size=50)
+        print(f"   shared_out={shared_out!s:<5}   2 workers read each row {times:.1f} times")
 
 
-def same(batch):
-    """The batch as it is: nothing is left to stack."""
-    return batch
-
-
-def three_ways(x, y, batch_size):
-    """Way -> an iterator over the batches (x, y) of an epoch in order."""
-    starts = range(0, len(y), batch_size)
-    return {
-        "one at a time": iter(DataLoader(TensorDataset(x, y), batch_size)),
-        "__getitems__": iter(DataLoader(Batched(x, y), batch_size, collate_fn=same)),
-        "slices": ((x[i : i + batch_size], y[i : i + batch_size]) for i in starts),
-    }
-
-
-# %% 7. Balance and pad
-def shares(balanced, n, seed):
+# %% 6. Balance and pad
+def class_shares(balanced, n, seed):
     """The share of each class in n draws: as in the data, or evened out by weights 1 / count."""
     y = Wine().y
     weights = 1 / y.bincount()[y] if balanced else torch.ones(len(y))
-    sampler = WeightedRandomSampler(weights, n, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    sampler = data.WeightedRandomSampler(weights, n, generator=generator)
     return (y[list(sampler)].bincount() / n).tolist()
 
 
-def padded(rows):
+def pad_collate(rows):
     """A collate_fn for tensors of unequal length: (n, longest), zeros at the ends, and lengths."""
     lengths = torch.tensor([len(row) for row in rows])
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
 
-# %% 8. Mistake: labels from 1
+def show_6(device):
+    print("\n6. Balance and pad")
+    for balanced in (False, True):
+        shares = ", ".join(f"{share:.2f}" for share in class_shares(balanced, 10_000, seed=0))
+        print(f"   balanced={balanced!s:<5}   shares of the classes in 10,000 draws {shares}")
+    table, lengths = pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
+    print(f"   rows of lengths {lengths.tolist()} padded: {table.tolist()}")
+
+
+# %% 7. Mistake: labels from 1
 # CrossEntropyLoss counts classes from 0. Too large a label raises, but -100 means "ignore".
 def cross_entropy(labels):
-    """The mean loss of three equal outputs for each label, log 3; None if it raises."""
+    """The mean loss of the logits 0, 1, 2 for each label; None if it raises."""
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(len(labels), 3)
     try:
-        return torch.nn.CrossEntropyLoss()(torch.zeros(len(labels), 3), torch.tensor(labels)).item()
+        return nn.CrossEntropyLoss()(logits, torch.tensor(labels)).item()
     except IndexError:
         return None
 
 
-# %% 9. Mistake: a random generator that the dataset owns
-# Each worker has a copy of it, in the same state, and a new copy for the next epoch.
-# torch's own generator is seeded anew for each worker and each epoch.
-class Noise(Dataset):
+def show_7(device):
+    print("\n7. Mistake: labels from 1")
+    for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]):
+        loss = cross_entropy(labels)
+        print(f"   labels {labels!s:<12}   {'IndexError' if loss is None else f'loss {loss:.4f}'}")
+
+
+# %% 8. Mistake: a random generator that the dataset owns
+# Each worker has a copy of it, in the same state, and a new copy for the next epoch, unless
+# persistent_workers=True. torch's own generator is seeded anew for each worker and each epoch.
+class Noise(data.Dataset):
     """8 random numbers: from a NumPy generator of its own, or from torch's."""
 
     def __init__(self, owned):
@@ -227,42 +268,28 @@ class Noise(Dataset):
         return self.random.random() if self.random else torch.rand(()).item()
 
 
-def noise(owned, workers):
+def distinct_and_repeated(owned, workers):
     """Two epochs of Noise: (how many of the 8 numbers differ, whether the epochs are equal)."""
-    loader = DataLoader(Noise(owned), batch_size=None, num_workers=workers)
+    loader = data.DataLoader(Noise(owned), batch_size=None, num_workers=workers)
     first, second = list(loader), list(loader)
     return len(set(first)), first == second
 
 
-# %% 10. Mistake: sorted data and no shuffle
-def classes_in_a_batch(shuffle, batch_size, seed):
-    """How many classes a batch of wines holds, on average over an epoch."""
-    generator = torch.Generator().manual_seed(seed)
-    loader = DataLoader(Wine(), batch_size, shuffle=shuffle, generator=generator)
-    counts = [len(y.unique()) for _, y in loader]
-    return sum(counts) / len(counts)
+def show_8(device):
+    print("\n8. Mistake: a random generator that the dataset owns")
+    for owned in (True, False):
+        distinct, repeated = distinct_and_repeated(owned, workers=2)
+        print(f"   owned={owned!s:<5}   {distinct} different numbers of 8", end=", ")
+        print(f"the next epoch repeats them {repeated}")
 
 
-# %% 11. Mistake: a lambda in the dataset
-# On Windows and macOS, and on Linux from Python 3.14, workers get the dataset by pickle.
-def can_be_sent(dataset):
-    """Whether a dataset can be pickled, and so be sent to a worker that was not forked."""
-    try:
-        pickle.dumps(dataset)
-    except (AttributeError, pickle.PicklingError):
-        return False
-    return True
-
-
-# %% 12. Mistake: reading a loader moves the global random state
-def next_draw_is_the_same(own_generator):
-    """Whether torch.rand gives what it would have given had the loader not been read."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        untouched = torch.rand(1)
-        torch.manual_seed(0)
-        list(DataLoader(Wine(), generator=torch.Generator() if own_generator else None))
-        return torch.equal(torch.rand(1), untouched)
+# %% 9. Mistake: sorted data and no shuffle
+def show_9(device):
+    print("\n9. Mistake: sorted data and no shuffle")
+    options = {"lr": 1.0, "batch_size": 4, "epochs": 1}
+    for shuffle in (False, True):
+        accuracies = [accuracy_on_test(s, device, shuffle=shuffle, **options) for s in range(5)]
+        print(f"   shuffle={shuffle!s:<5}   accuracy after one epoch {sum(accuracies) / 5:.2f}")
 
 
 # %% The picture
@@ -270,115 +297,34 @@ def figure(device="cpu"):
     """An epoch as a grid, a row for each batch of 16, coloured by class: sorted and shuffled."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(8, 3.6), layout="constrained")
-    for axes, shuffle in zip(picture.subplots(1, 2), (False, True), strict=True):
-        loader = DataLoader(Wine(), 16, shuffle, generator=torch.Generator().manual_seed(0))
+    fig = Figure(figsize=(8, 3.6), layout="constrained")
+    for axes, shuffle in zip(fig.subplots(1, 2), (False, True), strict=True):
+        loader = data.DataLoader(Wine(), 16, shuffle=shuffle, generator=torch.Generator())
         grid = np.full((len(loader), 16), np.nan)
         for row, (_, y) in zip(grid, loader, strict=True):
             row[: len(y)] = y
         axes.imshow(grid, cmap="viridis")
         axes.set(title=f"shuffle={shuffle}", xlabel="place in the batch", ylabel="batch")
-    return picture
+    return fig
 
 
 # %% Run it
 def main(device):
     print(f"09 Dataset and dataloader on {device}")
-    wine = Wine()
-
-    print("\n1. A Dataset knows its length and each of its samples")
-    x, y = wine[0]
-    print(f"   {len(wine)} samples; the first is {x[0]:.2f}, {x[1]:.2f}, ... of class {y}")
-
-    print("\n2. An epoch is every sample once, batch by batch")
-    for n, size, drop in ((100, 20, False), (178, 4, False), (178, 4, True)):
-        epoch = batches(n, size, drop_last=drop)
-        counts = f"{len(epoch)} batches, the last of {len(epoch[-1])}"
-        print(f"   {n} samples by {size:>2}, drop_last={drop!s:<5}   {counts}")
-    first, second = two_epochs(178, seed=0)
-    print(f"   shuffled: every sample once {sorted(first) == list(range(178))}", end=", ")
-    print(f"the next epoch in the same order {first == second}")
-    print(f"   a new loader, the same seed: the same order {first == two_epochs(178, seed=0)[0]}")
-
-    print("\n3. Mini-batches: each gradient is the full one, on average")
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(3, 13, generator=generator, dtype=torch.float64)
-    of_batches, full = gradients(wine.x.double(), wine.y, weight, batch_size=16)
-    relative = (of_batches - full).abs().max() / full.abs().max()
-    print(f"   largest difference, relative to the full gradient {relative:.12f}")
-    for scale in (True, False):
-        found = [accuracy(seed, scale, True, 0.1, 16, 10, device) for seed in range(4)]
-        print(f"   scale={scale!s:<5}   accuracy over 4 splits {sum(found) / 4:.2f}", end=", ")
-        print(f"from {min(found):.2f} to {max(found):.2f}")
-
-    print("\n4. Workers are processes that fetch ahead of time, and bring the same")
-    pairs = zip(fetched(0, 32, workers=0), fetched(0, 32, workers=2), strict=True)
-    print(f"   0 and 2 workers: the same batches {all(torch.equal(a, b) for a, b in pairs)}")
-
-    print("\n5. A stream has to be shared out among the workers")
-    for shared_out in (False, True):
-        times = times_read(shared_out, workers=2, batch_size=50)
-        print(f"   shared_out={shared_out!s:<5}   2 workers read each row {times:.1f} times")
-
-    print("\n6. Three ways to fetch the same batches")
-    epochs = {way: list(epoch) for way, epoch in three_ways(wine.x, wine.y, 64).items()}
-    for way, epoch in epochs.items():
-        x, y = (torch.cat(column) for column in zip(*epoch, strict=True))
-        same_x, same_y = torch.equal(x, wine.x), torch.equal(y, wine.y)
-        print(f"   {way:<13}   {len(epoch)} batches, every sample in order {same_x and same_y}")
-
-    print("\n7. Balance and pad")
-    for balanced in (False, True):
-        drawn = ", ".join(f"{share:.2f}" for share in shares(balanced, 10_000, seed=0))
-        print(f"   balanced={balanced!s:<5}   shares of the classes in 10,000 draws {drawn}")
-    table, lengths = padded([torch.tensor([1, 2, 3]), torch.tensor([4])])
-    print(f"   rows of lengths {lengths.tolist()} padded: {table.tolist()}")
-
-    print("\n8. Mistake: labels from 1")
-    for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100]):
-        loss = cross_entropy(labels)
-        print(f"   labels {labels!s:<12}   {'raises' if loss is None else f'loss {loss:.4f}'}")
-
-    print("\n9. Mistake: a random generator that the dataset owns")
-    for owned in (True, False):
-        different, repeats = noise(owned, workers=2)
-        print(f"   owned={owned!s:<5}   {different} different numbers of 8", end=", ")
-        print(f"the next epoch repeats them {repeats}")
-
-    print("\n10. Mistake: sorted data and no shuffle")
-    for shuffle in (False, True):
-        found = [accuracy(s, True, shuffle, 1.0, 4, 1, device) for s in range(5)]
-        classes = f"{classes_in_a_batch(shuffle, 4, seed=0):.1f} classes a batch"
-        print(
-            f"   shuffle={shuffle!s:<5}   {classes}, accuracy after one epoch {sum(found) / 5:.2f}"
-        )
-
-    print("\n11. Mistake: a lambda in the dataset")
-    for name, dataset in (("Wine()", wine), ("a list with a lambda", [lambda x: x])):
-        print(f"   {name:<20}   can be sent to a worker {can_be_sent(dataset)}")
-
-    print("\n12. Mistake: reading a loader moves the global random state")
-    for own in (False, True):
-        print(f"   own_generator={own!s:<5}   torch.rand as before {next_draw_is_the_same(own)}")
+    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+        show(device)
 
 
+# %% The command line: no need to read on
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
     parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
     args = parser.parse_args()
-    if args.figure is not None:
-        file = Path(args.figure)
-        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
-            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
     main(args.device)
     if args.figure is not None:
-        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
-        figure(args.device).savefig(drawn, format=file.suffix[1:])
+        fig = figure(args.device)
         try:
-            part.write_bytes(drawn.getvalue())
-            part.replace(file)
-        except OSError as error:
-            if part in file.parent.iterdir():
-                part.unlink()
-            parser.error(f"--figure: {error}")
+            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+        except (OSError, ValueError) as error:
+            parser.error(f"--figure {args.figure!r}: {error}")

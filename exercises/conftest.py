@@ -1,129 +1,371 @@
-"""What pytest exercises prints: a line for each exercise, and, for a single file, what helps.
+"""What the checks share, what pytest prints of them, and how a class of submissions is checked.
 
-With --submissions FOLDER the answers come from FOLDER/NAME/02_tensors.py and so on, and the
-checks from here: a line for each NAME.
+There is no need to read this to solve the exercises.
 """
 
-import collections
+import concurrent.futures
+import contextlib
+import functools
 import importlib.metadata
 import importlib.util
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 import traceback
 from pathlib import Path
 
 import pytest
+import torch
 
 collect_ignore = ["solutions"]
-if importlib.metadata.version("torchvision").startswith("0.15."):
-    collect_ignore.append("10_transforms.py")  # it needs 0.16, as the lesson does
-STATE = {"passed": "solved", "failed": "to do"}
+with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+    if importlib.metadata.version("torchvision").startswith("0.15."):
+        collect_ignore.append("test_10_transforms.py")  # it needs 0.16, as the lesson does
 
 
+# %% The two fixtures of a check
+class Problem(AssertionError):
+    """What is wrong with an answer, in words that need no traceback."""
+
+
+class Check:
+    """Compares what came back with what was expected; knows what was given, and a hint."""
+
+    given = hint = ""
+
+    def __call__(self, found, expected, **tolerance):
+        """Fail unless found is expected: its kind, shape, dtype, device and values."""
+        why = difference(found, expected, **tolerance)
+        if why:
+            lines = [f"given      {self.given}", f"came back  {short(found)}"]
+            lines += [f"expected   {short(expected)}", f"so         {why}"]
+            raise Problem("\n".join(lines))
+
+
+@pytest.fixture
+def check():
+    return Check()
+
+
+@pytest.fixture
+def answer(request):
+    """The function that a check is about: for test_blend it is blend, in the file beside it."""
+    return function(answers_of(request.path), name_of(request.function))
+
+
+def answers_of(path):
+    """exercises/02_tensors.py for exercises/test_02_tensors.py."""
+    return path.with_name(path.name.removeprefix("test_"))
+
+
+def name_of(checks):
+    """The name of the exercise that a function checks."""
+    return checks.__name__.removeprefix("test_")
+
+
+# %% Reading an answer
+@functools.cache
+def load(path):
+    """The module at path, or what ended reading it."""
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except (Exception, SystemExit) as error:
+        return error
+
+
+def function(path, name):
+    """The function of that name in the file at path; where there is none, a Problem says why."""
+    if not path.is_file():
+        others = " or ".join(repr(other.name) for other in similar(path))
+        cure = f"rename {others}" if others else "copy it from the course anew"
+        raise Problem(f"there is no file {path.name}: {cure}")
+    module = load(path)
+    if isinstance(module, SystemExit):
+        raise Problem(f"{located(module, path)}: take the line that ends Python out of the file")
+    if isinstance(module, BaseException):
+        raise Problem(f"{located(module, path)}: mend this first, for nothing below it was read")
+    if not callable(getattr(module, name, None)):
+        there = [key for key, value in vars(module).items() if hasattr(value, "__code__")]
+        others = f"only {', '.join(there)}" if there else "nor any other"
+        cure = "mend its name, or copy it from the course anew"
+        raise Problem(f"{path.name} has no function {name}, {others}: {cure}")
+    return getattr(module, name)
+
+
+def similar(path):
+    """The files beside path whose names begin with its number, such as '02_tensors (1).py'."""
+    return sorted(other for other in path.parent.glob(f"{path.name[:3]}*") if other != path)
+
+
+def located(error, path):
+    """An error in one line: the last line of the file at path that it came through, and itself."""
+    name = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    message = " ".join(str(error).split())[:500]
+    if isinstance(error, SyntaxError):
+        lines, message = [error.lineno or 1], error.msg
+    where = f"{path.name}, line {lines[-1]}: " if lines else ""
+    return f"{where}{name}: {message}" if message else f"{where}{name}"
+
+
+def problem_of(checks, find, path):
+    """What a check says of the answer that find() returns; nothing if it accepts it."""
+    check = Check()
+    try:
+        checks(find(), check)
+    except BaseException as error:  # whatever an answer raises, an exit too
+        return explained(error, check, path)
+    return ""
+
+
+def explained(error, check, path):
+    """What ended a check, in words: a Problem's own, or what was given and the error."""
+    if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with words
+        return "not written yet"
+    if isinstance(error, Problem):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = any(frame.filename == str(path) for frame in frames)
+    what = "nothing, but" if theirs else "something that the check cannot use:"
+    return f"given      {check.given}\ncame back  {what} {located(error, path)}"
+
+
+# %% Comparing
+def difference(found, expected, **tolerance):
+    """Why found is not expected, in words; nothing if it is."""
+    if is_row(found) and is_row(expected):
+        if len(found) != len(expected):
+            return f"{len(found)} came back, not {len(expected)}"
+        reasons = [difference(*pair, **tolerance) for pair in zip(found, expected, strict=True)]
+        return next((f"at [{i}]: {reason}" for i, reason in enumerate(reasons) if reason), "")
+    if type(found) is not type(expected):
+        return f"{kind(found)} came back, not {kind(expected)}"
+    if not isinstance(expected, torch.Tensor):
+        return "" if equal(found, expected, **tolerance) else "they differ"
+    for what, theirs, ours in (
+        ("shape", tuple(found.shape), tuple(expected.shape)),
+        ("dtype", found.dtype, expected.dtype),
+        ("device", found.device, expected.device),
+    ):
+        if theirs != ours:
+            return f"{what} {theirs} came back, not {ours}"
+    tolerance = TOLERANCE.get(expected.dtype, {}) | tolerance
+    pairs = list(zip(found.flatten().tolist(), expected.flatten().tolist(), strict=True))
+    wrong = [i for i, pair in enumerate(pairs) if not equal(*pair, **tolerance)]
+    if not wrong:
+        return ""
+    if len(pairs) == 1:
+        return "they differ"
+    place = list(itertools.product(*map(range, expected.shape)))[wrong[0]]
+    first = f"{pairs[wrong[0]][0]:.6g} came back, not {pairs[wrong[0]][1]:.6g}"
+    return f"{len(wrong)} of {len(pairs)} differ, first at {list(place)}: {first}"
+
+
+# Those of torch.testing.assert_close, which loads torch.distributed first, a second at each start.
+TOLERANCE = {torch.float32: {"rtol": 1.3e-6, "atol": 1e-5}}
+
+
+def equal(found, expected, rtol=1e-7, atol=1e-7):
+    """Whether two values are equal; floats may differ by atol + rtol * expected."""
+    if found == expected or not isinstance(expected, float):
+        return found == expected
+    return abs(found - expected) <= atol + rtol * abs(expected) < math.inf
+
+
+def is_row(value):
+    """Whether a value is a tuple, a list or a range."""
+    return isinstance(value, (tuple, list, range))
+
+
+def kind(value):
+    """What a value is, in words: 'a tensor', 'None', 'a tuple (a tensor, an int)'."""
+    if value is None:
+        return "None"
+    name = "tensor" if type(value) is torch.Tensor else type(value).__name__
+    inside = f" ({', '.join(kind(item) for item in value[:5])})" if is_row(value) else ""
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}{inside}"
+
+
+def short(value):
+    """A value in one line; of a large tensor its shape, its dtype and its first numbers."""
+    if isinstance(value, torch.Tensor) and value.numel() > 16:
+        numbers = ", ".join(f"{number:.4g}" for number in value.flatten()[:6].tolist())
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"shape {tuple(value.shape)}, {dtype}: {numbers} ..."
+    if is_row(value) and any(isinstance(item, torch.Tensor) for item in value):
+        return f"({', '.join(short(item) for item in value[:5])})"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
+# %% What pytest prints
 def pytest_addoption(parser):
+    parser.addoption("--hints", action="store_true", help="show a hint below what is wrong")
     parser.addoption("--submissions", metavar="FOLDER", help="check FOLDER/NAME/NN_name.py of all")
+    parser.addoption("--limit", metavar="SECONDS", type=float, default=60, help="for each NAME")
 
 
 def pytest_configure(config):
-    config.option.verbose = min(config.option.verbose, -1)  # our lines instead of pytest's
-    config.option.continue_on_collection_errors = True  # the other files are checked all the same
-    folder = config.getoption("submissions")
+    config.args = [checks_beside(argument) for argument in config.args]
+    config.option.verbose = min(config.option.verbose, -2)  # our lines instead of pytest's
+    folder = config.getoption("submissions", None)
     if folder is not None and not students(folder):
         raise pytest.UsageError(f"--submissions: {folder!r} must be a folder of folders, one each")
 
 
-def students(folder):
-    """The folders in a folder, in order; none if there is no such folder."""
-    folder = Path(folder)
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def pytest_generate_tests(metafunc):
-    folder = metafunc.config.getoption("submissions")
-    if folder is not None:
-        paths = students(folder)
-        metafunc.parametrize("answer", paths, ids=[path.name for path in paths], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def answer(request, monkeypatch):
-    """Put the function of a submission in the place of the exercise."""
-    if hasattr(request, "param"):
-        path, name = request.param / request.path.name, request.function.__name__[len("test_") :]
-        monkeypatch.setattr(request.module, name, submitted(path, name))
-
-
-def submitted(path, name):
-    """The function of that name in a file, or one that raises what reading the file raised."""
-
-    def failed(*_, **__):
-        raise problem
-
-    problem = NotImplementedError()  # until there is such a function
-    if path.is_file():
-        try:
-            spec = importlib.util.spec_from_file_location("submission", path)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            if hasattr(module, name):
-                return getattr(module, name)
-        except Exception as error:  # whatever somebody else's file does
-            problem = error
-    return failed
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_make_collect_report(collector):
-    """Of a file that cannot be imported show the error alone, without pytest's own lines."""
-    report = (yield).get_result()
-    if report.failed:
-        lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")]
-        report.longrepr = "\n".join(line[1:].removeprefix("   ") for line in lines)
+def checks_beside(argument):
+    """exercises/test_02_tensors.py for exercises/02_tensors.py; any other argument as it is."""
+    path, separator, rest = argument.partition("::")
+    checks = Path(path).parent / f"test_{Path(path).name}"
+    return f"{checks}{separator}{rest}" if checks.is_file() else argument
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Put beside a report whose answer it is about, and what went wrong with it."""
+    """Put beside a report which exercise it is about, what is wrong with its answer, the hint."""
     report = (yield).get_result()
-    report.exercise = item.path.stem, item.originalname[len("test_") :]
-    report.student = item.callspec.params["answer"].name if hasattr(item, "callspec") else None
-    report.problem = explained(call.excinfo.value) if call.excinfo else ""
-
-
-def explained(error):
-    """The message of a check that failed; of any other error also the line that raised it."""
-    if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with words
-        return "not written yet"
-    if isinstance(error, AssertionError):
-        return str(error)
-    inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    ours = [f for f in inside if Path(f.filename).stem[:2].isdigit()]
-    known = ours and not isinstance(error, SyntaxError)  # which says itself where it is
-    where = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if known else ""
-    where += " in the check" if known and ours[-1].name.startswith("test_") else ""
-    return f"{where}{': ' if where else ''}{type(error).__name__}: {str(error).strip()}"
+    path, check = answers_of(item.path), item.funcargs.get("check", Check())
+    report.exercise, report.hint = f"{path.stem}  {name_of(item.function)}", check.hint
+    report.problem = explained(call.excinfo.value, check, path) if call.excinfo else ""
 
 
 def pytest_report_teststatus(report):
-    if report.when == "call" and report.outcome in STATE:
-        return STATE[report.outcome], "", ""
+    if not report.passed:
+        return "to do", "", ""
+    if report.when == "call":
+        return "solved", "", ""
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    reports = [r for state in STATE.values() for r in terminalreporter.getreports(state)]
-    reports.sort(key=lambda report: (report.location[0], report.location[1]))
+    """A line for each exercise; where they are of one file, also what is wrong."""
+    line = terminalreporter.line
+    todo, solved = (terminalreporter.getreports(state) for state in ("to do", "solved"))
+    reports = sorted([*todo, *solved], key=lambda report: report.location[:2])
+    if not reports:
+        return
     single = len({report.location[0] for report in reports}) == 1
-    groups = collections.defaultdict(list)
-    for report in reports:
-        groups[report.student].append(report)
     terminalreporter.ensure_newline()
-    for student in sorted(groups, key=str):
-        if student is not None:
-            solved = sum(report.passed for report in groups[student])
-            terminalreporter.line(f"{student:<30}{solved} of {len(groups[student])} solved")
-        for report in groups[student] if student is None or single else ():
-            terminalreporter.line(f"{'  '.join(report.exercise):<50}{STATE[report.outcome]}")
-            for line in report.problem.splitlines() if single else ():
-                terminalreporter.line(f"    {line}")
-    if not single and any(report.failed for report in reports):
-        terminalreporter.line(
-            "\nFor what is wrong, run one file: python -m pytest exercises/NN_name.py"
-        )
+    for report in reports:
+        line(f"{report.exercise:<50}{'to do' if report in todo else 'solved'}")
+        if single and report in todo:
+            printed = [f"printed    {text}" for text in report.capstdout.splitlines()[:20]]
+            hints = [f"hint       {report.hint}"] if report.hint and config.option.hints else []
+            for text in [*report.problem.splitlines(), *printed, *hints]:
+                line(f"    {text}")
+    end = f"{len(solved)} of {len(reports)} solved"
+    if todo and not single:
+        end += f"; to see what is wrong: python -m pytest {todo[0].location[0]}"
+    elif todo and not config.option.hints:
+        end += "; add --hints for a hint"
+    line(end)
+
+
+# %% A class of submissions: a process for each student
+def students(folder):
+    """The folders in a folder, in order, but for hidden ones; none if there is no such folder."""
+    folder = Path(folder).resolve()
+    folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(path for path in folders if path.name[0] != "." and path.name != "__pycache__")
+
+
+def pytest_runtestloop(session):
+    """With --submissions check those, and none of the exercises here."""
+    folder = session.config.getoption("submissions", None)
+    if folder is None or session.testsfailed or session.config.option.collectonly:
+        return None
+    start = time.monotonic()
+    line = session.config.pluginmanager.get_plugin("terminalreporter").line
+    exercises = [f"{item.path}::{item.name}" for item in session.items]
+    single = len({item.path for item in session.items}) == 1
+    examine = functools.partial(examined, exercises, session.config.option.limit)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for student, problems, notes in pool.map(examine, students(folder)):
+            solved = list(problems.values()).count("")
+            session.testsfailed += solved < len(exercises)
+            line(": ".join([f"{student:<30}{solved} of {len(exercises)} solved", *notes]))
+            for exercise, problem in problems.items():
+                if problem and single:
+                    line(f"    {exercise.split('::test_')[1]}")
+                    for text in problem.splitlines():
+                        line(f"        {text}")
+    line(f"{len(students(folder))} students in {time.monotonic() - start:.0f} seconds")
+    return True
+
+
+def examined(exercises, limit, folder):
+    """A student's name, {exercise: what is wrong, or nothing}, and what else there is to say."""
+    files = {exercise: submitted(folder, exercise) for exercise in exercises}
+    there = [exercise for exercise in exercises if files[exercise].is_file()]
+    notes = []
+    for path in sorted(set(files.values())):
+        others = " and ".join(repr(other.name) for other in similar(path))
+        if not path.is_file() and (others or len(set(files.values())) == 1):
+            notes.append(f"no file {path.name}" + (f" but {others}" if others else ""))
+    problems, ended = marks(folder, there, limit)
+    if len(problems) < len(there):
+        notes.append(f"{ended} at {there[len(problems)].split('/')[-1]}")
+    return folder.name, problems, notes
+
+
+def submitted(folder, exercise):
+    """Where in a student's folder the answer to .../test_02_tensors.py::test_blend is."""
+    return folder / answers_of(Path(exercise.split("::")[0])).name
+
+
+def marks(folder, exercises, limit):
+    """Check one student in a process of its own: {exercise: what is wrong}, and how it ended."""
+    command = [sys.executable, "-P", "-B", __file__, str(folder), *exercises]
+    options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": limit}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # there are as many as cores already
+    problems, ended = {}, "Python was ended"
+    with tempfile.TemporaryFile() as results:  # a pipe would wait for whatever was started there
+        try:
+            subprocess.run(command, stdout=results, env=environment, **options)
+        except subprocess.TimeoutExpired:
+            ended = f"ran over {limit:g} seconds"
+        results.seek(0)
+        for text in results.read().decode("utf-8", "replace").splitlines():
+            with contextlib.suppress(ValueError):  # a line that was cut short
+                exercise, problem = json.loads(text)
+                problems.setdefault(exercise, problem)
+    return problems, ended
+
+
+def check_one_student(folder, *exercises):
+    """Write a line for each exercise to standard output, which the answers do not get to see."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this, and is no student's error
+    results, nothing = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.open(os.devnull, os.O_RDWR)
+    for standard in (1, 2):
+        os.dup2(nothing, standard)
+    for exercise in exercises:
+        path, test = exercise.split("::")
+        checks, answers = getattr(load(Path(path)), test), submitted(Path(folder), exercise)
+        find = functools.partial(function, answers, name_of(checks))
+        problem = problem_of(checks, find, answers)
+        if not problem and not refuses_what_is_wrong():
+            problem = "the comparison has been tampered with"
+        results.write(json.dumps([exercise, problem[:2000]]) + "\n")
+        results.flush()
+    os._exit(0)  # wait for no thread of theirs
+
+
+def refuses_what_is_wrong():
+    """Whether the comparison works as it should, after code that may have changed torch."""
+    one, three = torch.ones(1), torch.full((1,), 3.0)
+    wrong = [(one, three), (one.int(), three.int()), (one, one.int()), (one, torch.ones(2))]
+    wrong += [(one > 0, one < 0), (1.0, 3.0), (1, 3), (True, False), (1, 1.0), ((one,), (three,))]
+    return all(difference(found, expected) for found, expected in wrong)
+
+
+if __name__ == "__main__":
+    check_one_student(*sys.argv[1:])

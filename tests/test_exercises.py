@@ -2,246 +2,424 @@
 
 import ast
 import importlib.util
-import itertools
 import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import execute
-from test_curriculum import too_old
+import torch
+from course import EXERCISES, LESSONS, ROOT, definitions, each, needs, too_old
 
-ROOT = Path(__file__).resolve().parent.parent
-ALL_FILES = sorted((ROOT / "exercises").glob("??_*.py"))
-SOLUTIONS, WRONG_ANSWERS = ROOT / "exercises" / "solutions", ROOT / "tests" / "wrong_answers"
-README = (ROOT / "README.md").read_text("utf-8")
+FOLDER = ROOT / "exercises"
+SOLUTIONS, WRONG_ANSWERS = FOLDER / "solutions", ROOT / "tests" / "wrong_answers"
 
 
-def functions(path):
-    """Name -> node of the functions at the top of a file."""
-    body = ast.parse(path.read_text("utf-8")).body
-    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+def module(path):
+    """A fresh copy of the module at path."""
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    return fresh
+
+
+conftest = module(FOLDER / "conftest.py")
+checks = {path: conftest.load(path.with_name(f"test_{path.name}")) for path in EXERCISES}
 
 
 def names(path):
-    """The exercises of a file: the functions whose check stands right below them."""
-    return [a for a, b in itertools.pairwise(functions(path)) if b == f"test_{a}"]
+    """The exercises of a file: what the checks beside it check."""
+    found = definitions(path.with_name(f"test_{path.name}"))
+    return [name.removeprefix("test_") for name in found if name.startswith("test_")]
 
 
-def load(path):
-    """A fresh copy of the module at path."""
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def each(cases):
-    """Parametrise by (path, name, ...); lesson 10 needs a newer torchvision than the oldest."""
+def cases(rows):
+    """Parametrise by (path, name) or (path, name, wrong)."""
     marked = [
-        pytest.param(
-            *case,
-            id="-".join([case[0].stem, *case[1:]]),
-            marks=too_old if case[0].stem == "10_transforms" else (),
-        )
-        for case in cases
+        pytest.param(*row, id="-".join([row[0].stem, *row[1:]]), marks=needs(row[0]))
+        for row in rows
     ]
-    return pytest.mark.parametrize(("path", "name", "wrong")[: len(cases[0])], marked)
+    return pytest.mark.parametrize(("path", "name", "wrong")[: len(rows[0])], marked)
 
-
-def parses(path):
-    """Whether a file is Python; while somebody is solving an exercise it may not be."""
-    try:
-        return bool(ast.parse(path.read_text("utf-8")))
-    except SyntaxError:
-        return False
-
-
-# Whoever solves an exercise does not break the course: what is not as shipped is skipped, but not
-# where the course itself is tested, in .ci/run and the like.
-CI = bool(os.environ.get("CI"))
-EXERCISES = [path for path in ALL_FILES if parses(path)]
-all_parse = pytest.mark.skipif(
-    EXERCISES != ALL_FILES and not CI, reason="solved, or being solved, here"
-)
 
 ALL = [(path, name) for path in EXERCISES for name in names(path)]
 WRONG = [
     (path, name, wrong)
     for path, name in ALL
-    for wrong in functions(WRONG_ANSWERS / path.name)
+    for wrong in definitions(WRONG_ANSWERS / path.name)
     if re.fullmatch(rf"{name}_\d", wrong)
 ]
 
 
-def answered(path, name, answer):
-    """Run the check of an exercise with another function in the place of the exercise."""
-    module = load(path)
-    setattr(module, name, answer)
-    getattr(module, f"test_{name}")()
+def problem(path, name, find):
+    """What the check of an exercise says of the function that find() returns."""
+    return conftest.problem_of(getattr(checks[path], f"test_{name}"), find, path)
 
 
-@all_parse
-def test_each_lesson_but_the_first_has_three_to_five_exercises_of_both_kinds():
-    lessons = sorted(path.name for path in (ROOT / "lessons").glob("*.py"))[1:]
-    assert [path.name for path in EXERCISES] == lessons
-    for path in EXERCISES:
-        docstrings = [ast.get_docstring(functions(path)[name]) for name in names(path)]
-        kinds = [docstring.split(":")[0] for docstring in docstrings]
-        assert 3 <= len(kinds) <= 5 and set(kinds) == {"Write", "Mend"}
-        cells = re.findall(r"^# %% (\d)\. (\w+)$", path.read_text("utf-8"), re.MULTILINE)
-        assert cells == [(str(i), kind) for i, kind in enumerate(kinds, 1)]
+def shipped(path):
+    """The functions of a file of exercises; skips where somebody is solving it.
+
+    Whoever solves an exercise does not break the course; but where the course itself is tested,
+    in .ci/run and the like, the exercises must be as they are handed out.
+    """
+    try:
+        found = definitions(path)
+    except SyntaxError:
+        found = {}
+    if list(found) != names(path) and not os.environ.get("CI"):
+        pytest.skip("solved, or being solved, here")
+    assert list(found) == names(path)
+    return found
+
+
+def task(path, name):
+    """The kind of an exercise and its first sentence: ('Mend', 'the mean of ...')."""
+    first = ast.get_docstring(shipped(path)[name]).splitlines()[0]
+    return tuple(first.split(": ", 1))
+
+
+# What is handed out
+def test_each_lesson_but_the_first_has_three_to_five_exercises():
+    assert [path.name for path in EXERCISES] == [path.name for path in LESSONS[1:]]
+    assert all(3 <= len(names(path)) <= 5 for path in EXERCISES)
     assert len(ALL) >= 32
 
 
-@each(ALL)
-def test_an_exercise_says_what_it_returns_and_costs(path, name):
-    docstring = ast.get_docstring(functions(path)[name])
-    assert "Returns" in docstring or "returns" in docstring
-    assert re.search(r"(Easy|Medium|Hard),\s+(5|10|15)\s+minutes\.\s+Hint:\s", docstring)
+@each(EXERCISES)
+def test_a_file_holds_what_the_learner_writes_and_nothing_else(path):
+    shipped(path)
+    source = path.read_text("utf-8")
+    docstring, *body = ast.parse(source).body
+    assert f"python -m pytest exercises/test_{path.name}" in docstring.value.value
+    assert {type(node) for node in body} <= {ast.Import, ast.ImportFrom, ast.FunctionDef}
+    marker = r"^# %% (\d)\. (Write|Mend) \((?:easy|medium|hard), (?:5|10|15) minutes\)\ndef (\w+)"
+    kinds = [task(path, name)[0] for name in names(path)]
+    assert set(kinds) == {"Write", "Mend"}
+    numbered = [(str(i), *both) for i, both in enumerate(zip(kinds, names(path), strict=True), 1)]
+    assert re.findall(marker, source, re.MULTILINE) == numbered
+    assert "hint" not in source.lower()
 
 
-@each(ALL)
+@cases(ALL)
+def test_an_exercise_says_what_it_gets_and_returns_and_has_an_example(path, name):
+    docstring = ast.get_docstring(shipped(path)[name])
+    assert all(re.search(word, docstring) for word in (r"\bGets\b", r"[Rr]eturns\b", r"Example: "))
+
+
+@cases(ALL)
 def test_an_exercise_fails_as_shipped(path, name):
-    module, ended = load(path), None
-    kind = getattr(module, name).__doc__.split(":")[0]
-    try:
-        getattr(module, f"test_{name}")()
-    except Exception as error:
-        ended = type(error)
-    shipped = {"Write": NotImplementedError, "Mend": AssertionError}[kind]
-    if ended is not shipped and not CI:
+    kind, _ = task(path, name)
+    said = problem(path, name, lambda: conftest.function(path, name))
+    as_shipped = said == "not written yet" if kind == "Write" else said.startswith("given  ")
+    if not as_shipped and not os.environ.get("CI"):
         pytest.skip("solved, or being solved, here")
-    assert ended is shipped
+    assert as_shipped
 
 
-@each(ALL)
+@cases(ALL)
+def test_a_check_has_a_hint_before_anything_can_fail(path, name):
+    check = conftest.Check()
+    with pytest.raises(Exception):  # noqa: B017 (the answer is none)
+        getattr(checks[path], f"test_{name}")(None, check)
+    assert len(check.hint) > 20 and check.given
+
+
+# Solutions
+@cases(ALL)
 def test_the_solution_passes_is_short_and_says_why(path, name):
-    source = (SOLUTIONS / path.name).read_text("utf-8")
-    node = functions(SOLUTIONS / path.name)[name]
+    solution = SOLUTIONS / path.name
+    node = definitions(solution)[name]
     assert len(ast.unparse(node.body[1:]).splitlines()) <= 12
-    assert "    # " in ast.get_source_segment(source, node)
-    assert list(functions(SOLUTIONS / path.name)) == names(path)
-    answered(path, name, getattr(load(SOLUTIONS / path.name), name))
+    assert "    # " in ast.get_source_segment(solution.read_text("utf-8"), node)
+    assert list(definitions(solution)) == names(path)
+    assert problem(path, name, lambda: conftest.function(solution, name)) == ""
 
 
-@each(ALL)
-def test_at_least_two_wrong_answers_are_kept(path, name):
-    assert sum(case[:2] == (path, name) for case in WRONG) >= 2
-
-
-@each(WRONG)
-def test_a_wrong_answer_is_refused_with_a_message_that_teaches(path, name, wrong):
-    answer = getattr(load(WRONG_ANSWERS / path.name), wrong)
-    assert answer.__doc__, "the thought behind it"
-    with pytest.raises(AssertionError) as refusal:
-        answered(path, name, answer)
-    parts = r"given      .+\ncame back  .+\nexpected   .+\nso         .+\n.{10,}"
-    assert re.fullmatch(parts, str(refusal.value), re.DOTALL)
-
-
-def test_no_wrong_answer_is_without_its_exercise():
-    for path in EXERCISES:
-        kept = functions(WRONG_ANSWERS / path.name)
-        assert len(kept) == sum(case[0] == path for case in WRONG)
-
-
-def test_the_checks_share_one_function_to_the_letter():
-    texts = [path.read_text("utf-8") for path in EXERCISES]
-    assert len({text[text.index("# %% What the checks share") :] for text in texts}) == 1
-
-
-@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+@each(EXERCISES)
 def test_no_solution_is_lines_of_the_lesson(path):
     source = (ROOT / "lessons" / path.name).read_text("utf-8")
     lesson = {line.strip() for line in ast.unparse(ast.parse(source)).splitlines()}
     for name in names(path):
-        body = functions(SOLUTIONS / path.name)[name].body[1:]
+        body = definitions(SOLUTIONS / path.name)[name].body[1:]
         assert not {line.strip() for line in ast.unparse(body).splitlines()} <= lesson, name
 
 
-def section(path):
-    """The lines of the README's section about the lesson of a file."""
-    return README.split(f"\n## {path.stem[:2]} ")[1].split("\n## ")[0].splitlines()
+# Other ways to solve them
+RIGHT = {
+    "for_a_network": lambda images: images.movedim(3, 1).float() / 255,
+    "blend": lambda a, b: (a & b) + ((a ^ b) >> 1),
+    "row_shares": lambda x: (x.T / x.sum(dim=1)).T,
+    "without_negatives": lambda x: x.clamp(min=0),
+    "log_or_zero": lambda x: torch.where(x > 0, x, 1).log(),
+    "hessian": torch.autograd.functional.hessian,
+    "layer_gradients": lambda x, w, dz: [dz @ w, (x.T @ dz).T, dz.T.sum(dim=1)],
+    "model_error": lambda model, x, y: torch.nn.MSELoss()(model(x).squeeze(1), y),
+    "accuracy": lambda logits, y: ((logits.flatten() > 0) == (y == 1)).float().mean().item(),
+    "share": lambda n, i, workers: range(n * i // workers, n * (i + 1) // workers),
+    "loaded": lambda picture: torch.from_numpy(picture).permute(2, 0, 1) / 255,
+}
 
 
-@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
-def test_the_readme_lists_the_exercises_of_a_lesson_and_what_they_test(path):
-    lines = section(path)
-    listed = lines[lines.index("### Solve it") + 1 :]
-    assert f"`python -m pytest exercises/{path.name}` checks them." in " ".join(listed)
-    expected = []
-    for name in names(path):
-        kind, _, task = ast.get_docstring(functions(path)[name]).splitlines()[0].partition(": ")
-        expected.append(f"- {kind} `{name}`: {task}")
-    assert [line for line in listed if line.startswith("- ")] == expected
-    teachers = README.split("\n## For teachers\n")[1].split("\n## ")[0]
-    row = re.search(rf"^  \| {path.stem[:2]} \| (.+) \|$", teachers, re.MULTILINE)[1]
+@cases([case for case in ALL if case[1] in RIGHT])
+def test_another_right_answer_is_accepted(path, name):
+    assert problem(path, name, lambda: RIGHT[name]) == ""
+
+
+# Wrong answers
+@cases(ALL)
+def test_at_least_two_wrong_answers_are_kept(path, name):
+    assert sum(case[:2] == (path, name) for case in WRONG) >= 2
+
+
+@cases(WRONG)
+def test_a_wrong_answer_is_refused_in_words_that_help(path, name, wrong):
+    answer = conftest.function(WRONG_ANSWERS / path.name, wrong)
+    assert answer.__doc__, "the thought behind it"
+    said = problem(path, name, lambda: answer)
+    assert re.fullmatch(r"given      .+\ncame back  .+\nexpected   .+\nso         .+", said)
+    assert len(said) < 1200
+
+
+def test_no_wrong_answer_is_without_its_exercise():
+    kept = [name for path in EXERCISES for name in definitions(WRONG_ANSWERS / path.name)]
+    assert len([name for name in kept if re.search(r"_\d$", name)]) == len(WRONG)
+
+
+def test_an_exception_says_what_was_given_and_where_it_was_raised():
+    path = EXERCISES[0]
+    code = compile("\ndef blend(a, b):\n    return a // 0 + {}['key']", str(path), "exec")
+    space = {}
+    exec(code, space)
+    said = problem(path, "blend", lambda: space["blend"])
+    assert re.match(
+        r"given      \[\[0, 200.+\ncame back  nothing, but 02_tensors.py, line 3: ", said
+    )
+    said = problem(path, "without_negatives", lambda: str)
+    assert said.startswith("given      [-1.0, 2.0]\ncame back  'tensor([-1., 2.])'\nexpected")
+    assert said.endswith("so         a str came back, not a tensor")
+
+
+def test_the_words_name_the_first_thing_that_is_wrong():
+    one, two = torch.tensor([[0, 1], [2, 3]]), torch.tensor([[0, 1], [2, 4]])
+    assert conftest.difference(one, one.clone()) == ""
+    for found, expected, words in (
+        (two, one, "1 of 4 differ, first at [1, 1]: 4 came back, not 3"),
+        (one.flatten(), one, "shape (4,) came back, not (2, 2)"),
+        ((one, 1), (one, one), "at [1]: an int came back, not a tensor"),
+        ((one, two), (one, one), "at [1]: 1 of 4 differ, first at [1, 1]: 4 came back, not 3"),
+        ([1, 2], [1], "2 came back, not 1"),
+        (1, 1.0, "an int came back, not a float"),
+        (1.0, float("inf"), "they differ"),
+        (float("nan"), 1.0, "they differ"),
+        (0.1 + 0.2, 0.3, ""),
+        (one + 2e-5, one + 0.0, "4 of 4 differ, first at [0, 0]: 2e-05 came back, not 0"),
+        (None, one, "None came back, not a tensor"),
+        (torch.nn.Parameter(one.float()), one.float(), "a Parameter came back, not a tensor"),
+    ):
+        assert conftest.difference(found, expected) == words
+    assert "torch.float32" in conftest.difference(one.float(), one)
+    assert conftest.short(torch.zeros(100, 100)).count("0") < 30
+
+
+# What the pages say of them
+@each(EXERCISES)
+def test_a_chapter_lists_its_exercises(path):
+    chapter = ROOT / "lessons" / f"{path.stem}.md"
+    listed = chapter.read_text("utf-8").split("\n## Solve it\n")[1]
+    assert f"python -m pytest exercises/test_{path.name}" in listed
+    expected = ["- {0} `{2}`: {1}".format(*task(path, name), name) for name in names(path)]
+    assert [line for line in listed.splitlines() if line.startswith("- ")] == expected
+
+
+@each(EXERCISES)
+def test_the_page_for_teachers_says_what_each_exercise_tests(path):
+    teachers = (FOLDER / "README.md").read_text("utf-8").split("\n## For teachers\n")[1]
+    row = re.search(rf"^\| {path.stem[:2]} \| (.+) \|$", teachers, re.MULTILINE)[1]
     assert re.findall(r"\(`(\w+)`\)", row) == names(path)
 
 
-PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
+# What pytest prints
+@pytest.fixture
+def exercises_run(monkeypatch, capsys):
+    """Run pytest in this process as a learner would: (status, what it printed)."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run(*arguments):
+        options = ["-p", "no:cacheprovider", "--import-mode=importlib", *map(str, arguments)]
+        status = pytest.main(options)
+        return status, "".join(capsys.readouterr())
+
+    return run
 
 
 @too_old
-@all_parse
-@pytest.mark.parametrize("finished", [(*PYTEST, "exercises")], indirect=True, ids=[""])
-def test_pytest_exercises_prints_a_line_for_each_and_no_traceback(finished):
-    lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", finished.stdout, re.MULTILINE)
+def test_pytest_exercises_prints_a_line_for_each(exercises_run):
+    status, printed = exercises_run(FOLDER)
+    lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", printed, re.MULTILINE)
     assert [line[:2] for line in lines] == [(path.stem, name) for path, name in ALL]
-    assert finished.returncode == ("to do" in [line[2] for line in lines])
-    assert len((finished.stdout + finished.stderr).splitlines()) < len(ALL) + 8
+    todo = [line for line in lines if line[2] == "to do"]
+    assert status == bool(todo)
+    first = (
+        f"; to see what is wrong: python -m pytest exercises/test_{todo[0][0]}.py" if todo else ""
+    )
+    last = printed.splitlines()[-1]
+    assert last == f"{len(ALL) - len(todo)} of {len(ALL)} solved{first}"
+    assert len(printed.splitlines()) < len(ALL) + 4
 
 
-THREE = """
+CHECKS = """
+def test_empty(answer, check):
+    check.hint = "the hint"
+    check(answer(), 1)
+
+def test_wrong(answer, check):
+    check.hint, check.given = "think", "2"
+    check(answer(2), 4)
+
+def test_raises(answer, check):
+    check.hint, check.given = "read", "a dict"
+    check(answer({}), 4)
+
+def test_right(answer, check):
+    check(answer(), 4)
+"""
+ANSWERS = """
 def empty():
     raise NotImplementedError
 
-def test_empty():
-    empty()
+def wrong(x):
+    print("x is", x)
+    return x
 
-def test_wrong():
-    raise AssertionError("given      1\\nthe thought")
+def raises(x):
+    return x["key"]
 
-def test_raises():
-    {}["key"]
-
-def test_right():
-    pass
+def right():
+    return 4
 """
 
 
-def test_a_single_file_says_what_is_wrong(tmp_path):
-    (tmp_path / "exercises").mkdir()
-    shutil.copy(ROOT / "exercises" / "conftest.py", tmp_path / "exercises")
-    (tmp_path / "exercises" / "11_new.py").write_text(THREE)
-    (tmp_path / "exercises" / "12_torn.py").write_text("import math\ndef (\n")
-    torn = execute((*PYTEST, tmp_path / "exercises" / "12_torn.py"))
-    assert torn.returncode == 1 and "SyntaxError: invalid syntax" in torn.stdout
-    assert "line 2" in torn.stdout and "ast.py" not in torn.stdout  # no line of pytest's own
-    run = execute((*PYTEST, tmp_path / "exercises" / "11_new.py"))
-    assert run.returncode == 1 and not run.stderr
-    assert run.stdout.count("to do\n") == 3 and run.stdout.count("solved\n") == 1
-    assert "\n    not written yet\n" in run.stdout
-    assert "\n    given      1\n    the thought\n" in run.stdout
-    assert "\n    11_new.py, line 12 in the check: KeyError: 'key'\n" in run.stdout
-    assert "Traceback" not in run.stdout
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of exercises of our own: 11_new.py, which test_11_new.py checks."""
+    shutil.copy(FOLDER / "conftest.py", tmp_path)
+    (tmp_path / "test_11_new.py").write_text(CHECKS)
+    (tmp_path / "11_new.py").write_text(ANSWERS)
+    return tmp_path
 
 
-def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path):
-    files = {"ann": (SOLUTIONS / "02_tensors.py").read_text()}
-    files |= {"bob b": "def for_a_network(images):\n    return images / 0\n"}
-    files |= {"carl": "def (\n", "dora": "def blend(a, b):\n    return torch.mean(a)\n"}
-    for name, text in files.items():
+def test_a_single_file_says_what_is_wrong(folder, exercises_run):
+    status, printed = exercises_run(folder / "test_11_new.py")
+    assert status == 1 and printed.strip().splitlines()[-13:] == [
+        f"{'11_new  empty':<50}to do",
+        "    not written yet",
+        f"{'11_new  wrong':<50}to do",
+        "    given      2",
+        "    came back  2",
+        "    expected   4",
+        "    so         they differ",
+        "    printed    x is 2",
+        f"{'11_new  raises':<50}to do",
+        "    given      a dict",
+        "    came back  nothing, but 11_new.py, line 10: KeyError: 'key'",
+        f"{'11_new  right':<50}solved",
+        "1 of 4 solved; add --hints for a hint",
+    ]
+    status, printed = exercises_run(folder / "11_new.py", "--hints")  # its checks are meant
+    hints = [line.strip() for line in printed.splitlines() if "  hint  " in line]
+    assert hints == ["hint       the hint", "hint       think", "hint       read"]
+    assert printed.strip().endswith("\n1 of 4 solved")
+
+
+def test_a_file_that_ends_python_hides_no_exercise(folder, exercises_run):
+    (folder / "11_new.py").write_text("import sys\nsys.exit('bye')\n")
+    status, printed = exercises_run(folder)
+    words = "11_new.py, line 2: SystemExit: bye: take the line that ends Python out of the file"
+    assert status == 1 and printed.count(words) == 4 and "\n0 of 4 solved" in printed
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("11_new.py", "x = 1\ndef (\n", "11_new.py, line 2: SyntaxError: "),
+        ("11_new.py", "import no_such_package\n", "11_new.py, line 1: ModuleNotFoundError: "),
+        ("11_new.py", "", "11_new.py has no function right, nor any other: "),
+        ("11_new.py", ANSWERS.replace("right", "rihgt"), "only empty, wrong, raises, rihgt: mend"),
+        ("11_new (1).py", ANSWERS, "there is no file 11_new.py: rename '11_new (1).py'"),
+        ("other.py", ANSWERS, "there is no file 11_new.py: copy it from the course anew"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_words(file, text, words, tmp_path):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(conftest.Problem) as problem:
+        conftest.function(tmp_path / "11_new.py", "right")
+    assert words in str(problem.value)
+
+
+# A class of submissions
+GOOD = (SOLUTIONS / "02_tensors.py").read_text("utf-8")
+SPITEFUL = """
+import os, sys, torch
+os.chdir("/")
+torch.set_default_dtype(torch.float64)
+torch.testing.assert_close = lambda *arguments, **options: None
+tolist = torch.Tensor.tolist
+sys.stdout.close()
+
+def for_a_network(images):
+    sys.exit()
+
+def blend(a, b):
+    torch.Tensor.tolist = lambda x: []
+    return a
+
+def row_shares(x):
+    torch.Tensor.tolist = tolist
+    raise KeyboardInterrupt
+
+def without_negatives(x):
+    os._exit(0)
+"""
+ENDLESS = "import time\nwhile True:\n    time.sleep(1)\n"
+
+
+def submit(folder, name, text, file="02_tensors.py"):
+    """Put a file into the folder of a student."""
+    (folder / name).mkdir()
+    (folder / name / file).write_text(text)
+    return folder / name
+
+
+def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path, exercises_run):
+    submit(tmp_path, "ann", GOOD)
+    submit(tmp_path, "bob b", SPITEFUL)
+    submit(tmp_path, "dora", GOOD, "02_tensors (1).py")
+    for name in ("eve", "__pycache__", ".git"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "02_tensors.py").write_text(text)
-    (tmp_path / "eve").mkdir()
-    run = execute((*PYTEST, "exercises/02_tensors.py", "--submissions", tmp_path))
-    status, printed = run.returncode, run.stdout
-    counts = re.findall(r"^(\S.*?) +(\d) of 4 solved$", printed, re.MULTILINE)
-    assert counts == [("ann", "4"), ("bob b", "0"), ("carl", "0"), ("dora", "0"), ("eve", "0")]
-    assert status == 1 and "    SyntaxError: " in printed
-    assert "    02_tensors.py, line 2: NameError: " in printed
-    run = execute((*PYTEST, "exercises", "--submissions", tmp_path / "nobody"))
-    assert run.returncode == 4 and len(run.stderr.strip().splitlines()) == 1
+    before = Path.cwd()
+    options = "--limit", 120, "--submissions", tmp_path
+    status, printed = exercises_run(FOLDER / "test_02_tensors.py", *options)
+    assert Path.cwd() == before and status == 1
+    assert re.findall(r"^(\S.*?)  +(\d of \d solved.*)$", printed, re.MULTILINE) == [
+        ("ann", "4 of 4 solved"),
+        ("bob b", "0 of 4 solved: Python was ended at test_02_tensors.py::test_without_negatives"),
+        ("dora", "0 of 4 solved: no file 02_tensors.py but '02_tensors (1).py'"),
+        ("eve", "0 of 4 solved: no file 02_tensors.py"),
+    ]
+    assert "        came back  nothing, but 02_tensors.py, line 10: SystemExit\n" in printed
+    assert "        came back  nothing, but 02_tensors.py, line 18: KeyboardInterrupt\n" in printed
+    assert "        the comparison has been tampered with\n" in printed
+    assert re.search(r"^4 students in \d+ seconds$", printed.strip().splitlines()[-1])
+
+
+def test_a_submission_that_never_ends_is_ended(tmp_path):
+    exercises = [f"{FOLDER / 'test_02_tensors.py'}::test_blend"]
+    student = submit(tmp_path, "fred", ENDLESS)
+    name, problems, notes = conftest.examined(exercises, 2, student)
+    assert (name, problems) == ("fred", {})
+    assert notes == ["ran over 2 seconds at test_02_tensors.py::test_blend"]
+
+
+def test_no_folder_of_submissions_is_one_line(tmp_path, exercises_run):
+    status, printed = exercises_run(FOLDER, "--submissions", tmp_path / "nobody")
+    assert status == 4 and len(printed.strip().splitlines()) == 1

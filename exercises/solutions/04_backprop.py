@@ -24,7 +24,7 @@ def softsign_backward(z, gradient):
 
 
 def first_weights(units, inputs, seed):
-    """Normal weights of deviation 1 / sqrt(inputs), shape (units, inputs)."""
+    """Normal weights of std 1 / sqrt(inputs), shape (units, inputs)."""
     # Different rows make different units; a generator of its own disturbs no other draw.
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(units, inputs, generator=generator) / inputs**0.5

@@ -12,9 +12,9 @@ def loss_of(model, x, y):
 def scaled_safely(train, test):
     """Both parts, scaled by the training rows; a constant column becomes 0."""
     # Test rows stand for the future, of which no mean is known.
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-    deviation = torch.where(deviation > 0, deviation, 1)  # 0 / 0 is nan, 0 / 1 is 0
-    return tuple((x - mean) / deviation for x in (train, test))
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
+    std = torch.where(std > 0, std, 1)  # 0 / 0 is nan, 0 / 1 is 0
+    return tuple((x - mean) / std for x in (train, test))
 
 
 def accuracy(logits, y):

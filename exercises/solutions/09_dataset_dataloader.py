@@ -19,7 +19,7 @@ def sample(line):
 
 
 def noisy(x):
-    """A Dataset of x[i] plus normal noise of deviation 0.1."""
+    """A Dataset of x[i] plus normal noise of std 0.1."""
 
     class Noisy(Dataset):
         """Sample i: x[i] plus noise."""

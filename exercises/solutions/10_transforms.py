@@ -37,7 +37,7 @@ def flipped_together(image, mask):
 
 
 def normalised_batch(images):
-    """Each channel minus its mean, divided by its deviation."""
+    """Each channel minus its mean, divided by its std."""
     # All dimensions but the channels' are averaged over, and kept to divide by.
     mean = images.mean(dim=(0, 2, 3), keepdim=True)
     return (images - mean) / images.std(dim=(0, 2, 3), correction=0, keepdim=True)

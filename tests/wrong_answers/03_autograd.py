@@ -87,3 +87,12 @@ def hessian_3(function, x):
 def log_or_zero_4(x):
     """So small a number that nobody notices."""
     return torch.where(x > 0, (x + 1e-12).clamp(min=1e-13).log(), 0)
+
+
+def gradient_and_rounded_4(x):
+    """After backward nobody needs s any more, so .data does no harm."""
+    x = x.detach().clone().requires_grad_()
+    s = torch.sigmoid(x)
+    s.sum().backward()
+    s.data.round_()
+    return x.grad, s.detach()

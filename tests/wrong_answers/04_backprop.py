@@ -90,6 +90,6 @@ def first_weights_5(units, inputs, seed):
 
 
 def first_weights_6(units, inputs, seed):
-    """A deviation of 1/20."""
+    """A std of 1/20."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(units, inputs, generator=generator) / 20

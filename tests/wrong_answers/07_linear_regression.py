@@ -44,7 +44,7 @@ def line_in_units_of_the_data_1(slope, intercept, x, y):
 
 
 def line_in_units_of_the_data_2(slope, intercept, x, y):
-    """std() is the deviation (of n - 1)."""
+    """std() is what was divided by."""
     by_x = slope * y.std() / x.std()
     return by_x.item(), (y.mean() + intercept * y.std() - by_x * x.mean()).item()
 
@@ -56,7 +56,7 @@ def line_in_units_of_the_data_3(slope, intercept, x, y):
 
 
 def line_in_units_of_the_data_4(slope, intercept, x, y):
-    """The slope is turned round: x's deviation over y's."""
+    """The slope is turned round: x's std over y's."""
     by_x = slope * x.std(correction=0) / y.std(correction=0)
     at_0 = y.mean() + intercept * y.std(correction=0) - by_x * x.mean()
     return by_x.item(), at_0.item()

@@ -22,20 +22,20 @@ def loss_of_3(model, x, y):
 def scaled_safely_1(train, test):
     """All rows know the mean better than some of them."""
     rows = torch.cat([train, test])
-    mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0)
-    return (train - mean) / deviation, (test - mean) / deviation
+    mean, std = rows.mean(dim=0), rows.std(dim=0, correction=0)
+    return (train - mean) / std, (test - mean) / std
 
 
 def scaled_safely_2(train, test):
-    """One mean and one deviation for the table."""
-    mean, deviation = train.mean(), train.std(correction=0)
-    return (train - mean) / deviation, (test - mean) / deviation
+    """One mean and one std for the table."""
+    mean, std = train.mean(), train.std(correction=0)
+    return (train - mean) / std, (test - mean) / std
 
 
 def scaled_safely_3(train, test):
     """std() divides by n, does it not."""
-    mean, deviation = train.mean(dim=0), train.std(dim=0)
-    return (train - mean) / deviation, (test - mean) / deviation
+    mean, std = train.mean(dim=0), train.std(dim=0)
+    return (train - mean) / std, (test - mean) / std
 
 
 def accuracy_1(logits, y):
@@ -104,10 +104,10 @@ def ranked_right_4(z, y):
 
 def scaled_safely_4(train, test):
     """Minus and divided by, written as briefly as possible."""
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
     for part in (train, test):
         part -= mean
-        part /= deviation
+        part /= std
     return train, test
 
 
@@ -118,5 +118,5 @@ def accuracy_4(logits, y):
 
 def scaled_safely_5(train, test):
     """Constant columns do not happen."""
-    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-    return (train - mean) / deviation, (test - mean) / deviation
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
+    return (train - mean) / std, (test - mean) / std

@@ -154,3 +154,10 @@ def padded_with_mask_5(rows):
     for i, row in enumerate(rows):
         batch[i, : len(row)], mask[i, : len(row)] = row, True
     return batch, mask
+
+
+def padded_with_mask_6(rows):
+    """Pad with -1, which is no measurement, and see where it is."""
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+    mask = padded != -1
+    return torch.where(mask, padded, 0), mask

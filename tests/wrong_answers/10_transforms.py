@@ -138,3 +138,13 @@ def normalised_batch_5(images):
     images -= images.mean(dim=(0, 2, 3), keepdim=True)
     images /= images.std(dim=(0, 2, 3), correction=0, keepdim=True)
     return images
+
+
+def between_0_and_1_4(image):
+    """The brightest number is 1."""
+    return image / image.max()
+
+
+def between_0_and_1_5(image):
+    """As ToDtype scales bytes only, make them bytes first."""
+    return v2.ToDtype(torch.float32, scale=True)(image.to(torch.uint8))

@@ -1,4 +1,4 @@
-"""What the lessons cost: python tests/benchmark.py prints the tables of the README.
+"""What the lessons cost: python tests/benchmark.py prints the tables of tests/README.md.
 
 A lesson and its floor run in turn, five times each; medians count. The floor is a fresh Python
 that only imports what the lesson imports and, where the lesson uses an optimizer, makes one step
@@ -116,12 +116,24 @@ def parts_table(runs):
         print(f"| {path.stem} | {' | '.join(f'{m:.2f}' for m in medians)} |", flush=True)
 
 
+def three_ways(x, y, batch_size):
+    """Way -> an iterator over the batches (x, y) of an epoch in order."""
+    from torch.utils.data import BatchSampler, DataLoader, TensorDataset
+
+    dataset, starts = TensorDataset(x, y), range(0, len(y), batch_size)
+    sampler = BatchSampler(range(len(y)), batch_size, drop_last=False)
+    return {
+        "one at a time": iter(DataLoader(dataset, batch_size=batch_size)),
+        "BatchSampler": iter(DataLoader(dataset, sampler=sampler, batch_size=None)),
+        "slices": ((x[i : i + batch_size], y[i : i + batch_size]) for i in starts),
+    }
+
+
 def fetching_table(runs, samples=50_000):
-    """Samples a second of lesson 09's three ways to fetch batches of 64."""
+    """Samples a second of three ways to fetch batches of 64."""
     import torch
 
     x, y = torch.rand(samples, 13), torch.zeros(samples, dtype=torch.int64)
-    three_ways = importlib.import_module("09_dataset_dataloader").three_ways
     print("\n| way to fetch batches of 64 | samples a second | times |")
     print("| --- | ---: | ---: |")
     slowest = None

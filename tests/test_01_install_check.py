@@ -85,7 +85,7 @@ def test_this_machine_is_ready_on_what_it_has(lesson, capsys):
     assert lesson.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "01 Install check"
-    usable = lesson.cuda_case(torch, lesson.driver_version())[0] == "ready"
+    usable = lesson.cuda_case(torch, lesson.driver_version(), "Linux")[0] == "ready"
     assert lines[-1] == ("ready: cpu, cuda" if usable else "ready: cpu")
     assert lesson.main("cpu") == 0
     assert lesson.main("cuda") == (not usable)
@@ -117,45 +117,45 @@ def test_a_cuda_build_without_a_gpu_is_ready_but_not_for_cuda(lesson, capsys, mo
 
 
 def test_the_version_is_read_without_importing(lesson, tmp_path, monkeypatch):
-    assert lesson.installed("torch") == torch.__version__
-    assert lesson.installed("pytest") == pytest.__version__
-    assert lesson.installed("no_such_package") is None
+    assert lesson.installed_version("torch") == torch.__version__
+    assert lesson.installed_version("pytest") == pytest.__version__
+    assert lesson.installed_version("no_such_package") is None
     monkeypatch.syspath_prepend(tmp_path)
     fake(tmp_path, "fake_package", "raise RuntimeError", "1.2+cu3")
-    assert lesson.installed("fake_package") == "1.2+cu3"
+    assert lesson.installed_version("fake_package") == "1.2+cu3"
     (tmp_path / "fake_package" / "version.py").write_text("version = 1")
-    assert lesson.installed("fake_package") == "unknown"
+    assert lesson.installed_version("fake_package") == "unknown"
     (tmp_path / "fake_folder").mkdir()  # no __init__.py: a namespace, without an origin
     importlib.invalidate_caches()
-    assert lesson.installed("fake_folder") == "unknown"
+    assert lesson.installed_version("fake_folder") == "unknown"
 
 
 def test_an_import_that_fails_is_one_line_and_silent(lesson, tmp_path, monkeypatch, capsys):
-    assert lesson.imported("json") == (json, "")
+    assert lesson.try_import("json") == (json, "")
     monkeypatch.syspath_prepend(tmp_path)
     noisy = "import sys; print('noise'); print('noise', file=sys.stderr)"
     noisy += "; raise RuntimeError('\\nfirst \\u2603\\nsecond')"
     fake(tmp_path, "fake_noisy", noisy, "1")
-    assert lesson.imported("fake_noisy") == (None, "RuntimeError: first \\u2603")
+    assert lesson.try_import("fake_noisy") == (None, "RuntimeError: first \\u2603")
     fake(tmp_path, "fake_exit", "raise SystemExit(0)", "1")
-    assert lesson.imported("fake_exit") == (None, "SystemExit: 0")
+    assert lesson.try_import("fake_exit") == (None, "SystemExit: 0")
     fake(tmp_path, "fake_empty", "", "1")
     wrong = f"hidden by {tmp_path / 'fake_empty' / '__init__.py'}: rename that"
-    assert lesson.imported("fake_empty") == (None, wrong)
+    assert lesson.try_import("fake_empty") == (None, wrong)
     (tmp_path / "fake_nothing").mkdir()
-    assert lesson.imported("fake_nothing") == (None, "hidden by a folder: rename that")
-    assert lesson.imported("no_such_package")[1].startswith("ModuleNotFoundError: ")
+    assert lesson.try_import("fake_nothing") == (None, "hidden by a folder: rename that")
+    assert lesson.try_import("no_such_package")[1].startswith("ModuleNotFoundError: ")
     assert capsys.readouterr() == ("", "")
     assert lesson.one_line(KeyError()) == "KeyError: "
     assert lesson.one_line(OSError("a\nb\nc")) == "OSError: a"
 
 
 def test_versions_compare_as_numbers(lesson):
-    assert lesson.numbers("2.15.0+cu132") == (2, 15, 0)
-    assert lesson.numbers("2.9") < lesson.numbers("2.15.0a0+git1")
-    assert lesson.numbers("580.65.06") == (580, 65, 6)
-    assert lesson.numbers("13") == (13,)
-    assert lesson.numbers("unknown") == ()
+    assert lesson.version_tuple("2.15.0+cu132") == (2, 15, 0)
+    assert lesson.version_tuple("2.9") < lesson.version_tuple("2.15.0a0+git1")
+    assert lesson.version_tuple("580.65.06") == (580, 65, 6)
+    assert lesson.version_tuple("13") == (13,)
+    assert lesson.version_tuple("unknown") == ()
 
 
 def test_torch_and_torchvision_are_only_ever_installed_together(lesson):
@@ -204,6 +204,26 @@ def test_only_two_different_tags_are_a_mismatch(lesson):
     assert mend == lesson.TOGETHER
 
 
+def test_a_torchvision_that_asks_for_another_torch_is_a_mismatch(lesson):
+    for record in (["numpy", "torch==2.13.0"], ["torch (==2.13.0)"]):
+        wrong, mend = lesson.build_problem("2.15.0+cu132", "0.28.0+cu132", record)
+        assert (wrong, mend) == ("torchvision was built for torch 2.13.0", lesson.TOGETHER)
+        assert lesson.build_problem("2.13.0+cpu", "0.28.0", record) == FINE
+    for record in (["torch>=2.14.0"], ["torch"], []):
+        assert lesson.build_problem("2.15.0", "0.29.2", record) == FINE
+
+
+def test_the_record_of_a_package_is_what_pip_knows(lesson):
+    assert any(line.startswith("torch") for line in lesson.requirements_of("torchvision"))
+    assert lesson.requirements_of("no_such_package") == []
+
+
+def test_lesson_10_waits_for_torchvision_0_16(lesson):
+    assert "lesson 10" in lesson.lessons_that_wait("0.15.2+cpu")
+    for version in ("0.16.0", "0.29.2", "1.0", "unknown"):
+        assert lesson.lessons_that_wait(version) == ""
+
+
 def test_a_numpy_that_torch_cannot_use_is_a_problem(lesson):
     import numpy
 
@@ -247,7 +267,9 @@ def machine(cuda="13.2", available=False, capabilities=((9, 0),), archs=("sm_75"
         get_device_capability=lambda index: capabilities[index],
         get_device_properties=lambda index: properties,
     )
-    return SimpleNamespace(version=SimpleNamespace(cuda=cuda), cuda=answers)
+    return SimpleNamespace(
+        version=SimpleNamespace(cuda=cuda), cuda=answers, backends=SimpleNamespace()
+    )
 
 
 OLD, LESS_OLD, NEW = [(6, 1)], [(7, 4)], [(9, 0)]
@@ -265,6 +287,7 @@ OLD, LESS_OLD, NEW = [(6, 1)], [(7, 4)], [(9, 0)]
         (machine("11.7"), "449.1", "driver 449.1 is too old for CUDA 11.7", "driver 450 or newer"),
         (machine(), "580.1", "the driver is there, but no card", "nvidia-smi"),
         (machine(available=True, capabilities=OLD), None, "capability 6.1 is too old", "2.14"),
+        (machine(available=True, capabilities=OLD + NEW), None, "6.1 is too old", "2.14"),
         (machine(available=True, capabilities=LESS_OLD), "580.1", "7.4 is too old", "CUDA 12.6"),
         (machine(available=True, archs=["sm_100a", "compute_50"]), None, "9.0 is too old", ""),
     ],
@@ -273,24 +296,27 @@ def test_why_a_gpu_cannot_be_used(lesson, torch, driver, wrong, mend):
     problem = lesson.gpu_problem(torch, driver)
     assert wrong in problem[0]
     assert mend in problem[1]
-    case, advice = lesson.cuda_case(torch, driver)
+    case, advice = lesson.cuda_case(torch, driver, "Linux")
     assert (case, advice) == (f"no usable GPU: {problem[0]}", problem[1])
 
 
 def test_a_gpu_that_torch_finds_and_that_fits_is_ready(lesson):
-    for capabilities in (NEW, [(7, 5)], [(6, 1), (8, 0)]):
+    for capabilities in (NEW, [(7, 5)], [(8, 0), (6, 1)]):
         for driver in ("580.65", "450.1", None):  # nvidia-smi need not be on the PATH
             fitting = machine(available=True, capabilities=capabilities)
             assert lesson.gpu_problem(fitting, driver) == FINE
-            assert lesson.cuda_case(fitting, driver) == ("ready", "")
+            assert lesson.cuda_case(fitting, driver, "Linux") == ("ready", "")
     for archs in ([], ["compute_90"], ["gfx1100"]):
         assert lesson.gpu_problem(machine(available=True, archs=archs), None) == FINE
-    assert lesson.cuda_case(machine(cuda=None, available=True), None) == ("ready", "")  # AMD
+    assert lesson.cuda_case(machine(cuda=None, available=True), None, "Linux") == (
+        "ready",
+        "",
+    )  # AMD
 
 
 def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
     monkeypatch.setattr(lesson, "driver_version", lambda: "580.65")
-    monkeypatch.setattr(lesson, "cuda_case", lambda torch, driver: ("ready", ""))
+    monkeypatch.setattr(lesson, "cuda_case", lambda torch, driver, system: ("ready", ""))
     monkeypatch.setattr(lesson, "gpus", lambda torch: ["card one", "card two"])
     monkeypatch.setattr(lesson, "proof", lambda torch, device: (2e-7, 0.0, FINE))
     assert lesson.main() == lesson.main("cuda") == 0
@@ -306,8 +332,24 @@ def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
 
 
 def test_the_other_two_cases_of_cuda(lesson):
-    assert lesson.cuda_case(None, "580")[0] == "torch missing"
-    assert lesson.cuda_case(machine(cuda=None), "580")[0] == "CPU-only build"
+    assert lesson.cuda_case(None, "580", "Linux")[0] == "torch missing"
+    for system, word in (("Linux", "choose a CUDA build"), ("Darwin", "no CUDA for macOS")):
+        case, advice = lesson.cuda_case(machine(cuda=None), "580", system)
+        assert case == "CPU-only build" and word in advice
+
+
+def test_the_gpus_of_other_makers_are_told_apart(lesson):
+    assert lesson.other_gpu(machine(cuda=None)) == ""
+    amd, apple, intel = (machine(cuda=None) for _ in range(3))
+    amd.version.hip = "6.4"
+    apple.backends.mps = SimpleNamespace(is_available=lambda: True)
+    intel.xpu = SimpleNamespace(is_available=lambda: True)
+    for other, word in ((amd, "ROCm"), (apple, "MPS"), (intel, "XPU")):
+        advice = lesson.other_gpu(other)
+        assert word in advice
+        assert lesson.cuda_case(other, None, "Linux") == ("no CUDA build", advice)
+    apple.backends.mps = intel.xpu = SimpleNamespace(is_available=lambda: False)
+    assert lesson.other_gpu(apple) == lesson.other_gpu(intel) == ""
 
 
 def test_a_warning_of_torch_about_the_driver_stays_out_of_the_report(lesson, recwarn):
@@ -315,9 +357,9 @@ def test_a_warning_of_torch_about_the_driver_stays_out_of_the_report(lesson, rec
 
     torch = machine()
     torch.cuda.is_available = lambda: warnings.warn("driver", stacklevel=1) or False
-    assert lesson.available(torch) is False
+    assert lesson.gpu_available(torch) is False
     assert lesson.gpu_problem(torch, "580.1")[0] == "the driver is there, but no card"
-    assert lesson.available(machine(available=True)) is True
+    assert lesson.gpu_available(machine(available=True)) is True
     assert not recwarn
 
 

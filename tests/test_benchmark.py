@@ -3,7 +3,8 @@
 import runpy
 
 import pytest
-from test_curriculum import LESSONS, ROOT
+import torch
+from course import LESSONS, ROOT
 
 BENCHMARK = ROOT / "tests" / "benchmark.py"
 
@@ -32,3 +33,11 @@ def test_the_picture_draws_what_was_measured(benchmark):
     left, right = (axes.lines[0] for axes in benchmark["figure"](rows, batches).axes)
     assert list(left.get_xdata()) == [10, 1000] and list(left.get_ydata()) == [1, 2]
     assert list(right.get_xdata()) == [1, 8, 64] and list(right.get_ydata()) == [3, 0.5, 0.1]
+
+
+def test_three_ways_bring_the_same_batches(benchmark):
+    x, y = torch.arange(14.0).view(7, 2), torch.arange(7)
+    for epoch in benchmark["three_ways"](x, y, 3).values():
+        for start, (x_batch, y_batch) in zip((0, 3, 6), epoch, strict=True):
+            assert torch.equal(x_batch, x[start : start + 3])
+            assert torch.equal(y_batch, y[start : start + 3])

@@ -1,68 +1,22 @@
 """Every lesson keeps the shape of the house."""
 
 import ast
-import importlib.metadata
+import importlib
 import re
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-LESSONS = sorted((ROOT / "lessons").glob("*.py"))
-README = (ROOT / "README.md").read_text("utf-8")
+from course import CHAPTERS, LESSONS, ROOT, blocks, definitions, each, read
 
 # The lines that lessons share, to the letter. Lesson 01 starts without torch: it has its own.
 DEVICES = 'DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]'
 DATA = 'DATA = Path(__file__).resolve().parent.parent / "data"'
-ENDING = """
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
-    args = parser.parse_args()
-    if args.figure is not None:
-        file = Path(args.figure)
-        if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
-            parser.error(f"--figure: {args.figure!r} must be .png, .svg or .pdf, in a real folder")
-    main(args.device)
-    if args.figure is not None:
-        drawn, part = io.BytesIO(), file.with_name(f"{file.name}.part")
-        figure(args.device).savefig(drawn, format=file.suffix[1:])
-        try:
-            part.write_bytes(drawn.getvalue())
-            part.replace(file)
-        except OSError as error:
-            if part in file.parent.iterdir():
-                part.unlink()
-            parser.error(f"--figure: {error}")
-"""
+ENDING = read(LESSONS[1])[read(LESSONS[1]).index("# %% The command line") :]
 SHARED_FUNCTIONS = ("raises", "leaf", "limit_and_condition", "read_csv", "train")
 OUTSIDE = {"torch", "torchvision", "numpy", "matplotlib", "PIL"}  # PIL comes with torchvision
-
-# Lesson 10 ends in one line where torchvision is older than 0.16; requirements.txt admits 0.15.
-too_old = pytest.mark.skipif(
-    importlib.metadata.version("torchvision").startswith("0.15."),
-    reason="lesson 10 needs torchvision 0.16 or newer",
-)
-
-
-def each(paths):
-    """Parametrise a test by the path of each lesson."""
-    marks = {"10_transforms": too_old}
-    parameters = [pytest.param(p, id=p.stem, marks=marks.get(p.stem, ())) for p in paths]
-    return pytest.mark.parametrize("path", parameters)
-
-
 every_lesson, later_lessons = each(LESSONS), each(LESSONS[1:])
-
-
-def functions(path):
-    """Name -> node of the functions and classes at the top of a file."""
-    tree = ast.parse(path.read_text("utf-8"))
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    return {node.name: node for node in tree.body if isinstance(node, kinds)}
+SHOW = re.compile(r"show_\d+")
 
 
 def packages(nodes):
@@ -72,70 +26,109 @@ def packages(nodes):
     return {name.split(".")[0] for name in names}
 
 
-def test_there_are_lessons_and_nothing_else_beside_them():
+def test_beside_the_lessons_stand_their_chapters_and_nothing_else():
     assert LESSONS and LESSONS[0].stem == "01_install_check"
     for path in (ROOT / "lessons").iterdir():
-        assert path in LESSONS or path.name in ("figures", "__pycache__")
+        assert path in (*LESSONS, *CHAPTERS) or path.name in ("figures", "__pycache__")
         assert path not in LESSONS or re.fullmatch(r"\d\d_[a-z_]+\.py", path.name)
 
 
 @every_lesson
 def test_the_first_line_is_number_title_and_claim(path):
     number, name = path.stem.split("_", 1)
-    first = ast.get_docstring(ast.parse(path.read_text("utf-8"))).splitlines()[0]
+    first = ast.get_docstring(ast.parse(read(path))).splitlines()[0]
     title = name.replace("_", " ").capitalize()
     assert re.fullmatch(rf"{number} {title}: .*[.?]", first.replace(" and ", " ", 1))
     title = first.split(":")[0]
-    assert re.search(rf'^    print\(f?"{title}', path.read_text("utf-8"), re.MULTILINE)
+    assert re.search(rf'^    print\(f?"{title}', read(path), re.MULTILINE)
 
 
-@every_lesson
-def test_the_cells_are_numbered_and_main_prints_their_titles_in_order(path):
-    source = path.read_text("utf-8")
-    cells = re.findall(r"^# %% (.+)$", source, re.MULTILINE)
-    endings = ["Run it"] if path == LESSONS[0] else ["The picture", "Run it"]
-    titles, last = cells[: -len(endings)], cells[-len(endings) :]
-    assert last == endings and titles
-    assert [title.split(".")[0] for title in titles] == [str(n + 1) for n in range(len(titles))]
-    texts = [n.value for n in ast.walk(functions(path)["main"]) if isinstance(n, ast.Constant)]
-    printed = [text[1:] for text in texts if re.match(r"\n\d+\. ", str(text))]
-    assert printed == titles
+@later_lessons
+def test_each_cell_ends_with_a_section_that_prints_its_title(path):
+    cells = re.findall(r"^# %% (.+)\n((?:(?!# %% ).*\n)*)", read(path), re.MULTILINE)
+    *sections, picture, run_it, command = cells
+    assert [title for title, _ in (picture, run_it)] == ["The picture", "Run it"]
+    assert command[0] == "The command line: no need to read on"
+    assert 5 <= len(sections) <= 10
+    for number, (title, text) in enumerate(sections, 1):
+        assert title.startswith(f"{number}. ")
+        last = list(ast.parse(text).body)[-1]
+        assert isinstance(last, ast.FunctionDef) and last.name == f"show_{number}"
+        assert [argument.arg for argument in last.args.args] == ["device"]
+        assert ast.unparse(last.body[0]) == f"print({chr(10) + title!r})"
+
+
+@later_lessons
+def test_the_sections_printed_one_by_one_are_what_the_script_prints(path, run, capsys):
+    lesson = importlib.import_module(path.stem)
+    printed = run(path, "--device", "cpu")[1]
+    for name in filter(SHOW.fullmatch, definitions(path)):
+        getattr(lesson, name)("cpu")
+    assert printed.split("\n", 1)[1] == capsys.readouterr().out
 
 
 @later_lessons
 def test_the_shared_lines_are_the_same_to_the_letter(path):
-    source = path.read_text("utf-8")
-    assert f"\n{DEVICES}\n" in source
-    assert ("DATA" in source) == (f"\n{DATA}\n" in source)
-    assert source.endswith(ENDING)
+    assert f"\n{DEVICES}\n" in read(path)
+    assert ("DATA" in read(path)) == (f"\n{DATA}\n" in read(path))
+    assert read(path).endswith(ENDING)
 
 
 @pytest.mark.parametrize("name", SHARED_FUNCTIONS)
 def test_shared_functions_are_the_same_to_the_letter(name):
     copies = set()
     for path in LESSONS:
-        if name in functions(path):
-            copies.add(ast.get_source_segment(path.read_text("utf-8"), functions(path)[name]))
+        if name in definitions(path):
+            copies.add(ast.get_source_segment(read(path), definitions(path)[name]))
     assert len(copies) == 1
+
+
+def test_the_ending_and_the_reader_of_files_are_short():
+    lines = ENDING.split('__main__":\n')[1].splitlines()
+    assert len(lines) <= 11
+    reader = ast.get_source_segment(read(LESSONS[6]), definitions(LESSONS[6])["read_csv"])
+    assert len(reader.splitlines()) <= 12  # 10 and the docstring and the def
+
+
+def test_a_shared_helper_answers_for_a_runtime_error_alone():
+    raises = runpy.run_path(str(LESSONS[2]), run_name="lesson")["raises"]
+
+    def fail(error):
+        raise error
+
+    assert raises(lambda: fail(RuntimeError())) is raises(lambda: fail(NotImplementedError()))
+    assert raises(lambda: None) is False
+    with pytest.raises(KeyError):
+        raises(lambda: fail(KeyError()))
 
 
 @every_lesson
 def test_every_function_says_what_it_does_and_its_test_names_it(path):
-    test = (ROOT / "tests" / f"test_{path.name}").read_text("utf-8")
-    for name, node in functions(path).items():
-        assert name == "main" or ast.get_docstring(node), name
-        assert name == "main" or re.search(rf'\blesson\.{name}\b|"{name}"', test), name
+    test = read(ROOT / "tests" / f"test_{path.name}")
+    for name, node in definitions(path).items():
+        if name != "main" and not SHOW.fullmatch(name):
+            assert ast.get_docstring(node), name
+            assert re.search(rf"\b{name}\b", test), name
 
 
 @every_lesson
-def test_only_main_prints(path):
-    for name, node in functions(path).items():
-        assert name == "main" or "print(" not in ast.unparse(node), name
+def test_only_the_sections_and_main_print(path):
+    for name, node in definitions(path).items():
+        if name != "main" and not SHOW.fullmatch(name):
+            assert "print(" not in ast.unparse(node), name
+
+
+@later_lessons
+def test_a_function_is_defined_and_used(path):
+    """What nothing calls is not evidence of anything."""
+    text = read(path)
+    for name in definitions(path):
+        assert len(re.findall(rf"\b{name}\b", text)) > 1, name
 
 
 @every_lesson
 def test_a_lesson_imports_no_other_file_and_matplotlib_only_to_draw(path):
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = ast.parse(read(path))
     everywhere, on_top = packages(ast.walk(tree)), packages(tree.body)
     assert everywhere <= OUTSIDE | sys.stdlib_module_names
     assert "matplotlib" not in on_top
@@ -151,27 +144,32 @@ def test_an_import_prints_and_writes_nothing(path, tmp_path, monkeypatch, capfd)
 
 
 @every_lesson
-def test_a_lesson_has_a_section_a_transcript_and_a_picture_in_the_readme(path):
-    assert re.search(rf"^## {path.stem[:2]} ", README, re.MULTILINE)
-    assert f"$ python lessons/{path.name}\n" in README
-    figure = f"lessons/figures/{path.stem}.png"
-    if path != LESSONS[0]:
-        assert re.search(rf"!\[[^\]]{{20,}}\]\({figure}\)", README)  # with text for who cannot see
-        assert (ROOT / figure).read_bytes().startswith(b"\x89PNG")
-
-
-@every_lesson
-def test_the_table_of_lessons_links_to_the_section(path):
-    heading = re.search(rf"^## ({path.stem[:2]} .+)$", README, re.MULTILINE)[1]
-    anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-    assert f"](#{anchor})" in README
-
-
-@every_lesson
 def test_a_lesson_is_plain_ascii_and_not_too_long(path):
-    source = path.read_text("utf-8")
-    assert source.isascii()
-    assert 60 <= len(source.splitlines()) <= 390
+    assert read(path).isascii()
+    assert 60 <= len(read(path).splitlines()) <= 330
+
+
+# The front page
+FRONT = ROOT / "README.md"
+
+
+def test_the_front_page_is_short_and_leads_to_every_chapter():
+    assert len(read(FRONT).splitlines()) <= 130
+    for path in CHAPTERS:
+        assert f"](lessons/{path.name})" in read(FRONT)
+
+
+def test_what_the_front_page_shows_is_what_a_chapter_shows():
+    shown = [text for language, text in blocks(FRONT) if language == "text"]
+    printed = "".join(text for path in CHAPTERS for language, text in blocks(path))
+    lines = [line for text in shown for line in text.splitlines() if line.startswith("   ")]
+    assert lines and all(f"{line}\n" in printed for line in lines)
+    row = re.compile(r"^\| \[\d\d .+?\]\(lessons/(.+?)\.md\) \| .+ \| (.+) \|$", re.MULTILINE)
+    for stem, answer in row.findall(read(FRONT)):
+        chapter = read(ROOT / "lessons" / f"{stem}.md")
+        for number in re.findall(r"\d+(?:[.,/]\d+)*(?:e-\d+)?", answer):
+            short = number.replace("e-", "e-0") if re.search(r"e-\d$", number) else number
+            assert number in chapter or short in chapter, number
 
 
 def test_conda_and_pip_ask_for_the_same_versions():

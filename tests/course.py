@@ -1,0 +1,105 @@
+"""What the test modules share: where things are, and how a lesson is taken apart and run."""
+
+import ast
+import functools
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "lessons").glob("*.py"))
+CHAPTERS = [path.with_suffix(".md") for path in LESSONS]
+READERS = [path for path in LESSONS if "\nDATA = " in path.read_text("utf-8")]
+EXERCISES = sorted((ROOT / "exercises").glob("[0-9][0-9]_*.py"))
+
+# Lesson 10 ends in one line where torchvision is older than 0.16; requirements.txt admits 0.15.
+too_old = pytest.mark.skipif(
+    importlib.metadata.version("torchvision").startswith("0.15."),
+    reason="lesson 10 needs torchvision 0.16 or newer",
+)
+
+
+def needs(path):
+    """The marks of whatever is about the lesson, chapter or exercises at path."""
+    return [too_old] if path.stem == "10_transforms" else []
+
+
+def each(paths):
+    """Parametrise a test by path: one case for each lesson, chapter or file of exercises."""
+    cases = [pytest.param(path, id=path.stem, marks=needs(path)) for path in paths]
+    return pytest.mark.parametrize("path", cases)
+
+
+def definitions(path):
+    """Name -> node of the functions and classes at the top of a file."""
+    body = ast.parse(path.read_text("utf-8")).body
+    return {n.name: n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+
+
+def copy_alone(path, folder):
+    """A lesson copied into an empty folder, with the data beside it if it reads any."""
+    (folder / "mine").mkdir()
+    copy = shutil.copy(path, folder / "mine")
+    if path in READERS:
+        shutil.copytree(ROOT / "data", folder / "data")
+    return Path(copy)
+
+
+def files(folder):
+    """All files below a folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def execute(arguments, **options):
+    """Python in the course's folder with these arguments, in a fresh process, to its end."""
+    options = {"cwd": ROOT, "text": True, "encoding": "utf-8", "timeout": 300} | options
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, **options)
+
+
+# Chapters. A fenced block is (language, text); what is left is prose.
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def read(path):
+    """The text of a file."""
+    return path.read_text("utf-8")
+
+
+def blocks(path):
+    """The fenced blocks of a page, in order: [(language, text), ...]."""
+    return FENCE.findall(read(path))
+
+
+# A number on its own: not the 32 of float32, nor the 2 of x^2.
+NUMBER = re.compile(r"(?<![\w.^])-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
+
+
+def differences(shown, printed):
+    """What two texts differ in: words to the letter, numbers by one unit in the last place.
+
+    Whole numbers are counts, shapes and the like, and are compared to the letter too. The
+    name of the device is left aside.
+    """
+    shown, printed = (re.sub(r"\b(cpu|cuda)\b", "DEVICE", text) for text in (shown, printed))
+    if NUMBER.split(shown) != NUMBER.split(printed):
+        pairs = zip(shown.splitlines(), printed.splitlines(), strict=False)
+        lines = [pair for pair in pairs if NUMBER.split(pair[0]) != NUMBER.split(pair[1])]
+        return lines or ["one text is longer than the other"]
+    found = []
+    for before, after in zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=True):
+        a, b = (Decimal(number.replace(",", "")) for number in (before, after))
+        whole = re.fullmatch(r"-?[\d,]+", before) or re.fullmatch(r"-?[\d,]+", after)
+        unit = 0 if whole else Decimal(1).scaleb(max(a.as_tuple().exponent, b.as_tuple().exponent))
+        if abs(a - b) > unit:
+            found.append((before, after))
+    return found

@@ -3,7 +3,7 @@
 The checks: python -m pytest exercises/test_02_tensors.py
 """
 
-import torch  # noqa: F401 (your lines will need it)
+import torch
 
 
 # %% 1. Write (easy, 5 minutes)

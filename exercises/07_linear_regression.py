@@ -3,7 +3,7 @@
 The checks: python -m pytest exercises/test_07_linear_regression.py
 """
 
-import torch  # noqa: F401 (your lines will need it)
+import torch
 
 
 # %% 1. Write (medium, 10 minutes)

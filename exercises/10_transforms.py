@@ -4,7 +4,7 @@ The checks: python -m pytest exercises/test_10_transforms.py
 """
 
 import torch
-from torchvision import tv_tensors  # noqa: F401 (your lines will need it)
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 

@@ -140,7 +140,7 @@ def hessian(x):
 
 
 def eigenvalues_by_hand(h):
-    """The roots of lambda^2 - trace lambda + determinant, for h of shape (2, 2), smallest first."""
+    """The roots of lambda^2 - trace lambda + determinant, for a symmetric h (2, 2), sorted."""
     trace, determinant = (h[0, 0] + h[1, 1]).item(), (h[0, 0] * h[1, 1] - h[0, 1] ** 2).item()
     root = math.sqrt(trace**2 - 4 * determinant)
     return (trace - root) / 2, (trace + root) / 2

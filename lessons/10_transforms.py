@@ -114,7 +114,7 @@ def identities(picture):
     """Name -> (what a transform makes of picture, what it must be), as tensors (c, h, w)."""
     image = picture if isinstance(picture, torch.Tensor) else v2.PILToTensor()(picture)
     height, width = image.shape[1:]
-    top, left = (height - 100) // 2, (width - 80) // 2
+    top, left = round((height - 100) / 2), round((width - 80) / 2)
     weights = torch.tensor([0.2989, 0.587, 0.114], device=image.device)
     flip, nearest = v2.RandomHorizontalFlip(p=1), v2.InterpolationMode.NEAREST
     twice_as_large = v2.Resize((2 * height, 2 * width), interpolation=nearest, antialias=True)

@@ -117,6 +117,7 @@ def test_residuals_and_r_squared_are_those_of_any_line(lesson, device):
     # Of y = 2 x - 1 the residuals are 2, -1, 2, -3; around the mean 2 they are -1, -2, 3, 0.
     found = lesson.residual_std_and_r_squared(x, y, tensor([2.0, -1.0], device))
     assert found == pytest.approx(((18 / 2) ** 0.5, 1 - 18 / 14), rel=1e-14)
+    assert {type(number) for number in found} == {float}
 
 
 def test_the_normal_equations_square_the_condition_number_and_lstsq_does_not(lesson, device):
@@ -251,6 +252,19 @@ def test_the_pipeline_finds_the_certified_line_to_its_precision(lesson, device, 
     assert losses == pytest.approx(expected, rel=10 * step)
 
 
+def test_each_of_60_steps_halves_the_distance_to_the_minimum(lesson, device):
+    x, y = lesson.norris(device)
+    means = []
+
+    def loss_function(p, target):
+        means.append(p.mean().item())
+        return lesson.squared_error(p, target)
+
+    lesson.fit(x, y[:, None], loss_function)
+    # z has mean 0, so that the mean prediction is the bias: 0, 1/2, 3/4, ... of the mean of y.
+    assert means == pytest.approx([Y.mean() * (1 - 0.5**k) for k in range(60)], rel=1e-12)
+
+
 def test_float32_is_worse_than_float64_and_float64_is_the_default(lesson, device):
     x, y = lesson.norris(device)
     mse = torch.nn.MSELoss()
@@ -301,8 +315,9 @@ def test_unscaled_features_multiply_every_step_by_the_steepest_factor(lesson, de
 def test_step_ratio_compares_the_last_step_with_the_one_before(lesson, device):
     x, y = small(device)
     a, b, c = (lesson.descend(x, y, 0.01, steps).cpu().numpy() for steps in (1, 2, 3))
+    found = lesson.step_ratio(x, y, 0.01, 3)
     expected = np.linalg.norm(c - b) / np.linalg.norm(b - a)
-    assert lesson.step_ratio(x, y, 0.01, 3) == pytest.approx(expected, rel=1e-12)
+    assert type(found) is float and found == pytest.approx(expected, rel=1e-12)
 
 
 # 7. Mistake: stopping when the line looks right
@@ -330,7 +345,8 @@ def test_the_stopped_line_is_nowhere_further_off_than_the_residuals(lesson, devi
 def test_the_largest_change_is_that_of_the_predictions(lesson, device, x, expected):
     theta, other = tensor([1.0, 2.0], device), tensor([0.5, 4.0], device)  # x / 2 - 2
     for pair in ((theta, other), (other, theta)):
-        assert lesson.largest_change(tensor(x, device), *pair) == expected
+        change = lesson.largest_change(tensor(x, device), *pair)
+        assert type(change) is float and change == expected
 
 
 # The picture

@@ -311,7 +311,7 @@ def test_the_area_under_the_roc_is_the_share_of_pairs_ranked_right(lesson, devic
         differences = z[y == 1][:, None] - z[y == 0]
         share = np.mean((differences > 0) + 0.5 * (differences == 0))
         area = lesson.roc_auc(tensor(z, device), tensor(y, device))
-        assert area == pytest.approx(share, rel=1e-12)
+        assert type(area) is float and area == pytest.approx(share, rel=1e-12)
 
 
 def test_the_accuracies_are_those_of_the_optimum_with_weight_decay_0_01(lesson, device):
@@ -347,7 +347,7 @@ def test_a_sigmoid_too_many_puts_a_floor_under_the_loss(lesson, device):
         share = sum(y) / len(y)
         floor = negative + share * (positive - negative)
         found = lesson.floor_of_double_sigmoid(tensor(y, device)), lesson.floor_in_theory(share)
-        assert found == pytest.approx((floor, floor), rel=1e-14)
+        assert found == pytest.approx((floor, floor), rel=1e-14) and type(found[0]) is float
         logits = tensor([60.0 * (2 * label - 1) for label in y], device)  # as sure as can be
         double = torch.nn.BCEWithLogitsLoss()(torch.sigmoid(logits), tensor(y, device))
         assert double.item() == pytest.approx(floor, rel=1e-12)
@@ -363,6 +363,7 @@ def test_bceloss_saturates_and_bcewithlogitsloss_does_not(lesson):
         found = lesson.loss_and_gradient(1.5, 1.0, with_logits)
         p = 1 / (1 + math.exp(-1.5))
         assert found == pytest.approx((-math.log(p), p - 1), rel=1e-5)
+        assert {type(number) for number in found} == {float}
 
 
 # 8. Mistake: choosing features on all rows

@@ -315,7 +315,7 @@ def test_the_area_under_the_roc_is_the_share_of_pairs_ranked_right(lesson, devic
 
 
 def test_the_accuracies_are_those_of_the_optimum_with_weight_decay_0_01(lesson, device):
-    x, y = problem(n=2000, d=20, noise=0.3)
+    x, y = problem(n=1000, d=20, noise=0.3)
     x[:, 1:] += 3 * x[:, :1]  # correlated: the plane turns with the decay
     expected = {0.01: [], 0.03: []}
     for seed in range(4, 8):

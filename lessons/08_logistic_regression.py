@@ -220,8 +220,8 @@ def show_5(device):
     print(f"   accuracy {accuracy:.3f}, precision {precision:.3f}, recall {recall:.3f}", end=", ")
     print(f"area under the ROC {roc_auc(z, y_test):.4f}")
     accuracies = accuracies_of_splits(x, y, range(50))
-    print(f"   always saying benign: {1 - y.mean():.3f} on all rows", end="; ")
-    print(f"over 50 splits: {min(accuracies):.3f} to {max(accuracies):.3f}")
+    print(f"   accuracy over 50 splits: {min(accuracies):.3f} to {max(accuracies):.3f}")
+    print(f"   accuracy of always saying benign, on all rows: {1 - y.mean():.3f}")
 
 
 # %% 6. Mistake: sigmoid before BCEWithLogitsLoss

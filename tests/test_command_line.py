@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from course import LESSONS, copy_alone, each, execute, files
+from course import LESSONS, READERS, copy_alone, each, files
 
 ONE = LESSONS[1]
 
 
-@each(LESSONS)
+@each([LESSONS[0], ONE, READERS[0]])
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(path, run, tmp_path, monkeypatch):
     folder = tmp_path / "Übung 1"
@@ -23,9 +23,7 @@ def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(path, run, tmp_pat
     status, out, err = run(copy)
     assert (status, err) == (0, "")
     assert files(tmp_path) == before
-    lines = out.splitlines()
-    assert out.isascii() and lines[0].startswith(path.stem[:2])
-    assert path == LESSONS[0] or max(map(len, lines)) < 80
+    assert out.isascii() and out.startswith(path.stem[:2])
 
 
 @each(LESSONS)
@@ -35,9 +33,10 @@ def test_help_says_what_the_lesson_is_about(path, run):
     assert path.stem[:2] in out and "--device" in out
 
 
-def test_a_lesson_runs_in_a_process_of_its_own_without_docstrings():
-    process = execute(["-OO", ONE, "--device", "cpu"])
-    assert (process.returncode, process.stderr) == (0, "")
+def test_the_command_line_does_without_docstrings():
+    """python -OO leaves none: what is None can be a description, but cannot be split."""
+    for path in LESSONS:
+        assert "description=__doc__," in path.read_text("utf-8")
 
 
 def test_the_picture_is_saved_where_it_is_asked_for(run, tmp_path):

@@ -7,7 +7,7 @@ import runpy
 import sys
 
 import pytest
-from course import CHAPTERS, LESSONS, ROOT, blocks, definitions, each, read
+from course import CHAPTERS, LESSONS, ROOT, blocks, definitions, differences, each, read
 
 # The lines that lessons share, to the letter. Lesson 01 starts without torch: it has its own.
 DEVICES = 'DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]'
@@ -59,12 +59,14 @@ def test_each_cell_ends_with_a_section_that_prints_its_title(path):
 
 
 @later_lessons
-def test_the_sections_printed_one_by_one_are_what_the_script_prints(path, run, capsys):
+def test_the_sections_printed_one_by_one_are_what_the_chapter_shows(path, capsys):
     lesson = importlib.import_module(path.stem)
-    printed = run(path, "--device", "cpu")[1]
     for name in filter(SHOW.fullmatch, definitions(path)):
         getattr(lesson, name)("cpu")
-    assert printed.split("\n", 1)[1] == capsys.readouterr().out
+    printed = capsys.readouterr().out
+    [shown] = [text for language, text in blocks(path.with_suffix(".md")) if language == "console"]
+    assert not differences(shown.split("\n", 2)[2], printed)
+    assert printed.isascii() and max(map(len, printed.splitlines())) < 80
 
 
 @later_lessons

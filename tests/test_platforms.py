@@ -67,11 +67,11 @@ def test_nothing_but_the_temporary_folder_needs_to_be_written():
             subprocess.run(
                 [*UNPRIVILEGED, "touch", folder / "a"], stderr=subprocess.DEVNULL, check=True
             )
-        arguments = ["--device", "cpu", "--figure", temporary / "a.png"]
+        arguments = ["--device", "cpu"]
         command = [*UNPRIVILEGED, sys.executable, script, *arguments]
         process = subprocess.run(command, cwd=folder, env=keep | home, capture_output=True)
         assert process.returncode == 0, process.stderr.decode()
-        assert b"9. Mistake" in process.stdout and (temporary / "a.png").stat().st_size > 1000
+        assert b"9. Mistake" in process.stdout
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755)
 

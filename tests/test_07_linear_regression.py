@@ -137,7 +137,9 @@ def test_the_normal_equations_square_the_condition_number_and_lstsq_does_not(les
 
 def test_relative_errors_are_relative_to_nists_values(lesson, device):
     theta = tensor([SLOPE * 1.25, INTERCEPT * 0.5], device)
-    assert lesson.relative_errors(theta) == pytest.approx([0.25, 0.5], rel=1e-12)
+    found = lesson.relative_errors(theta)
+    assert found == pytest.approx([0.25, 0.5], rel=1e-12)
+    assert {type(number) for number in found} == {float}
     with pytest.raises(ValueError):
         lesson.relative_errors(tensor([1.0, 2.0, 3.0], device))
 

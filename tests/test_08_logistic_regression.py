@@ -151,7 +151,9 @@ def test_a_split_is_80_to_20_and_uses_every_row_once(lesson, device, n, rows):
 
 
 def test_a_split_is_random_and_its_seed_repeats_it(lesson):
+    state = torch.get_rng_state()
     train, test = lesson.split(569, 3)
+    assert torch.equal(state, torch.get_rng_state())  # nobody else's numbers are touched
     assert train.device.type == test.device.type == "cpu"
     assert torch.equal(train, lesson.split(569, 3)[0])
     assert not torch.equal(train, lesson.split(569, 4)[0])
@@ -186,10 +188,10 @@ def test_training_returns_the_loss_before_each_step(lesson, device):
     theta = np.append(model.weight.tolist()[0], model.bias.item())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     arguments = (model, torch.nn.BCEWithLogitsLoss(), optimizer, tensor(x, device))
-    losses, targets = [], tensor(y[:, None], device)
-    for epochs in (2, 1):
-        losses += lesson.train(*arguments, targets, epochs=epochs)
-    assert model.training
+    targets = tensor(y[:, None], device)
+    losses = lesson.train(*arguments, targets, epochs=2)
+    assert type(losses) is list and model.training
+    losses += lesson.train(*arguments, targets, epochs=1)
     expected = []
     for _ in range(3):
         expected.append(loss(x @ theta[:-1] + theta[-1], y))
@@ -293,6 +295,7 @@ def test_without_an_alarm_there_is_no_precision(lesson, device):
     share, precision, recall = lesson.scores(z, y)
     assert (share, recall) == (3 / 4, 0) and math.isnan(precision)
     assert lesson.scores(-z, 1 - y) == (3 / 4, 3 / 4, 1)
+    assert lesson.scores(tensor([1.0, 1.0], device), tensor([0.0, 1.0], device)) == (0.5, 0.5, 1)
     assert lesson.scores(tensor([1.0, -1.0], device), tensor([0.0, 1.0], device)) == (0, 0, 0)
 
 
@@ -399,9 +402,11 @@ def test_the_coins_are_chosen_and_judged_as_numpy_would(lesson, choose_on_all):
 
 
 def test_80_coins_are_flipped_and_20_of_500_features_chosen(lesson):
+    state = torch.get_rng_state()
     for choose_on_all in (True, False):
         found = [lesson.accuracy_on_coins(choose_on_all, seed) for seed in range(5)]
         assert found == [lesson.accuracy_on_coins(choose_on_all, s, 80, 500, 20) for s in range(5)]
+    assert torch.equal(state, torch.get_rng_state())
 
 
 # The picture

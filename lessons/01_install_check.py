@@ -7,10 +7,10 @@ import os
 import sys
 
 if __name__ == "__main__":  # before the other imports: it is them that such a file breaks
-    for name in os.listdir(sys.path[0]):
-        if name.endswith(".py") and name[:-3] in sys.stdlib_module_names:
-            file = os.path.join(sys.path[0], name)
-            raise SystemExit(f"rename {file}: it hides Python's {name[:-3]}")
+    here = os.path.dirname(os.path.abspath(__file__))
+    for name in os.listdir(here):
+        if name.endswith(".py") and name[:-3] in getattr(sys, "stdlib_module_names", ()):
+            raise SystemExit(f"rename {here}{os.sep}{name}: it hides Python's {name[:-3]}")
 
 import argparse
 import contextlib

@@ -119,7 +119,7 @@ def show_3(device):
 
 
 # %% 4. Four ways not to record
-# no_grad() is for updates; what inference_mode() makes can never be recorded again.
+# no_grad() is for updates; what inference_mode() makes cannot be saved for backward.
 def recorded_or_not(x):
     """Expression -> 2 x; the first is recorded, the other four are not."""
     x = leaf(x)

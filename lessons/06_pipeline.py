@@ -143,7 +143,7 @@ def sgd_steps_in_theory(lr, tolerance):
 
 def show_2(device):
     print("\n2. Optimizers in one valley: each needs its rate")
-    print("   steps from the loss 50.5 to a loss of 1e-6")
+    print("   steps from the loss 50.5 until it stays under 1e-6")
     for name, make_optimizer in OPTIMIZERS.items():
         steps = steps_to(valley_losses(make_optimizer, 500, device), 1e-6)
         print(f"   {name:<27}   {steps if steps <= 500 else 'more than 500'}")

@@ -141,7 +141,7 @@ def test_the_gradient_is_x_t_p_minus_y_over_n(lesson, device):
 
 
 # 2. Split first, then scale with what the training rows say
-@pytest.mark.parametrize(("n", "rows"), [(569, 455), (10, 8), (12, 10), (13, 10)])
+@pytest.mark.parametrize(("n", "rows"), [(569, 455), (10, 8), (12, 10), (13, 10), (10_000, 8000)])
 def test_a_split_is_80_to_20_and_uses_every_row_once(lesson, device, n, rows):
     train, test = lesson.split(n, 3, device)
     assert train.device.type == test.device.type == device

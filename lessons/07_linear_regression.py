@@ -176,7 +176,7 @@ def train(model, loss_function, optimizer, x, y, epochs):
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-    return torch.stack(losses).tolist()
+    return [loss.item() for loss in losses]
 
 
 def fit(x, y, loss_function, dtype=torch.float64):

@@ -91,6 +91,7 @@ def test_training_returns_the_loss_before_each_step(lesson, device):
         parameter.grad = torch.full_like(parameter, 1000.0)
     losses = lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=2)
     losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=1)
+    losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=0)  # none, and no error
     x = np.array([1, 2, 3, 4])
     path = bowl_path((1.0, 0.5), 0.05, 3)
     expected = [np.mean((w * x + b - 2 * x) ** 2) for w, b in path[:3]]

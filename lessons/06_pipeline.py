@@ -292,13 +292,13 @@ def figure(device="cpu"):
     """The losses of the optimizers in the valley, on a log axis."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(7, 4), layout="constrained")
+    fig = Figure(figsize=(10, 4), layout="constrained")
     axes = fig.subplots()
     for name, make_optimizer in OPTIMIZERS.items():
         axes.semilogy(valley_losses(make_optimizer, 400, device).cpu(), label=name)
     axes.set(title="Optimizers on $(u^2 + 100 v^2) / 2$", xlabel="step", ylabel="loss")
     axes.set_ylim(1e-12, 1e3)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves, not on them
     return fig
 
 

@@ -75,7 +75,7 @@ def show_2(device):
         first, second = softmax(z - z.max()).tolist()
         print(f"   logits {pair}: by hand {softmax(z).tolist()}, safe [{first:.4f}, {second:.4f}]")
     z = torch.tensor([1000.0, 1000.0], dtype=torch.float64, device=device)
-    print(f"   log_sum_exp of [1000, 1000]: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
+    print(f"   log_sum_exp of {z.tolist()}: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
     z = torch.tensor([0.0, -200.0], device=device)
     print(f"   log(softmax([0, -200])) {softmax(z).log().tolist()}", end=", ")
     print(f"log_softmax {log_softmax(z).tolist()}")

@@ -126,7 +126,7 @@ def share_of_input(model, x):
     return (z.var(dim=0, correction=0).mean() / z.square().mean()).item()
 
 
-def signs(device="cpu", rows=512):
+def signs(device="cpu", rows=256):
     """x, (rows, 16), from N(0, 1), and y, (rows,): 1 where the first column is positive, else 0."""
     x = torch.randn(rows, 16, generator=torch.Generator().manual_seed(0))
     return x.to(device), (x[:, 0] > 0).long().to(device)

@@ -1,0 +1,122 @@
+"""The checks of exercises/12_activations_initialisation.py."""
+
+import math
+
+import torch
+
+
+def test_block(answer, check):
+    check.hint = "Which tensors does each call write to? Print x before and after."
+    cases = [[-1.0, 2.0], [[0.5, -3.0, 4.0], [-0.25, 0.0, -7.0]], [[[-2.0], [1.0]]]]
+    for numbers in cases:
+        for dtype in (torch.float32, torch.float64):
+            x = torch.tensor(numbers, dtype=dtype)
+            expected = [v + max(v, 0.0) for v in x.flatten().tolist()]
+            given = f"{numbers}, {str(dtype).removeprefix('torch.')}"
+            check.given = given
+            check(answer(x), torch.tensor(expected, dtype=dtype).view(x.shape))
+            check.given = f"{given}; looked at afterwards"
+            check(x, torch.tensor(numbers, dtype=dtype))
+    leaf = torch.tensor([-1.0, 2.0, -0.5], requires_grad=True)
+    x = 1 * leaf  # as a layer before the block would return it
+    given = "x = [-1.0, 2.0, -0.5], computed from numbers that require a gradient"
+    check.given = f"{given}; does the result require one"
+    found = answer(x)
+    check(found.requires_grad, True)
+    check.given = f"{given}; the slope at each"
+    check(torch.autograd.grad(found.sum(), leaf)[0], torch.tensor([1.0, 2.0, 1.0]))
+
+
+def test_predict(answer, check):
+    check.hint = (
+        "What does the model know of its mode, and autograd of recording: before, during, after?"
+    )
+    for training in (True, False):
+        for numbers in ([3.0, 1.0], [3.0, 1000.0], [3.0]):
+            model, recorded = watched_model(training)
+            given = f"batch norm with running mean 2 and variance 4, training={training}, "
+            given += f"rows {numbers}"
+            check.given = given
+            with torch.enable_grad():
+                found = answer(model, torch.tensor(numbers)[:, None])
+                again = torch.is_grad_enabled()
+            expected = [(v - 2) / math.sqrt(4 + 1e-5) for v in numbers]
+            check(found, torch.tensor(expected)[:, None])
+            check.given = f"{given}; was anything recorded"
+            check(any(recorded) or found.requires_grad, False)
+            check.given = f"{given}; model.training of the model and its layers afterwards"
+            check([module.training for module in model.modules()], [training] * 4)
+            check.given = f"{given}; do the parameters require gradients afterwards"
+            check([parameter.requires_grad for parameter in model.parameters()], [True] * 4)
+            check.given = f"{given}; does autograd record afterwards"
+            check(again, True)
+
+
+def watched_model(training):
+    """x, batch norm, dropout; and a list: did what each layer returned require a gradient?"""
+    layers = torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1), torch.nn.Dropout(0.5)
+    model, recorded = torch.nn.Sequential(*layers).train(training), []
+    torch.nn.init.ones_(model[0].weight)
+    torch.nn.init.zeros_(model[0].bias)
+    model[1].running_mean.fill_(2.0)
+    model[1].running_var.fill_(4.0)
+    for layer in layers:
+        layer.register_forward_hook(lambda _, x, y: recorded.append(y.requires_grad))
+    return model, recorded
+
+
+def test_he_normal(answer, check):
+    check.hint = (
+        "Who draws, and by which numbers are the draws multiplied? Measure the mean, the variance."
+    )
+    before = torch.get_rng_state()
+    for fan_out, fan_in in ((50, 200), (200, 50)):
+        n = fan_out * fan_in
+        given = f"fan_out {fan_out}, fan_in {fan_in}, a generator with seed 0"
+        check.given = f"{given}; the result times 0"
+        generator = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng(devices=[]):
+            w = answer(fan_out, fan_in, generator)
+            untouched = torch.equal(torch.get_rng_state(), before)
+            more = answer(fan_out, fan_in, generator)
+            same = answer(fan_out, fan_in, torch.Generator().manual_seed(0))
+            other = answer(fan_out, fan_in, torch.Generator().manual_seed(1))
+        check(w * 0, torch.zeros(fan_out, fan_in))
+        check.given = f"{given}; how many rows, and how many columns, are distinct"
+        distinct = [len(set(map(tuple, part.tolist()))) for part in (w, w.T)]
+        check(distinct, [fan_out, fan_in])
+        # Of n normal numbers with variance v the mean has a standard deviation of sqrt(v / n), the
+        # variance one of v sqrt(2 / n), a share p one of sqrt(p (1 - p) / n): six of these.
+        numbers, v = w.detach().double(), 2 / fan_in
+        check.given = f"{given}; the mean of all weights"
+        check(numbers.mean().item(), 0.0, rtol=0, atol=6 * math.sqrt(v / n))
+        check.given = f"{given}; the variance of all weights"
+        check(numbers.var().item(), v, rtol=6 * math.sqrt(2 / n), atol=0)
+        check.given = f"{given}; the share that is closer to 0 than sqrt(2 / fan_in)"
+        p = math.erf(math.sqrt(1 / 2))
+        share = (numbers.abs() < math.sqrt(v)).double().mean().item()
+        check(share, p, rtol=0, atol=6 * math.sqrt(p * (1 - p) / n))
+        check.given = f"{given}; is PyTorch's own, global generator as it was"
+        check(untouched, True)
+        for words, weights, expected in (
+            ("does a second generator with seed 0 give the same", same, True),
+            ("does a second call with this generator give the same", more, False),
+            ("does a generator with seed 1 give the same", other, False),
+        ):
+            check.given = f"{given}; {words}"
+            check(torch.equal(w, weights), expected)
+
+
+def test_mean_square_after(answer, check):
+    check.hint = "Go through one, two and three layers on paper: what does each do to q?"
+    for layers, gain, expected in (
+        (1, 3.0, 9.0),
+        (2, 3.0, 40.5),
+        (3, 1.0, 0.25),
+        (4, 0.5, 0.5**11),
+        (50, 3.0, 3**100 / 2**49),
+        (50, math.sqrt(2), 2.0),
+        (50, 1.0, 0.5**49),
+    ):
+        check.given = f"layers {layers}, gain {gain:.5g}"
+        check(answer(layers, gain), expected, rtol=1e-4, atol=0)

@@ -1,0 +1,225 @@
+"""Plausible wrong answers to the exercises of lesson 12, each with the thought behind it."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def block_1(x):
+    """x comes first now, before anything can happen to it."""
+    return x + F.relu(x, inplace=True)
+
+
+def block_2(x):
+    """A copy of x for the sum, made after relu has written."""
+    return F.relu(x, inplace=True) + x.clone()
+
+
+def block_3(x):
+    """A second name is a copy."""
+    y = x
+    return F.relu(y, inplace=True) + x
+
+
+def block_4(x):
+    """Keep x for the sum; what the caller's x becomes is the caller's affair."""
+    before = x.clone()
+    return F.relu(x, inplace=True) + before
+
+
+def block_5(x):
+    """detach() copies, so that relu may write."""
+    return F.relu(x.detach(), inplace=True) + x
+
+
+def block_6(x):
+    """A copy is cut off from the graph, as copies are."""
+    return F.relu(x.detach().clone()) + x
+
+
+def block_7(x):
+    """relu(x) + x is relu of twice x."""
+    return F.relu(2 * x)
+
+
+def predict_1(model, x):
+    """eval(), and who wants to train calls train()."""
+    model.eval()
+    with torch.no_grad():
+        return model(x)
+
+
+def predict_2(model, x):
+    """eval(), and back to training, where models come from."""
+    model.eval()
+    with torch.no_grad():
+        p = model(x)
+    model.train()
+    return p
+
+
+def predict_3(model, x):
+    """eval() switches autograd off too."""
+    training = model.training
+    model.eval()
+    p = model(x)
+    model.train(training)
+    return p
+
+
+def predict_4(model, x):
+    """What is detached was not recorded."""
+    training = model.training
+    model.eval()
+    p = model(x).detach()
+    model.train(training)
+    return p
+
+
+def predict_5(model, x):
+    """Remember the mode, one line too late."""
+    model.eval()
+    training = model.training
+    with torch.no_grad():
+        p = model(x)
+    model.train(training)
+    return p
+
+
+def predict_6(model, x):
+    """The mode is an attribute: set it. The layers inside keep theirs."""
+    training = model.training
+    model.training = False
+    with torch.no_grad():
+        p = model(x)
+    model.training = training
+    return p
+
+
+def predict_7(model, x):
+    """Recording off, for good."""
+    training = model.training
+    model.eval()
+    torch.set_grad_enabled(False)
+    p = model(x)
+    model.train(training)
+    return p
+
+
+def predict_8(model, x):
+    """Parameters that require no gradient record nothing."""
+    training = model.training
+    model.eval().requires_grad_(False)
+    p = model(x)
+    model.train(training)
+    return p
+
+
+def predict_9(model, x):
+    """Batch norm is what looks at the neighbours: switch it alone."""
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm1d)]
+    for layer in norms:
+        layer.eval()
+    with torch.no_grad():
+        p = model(x)
+    for layer in norms:
+        layer.train(model.training)
+    return p
+
+
+def he_normal_1(fan_out, fan_in, generator):
+    """The variance as the factor."""
+    return torch.randn(fan_out, fan_in, generator=generator) * (2 / fan_in)
+
+
+def he_normal_2(fan_out, fan_in, generator):
+    """The number of outputs decides."""
+    return torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2 / fan_out)
+
+
+def he_normal_3(fan_out, fan_in, generator):
+    """Inputs first, as in x @ w."""
+    return torch.randn(fan_in, fan_out, generator=generator) * math.sqrt(2 / fan_in)
+
+
+def he_normal_4(fan_out, fan_in, generator):
+    """PyTorch knows it, and has a generator already."""
+    w = torch.empty(fan_out, fan_in)
+    return torch.nn.init.kaiming_normal_(w, nonlinearity="relu")
+
+
+def he_normal_5(fan_out, fan_in, generator):
+    """The generator's seed is what makes it reproducible."""
+    torch.manual_seed(generator.initial_seed())
+    return torch.randn(fan_out, fan_in) * math.sqrt(2 / fan_in)
+
+
+def he_normal_6(fan_out, fan_in, generator):
+    """Even numbers of the right variance are as good."""
+    bound = math.sqrt(6 / fan_in)
+    return (2 * torch.rand(fan_out, fan_in, generator=generator) - 1) * bound
+
+
+def he_normal_7(fan_out, fan_in, generator):
+    """The mean of inputs and outputs."""
+    std = math.sqrt(2 / (fan_in + fan_out))
+    return torch.randn(fan_out, fan_in, generator=generator) * std
+
+
+def he_normal_8(fan_out, fan_in, generator):
+    """Reproducible: begin with the same seed in each call."""
+    generator.manual_seed(0)
+    return torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2 / fan_in)
+
+
+def he_normal_9(fan_out, fan_in, generator):
+    """Good weights for one unit are good for all."""
+    w = torch.randn(fan_in, generator=generator) * math.sqrt(2 / fan_in)
+    return w.repeat(fan_out, 1)
+
+
+def mean_square_after_1(layers, gain):
+    """Every layer halves, the first too."""
+    return (gain**2 / 2) ** layers
+
+
+def mean_square_after_2(layers, gain):
+    """The gain multiplies the mean square."""
+    q = gain
+    for _ in range(layers - 1):
+        q = gain * q / 2
+    return q
+
+
+def mean_square_after_3(layers, gain):
+    """Without what relu takes away."""
+    return gain ** (2 * layers)
+
+
+def mean_square_after_4(layers, gain):
+    """So many layers, so many rounds of the loop."""
+    q = gain**2
+    for _ in range(layers):
+        q = gain**2 * q / 2
+    return q
+
+
+def mean_square_after_5(layers, gain):
+    """The first layer leaves the 1 of the inputs as it is."""
+    return (gain**2 / 2) ** (layers - 1)
+
+
+def mean_square_after_6(layers, gain):
+    """The variance of relu's outputs instead of their mean square."""
+    return gain**2 * (gain**2 * (1 / 2 - 1 / (2 * math.pi))) ** (layers - 1)
+
+
+def mean_square_after_7(layers, gain):
+    """Layers add up."""
+    return gain**2 + (layers - 1) * gain**2 / 2
+
+
+def mean_square_after_8(layers, gain):
+    """A number of PyTorch is a number."""
+    return gain**2 * torch.tensor(gain**2 / 2) ** (layers - 1)

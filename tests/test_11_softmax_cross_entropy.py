@@ -369,9 +369,18 @@ def test_fit_descends_from_zeros_by_lr_0_5_and_decays_weights_alone(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     [found] = lesson.train(model, nn.CrossEntropyLoss(), optimizer, *ours, epochs=1)
     assert found == pytest.approx(loss(x @ weight.T + bias, y), rel=1e-12)
-    # In float32 it stays float32.
-    model, _ = lesson.fit(ours[0].float(), ours[1], function, epochs=1)
-    assert model.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_model_is_where_x_is_and_of_its_kind(lesson, device, dtype):
+    for place in (device, "meta"):  # the second holds shapes alone
+        x = torch.zeros(5, 4, dtype=dtype, device=place)
+        model, losses = lesson.fit(x, None, nn.CrossEntropyLoss(), epochs=0)
+        assert losses == [] and type(model) is nn.Linear
+        for parameter, shape in ((model.weight, (3, 4)), (model.bias, (3,))):
+            assert (parameter.dtype, parameter.device.type) == (dtype, place)
+            assert parameter.shape == shape
+            assert place == "meta" or not parameter.any()
 
 
 @pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.3}])
@@ -508,6 +517,11 @@ def test_the_right_loss_goes_on_teaching_where_softmax_twice_gives_up(lesson, le
         found = lesson.loss_and_gradient(function, lead)
         assert found == pytest.approx(theory(name, lead), rel=1e-10)
         assert {type(number) for number in found} == {float}
+    # Both numbers are those of the wrong class's logit, of whatever loss.
+    found = lesson.loss_and_gradient(
+        lambda z, y: z[0, 1 - y.item()] ** 2 + 5 * z[0, y.item()], lead
+    )
+    assert found == pytest.approx((lead**2, abs(2 * lead)), rel=1e-14)
     # Nothing wrong in log_softmax: e to the power of its numbers sums to 1 already.
     found = lesson.loss_and_gradient(lambda z, y: F.cross_entropy(z.log_softmax(dim=1), y), lead)
     assert found == pytest.approx(theory("right", lead), rel=1e-10)

@@ -167,13 +167,14 @@ def show_5(device):
         ("dilation 2, 2, 2", [(3, 1, 2)] * 3),
     ):
         extent, seen = field_by_gradient(layers)
-        print(f"   {name:<16}: {receptive_field(layers):>2}, by gradient {extent:>2}", end=", ")
-        print(f"of which it sees {seen}")
+        print(
+            f"   {name:<16}: {receptive_field(layers):>2}, by gradient {extent:>2}, seen {seen:>2}"
+        )
 
 
 # %% 6. Batch norm behind a convolution
-# In evaluation it multiplies and adds fixed numbers: the convolution can do so itself. A bias
-# before it is dead: it moves the mean, which batch norm takes away again.
+# In evaluation it multiplies and adds: the convolution can do that itself. In training it takes
+# the mean away, and with it a bias: that bias is dead.
 def folded(conv, norm):
     """One Conv2d that does what conv and then norm, in evaluation, do."""
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -246,10 +247,8 @@ def accuracies_when_moved(kind, x, y, seed=0):
     model.eval()
     found = []
     for shift in (0, 1, 2):
-        four = [
-            canvas(x[test], *move) for move in ((shift, 0), (-shift, 0), (0, shift), (0, -shift))
-        ]
-        said = model(torch.cat(four)).argmax(dim=1)
+        moves = (shift, 0), (-shift, 0), (0, shift), (0, -shift)
+        said = model(torch.cat([canvas(x[test], *move) for move in moves])).argmax(dim=1)
         found.append((said == y[test].repeat(4)).double().mean().item())
     return found
 
@@ -299,14 +298,11 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 6), layout="constrained")
     (digit, edges), (matrix, moved) = fig.subplots(2, 2)
     digit.imshow(x[0, 0].cpu(), cmap="gray_r")
+    digit.set_title("a digit")
     edges.imshow(F.conv2d(x[:1], sobel)[0, 0].cpu(), cmap="coolwarm")
+    edges.set_title("its left and right edges (Sobel)")
     matrix.imshow(matrix_of(torch.arange(1.0, 10).reshape(1, 1, 3, 3), 8))
-    for axes, title in (
-        (digit, "a digit"),
-        (edges, "Sobel"),
-        (matrix, "a convolution as a matrix"),
-    ):
-        axes.set_title(title)
+    matrix.set_title("a convolution as a matrix")
     for kind in ("mlp", "cnn", "cnn, norm"):
         moved.plot([0, 1, 2], accuracies_when_moved(kind, x, y), marker="o", label=kind)
     moved.set(title="accuracy, digits moved", xlabel="pixels", xticks=[0, 1, 2], ylim=(0, 1))

@@ -167,9 +167,7 @@ def show_5(device):
         ("dilation 2, 2, 2", [(3, 1, 2)] * 3),
     ):
         extent, seen = field_by_gradient(layers)
-        print(
-            f"   {name:<16}: {receptive_field(layers):>2}, by gradient {extent:>2}, seen {seen:>2}"
-        )
+        print(f"   {name:<16}: {receptive_field(layers):>2}, measured {extent:>2}, seen {seen:>2}")
 
 
 # %% 6. Batch norm behind a convolution

@@ -165,6 +165,13 @@ RIGHT = {
     "block": lambda x: torch.where(x > 0, 2 * x, x),
     "he_normal": lambda rows, n, g: torch.empty(rows, n).normal_(0, (2 / n) ** 0.5, generator=g),
     "mean_square_after": lambda layers, gain: 2 * (gain**2 / 2) ** layers,
+    "wilson": lambda right, n, z=1.96: tuple(
+        (right + z * (z / 2 + sign * (right * (n - right) / n + z**2 / 4) ** 0.5)) / (n + z**2)
+        for sign in (-1, 1)
+    ),
+    "early_stop": lambda losses, patience: next(
+        i for i in range(len(losses)) if losses[i] == min(losses[i : i + patience + 1])
+    ),
 }
 
 

@@ -172,6 +172,13 @@ RIGHT = {
     "early_stop": lambda losses, patience: next(
         i for i in range(len(losses)) if losses[i] == min(losses[i : i + patience + 1])
     ),
+    "predict_one": lambda model, picture: int(model(picture.view(1, 1, 8, 8))[0].argmax()),
+    "max_pool_by_loops": lambda x, k, stride: (
+        x.unfold(2, k, stride).unfold(3, k, stride).amax(dim=(4, 5))
+    ),
+    "mean_without_dark_border": lambda x, k: torch.nn.functional.avg_pool2d(
+        x, k, stride=1, padding=k // 2, count_include_pad=False
+    ),
 }
 
 

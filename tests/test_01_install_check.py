@@ -3,27 +3,26 @@
 import importlib
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from course import ROOT, start
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "lessons" / "01_install_check.py"
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pytest")
 FINE = ("", "")
 
 
-def run(*arguments, **options):
-    """The script in a fresh process: (status, lines of its output); no traceback ever."""
-    command = [sys.executable, *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-    assert "Traceback" not in process.stdout + process.stderr
-    return process.returncode, process.stdout.splitlines()
+def ended(process):
+    """(status, lines of its output) of a process of the script, at its end; no traceback ever."""
+    out, err = process.communicate(timeout=120)
+    assert b"Traceback" not in out + err
+    return process.returncode, out.decode("ascii").splitlines()
 
 
 def after(lines, start):
@@ -40,7 +39,7 @@ def test_the_oldest_versions_are_those_of_requirements_txt(lesson):
 
 
 def test_without_any_package_each_is_a_line_with_its_command():
-    status, lines = run("-S", SCRIPT)  # -S: no site-packages
+    status, lines = ended(start("-S", SCRIPT))  # -S: no site-packages
     assert status == 1
     for name in PACKAGES:
         line, advice = after(lines, name)
@@ -59,26 +58,40 @@ def fake(folder, name, code, version):
     (folder / name / "version.py").write_text(f"__version__ = '{version}'\n")
 
 
-def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(tmp_path, monkeypatch):
+def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(
+    lesson, tmp_path, monkeypatch, capsys
+):
     error = "operator torchvision::nms does not exist"
     fake(tmp_path, "torchvision", f"raise RuntimeError('{error}\\nmore')", "0.28.0+cu1")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    status, lines = run(SCRIPT)
-    assert status == 1 and lines[-1].startswith("not ready:")
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert lesson.main("cpu") > 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == "" and "Traceback" not in out and lines[-1].startswith("not ready:")
     line, advice = after(lines, "torchvision")
     assert line.split(maxsplit=2) == ["torchvision", "0.28.0+cu1", f"RuntimeError: {error}"]
     assert "uninstall torch and torchvision" in advice and "from one index" in advice
 
 
-@pytest.mark.parametrize("code", ["raise OSError('no library')", "1 / 0", "import gone"])
-def test_a_torch_that_does_not_import_is_a_line_not_a_traceback(tmp_path, monkeypatch, code):
-    fake(tmp_path, "torch", code, "2.9.0")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    status, lines = run(SCRIPT, "--device", "cuda")
-    line, advice = after(lines, "torch ")
-    assert line.split()[:2] == ["torch", "2.9.0"] and "Error: " in line
-    assert advice == "python -m pip install --upgrade torch torchvision --force-reinstall"
-    assert status == 1 and lines[-1].startswith("not ready: ")
+BROKEN = ("raise OSError('no library')", "1 / 0", "import gone")
+
+
+def test_a_torch_that_does_not_import_is_a_line_not_a_traceback(tmp_path):
+    processes = []
+    for number, code in enumerate(BROKEN):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        fake(folder, "torch", code, "2.9.0")
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        processes.append(start(SCRIPT, "--device", "cuda", environment=environment))
+    for process in processes:
+        status, lines = ended(process)
+        line, advice = after(lines, "torch ")
+        assert line.split()[:2] == ["torch", "2.9.0"] and "Error: " in line
+        assert advice == "python -m pip install --upgrade torch torchvision --force-reinstall"
+        assert status == 1 and lines[-1].startswith("not ready: ")
 
 
 def test_this_machine_is_ready_on_what_it_has(lesson, capsys):

@@ -24,27 +24,7 @@ def pictures(device, height=120, width=130):
     yield torch.tensor(pixels.transpose(2, 0, 1).copy(), device=device), pixels.transpose(2, 0, 1)
 
 
-# Reading a data file: tests/test_faults.py spoils one in every way
-def test_read_csv_takes_any_table(lesson, tmp_path, monkeypatch):
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    (tmp_path / "row.csv").write_text("a,b,c\n1,2,3\n")
-    (tmp_path / "column.csv").write_text("a\n1.5\n-2e3\n")
-    for name, expected in (("row.csv", [[1, 2, 3]]), ("column.csv", [[1.5], [-2000]])):
-        table = lesson.read_csv(name, *np.shape(expected))
-        assert table.dtype == np.float64
-        np.testing.assert_array_equal(table, expected)
-
-
-def test_a_number_missing_ends_in_one_line_that_names_the_file(lesson, tmp_path, monkeypatch):
-    whole = (ROOT / "data" / "wine.csv").read_text("ascii")
-    (tmp_path / "wine.csv").write_text(whole.replace("14.23", "", 1))
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        lesson.WineArrays()
-    assert str(end.value).startswith(f"{tmp_path / 'wine.csv'}: 178 rows of 14: ")
-    assert "\n" not in str(end.value)
-
-
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
 def test_the_photograph_is_matplotlibs(lesson):
     photo = lesson.photograph()
     assert (photo.mode, photo.size) == ("RGB", (512, 600))

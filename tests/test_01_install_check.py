@@ -337,6 +337,10 @@ def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
     assert f"   CUDA {torch.version.cuda}, driver 580.65, cuDNN" in "\n".join(lines)
     assert lines.count("   card one") == lines.count("   card two") == 2
     assert lines[-1] == "ready: cpu, cuda"
+    monkeypatch.setattr(torch.version, "hip", "6.4", raising=False)
+    assert lesson.main() == 0
+    printed = capsys.readouterr().out
+    assert "   ROCm 6.4, cuDNN" in printed and "driver" not in printed
     assert lesson.main("cpu") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "ready: cpu"
     monkeypatch.setattr(lesson, "proof", lambda torch, device: (1.0, 0.0, ("wrong", "mend it")))
@@ -356,12 +360,14 @@ def test_the_gpus_of_other_makers_are_told_apart(lesson):
     amd, apple, intel = (machine(cuda=None) for _ in range(3))
     amd.version.hip = "6.4"
     apple.backends.mps = SimpleNamespace(is_available=lambda: True)
-    intel.xpu = SimpleNamespace(is_available=lambda: True)
+    intel.version.xpu = "20250302"  # with a card or without one
     for other, word in ((amd, "ROCm"), (apple, "MPS"), (intel, "XPU")):
         advice = lesson.other_gpu(other)
         assert word in advice
         assert lesson.cuda_case(other, None, "Linux") == ("no CUDA build", advice)
-    apple.backends.mps = intel.xpu = SimpleNamespace(is_available=lambda: False)
+    apple.backends.mps = SimpleNamespace(is_available=lambda: False)
+    amd.version.hip = intel.version.xpu = None
+    assert lesson.other_gpu(amd) == ""
     assert lesson.other_gpu(apple) == lesson.other_gpu(intel) == ""
 
 

@@ -14,7 +14,7 @@ try:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 except (ImportError, RuntimeError, ValueError) as error:
-    raise SystemExit(f"{error}: needs torchvision 0.16 for this torch, see lesson 01") from None
+    raise SystemExit(f"{error}: needs torchvision >= 0.16 for this torch, see lesson 01") from None
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 DATA = Path(__file__).resolve().parent.parent / "data"

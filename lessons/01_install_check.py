@@ -34,7 +34,7 @@ OLDEST = {
     "matplotlib": "3.8",
     "pytest": "7.4",
 }
-# The oldest NVIDIA driver for each major version of CUDA, from NVIDIA's CUDA release notes.
+# The oldest NVIDIA driver on Linux for each major version of CUDA, from CUDA's release notes.
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 SELECTOR = "pytorch.org/get-started/locally"
 TOGETHER = f"uninstall torch and torchvision, install both from one index: {SELECTOR}"
@@ -62,9 +62,8 @@ def installed_version(name):
 
 def try_import(name):
     """(module, ""), or (None, why not), the type and the first line of what importing raised."""
-    silent = io.StringIO()
     try:
-        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         return None, one_line(error)
@@ -196,8 +195,8 @@ def other_gpu(torch):
         return "a ROCm build, for AMD: see that rocminfo lists the card"
     if hasattr(torch.backends, "mps") and torch.backends.mps.is_available():
         return "an Apple GPU (MPS): the course leaves it alone, since MPS has no float64"
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return "an Intel GPU (XPU): the course leaves it alone"
+    if getattr(torch.version, "xpu", None):
+        return "an XPU build, for Intel GPUs: the course leaves them alone"
     return ""
 
 
@@ -300,8 +299,9 @@ def main(device=None):
     else:
         print("\n      ".join(filter(None, (f"   {case}", advice))))
     if case == "ready":
-        print(f"   CUDA {torch.version.cuda}, driver {driver}", end=", ")
-        print(f"cuDNN {torch.backends.cudnn.version()}")
+        hip = getattr(torch.version, "hip", None)
+        build = f"ROCm {hip}" if hip else f"CUDA {torch.version.cuda}, driver {driver}"
+        print(f"   {build}, cuDNN {torch.backends.cudnn.version()}")
         for line in gpus(torch):
             print(f"   {line}")
 

@@ -213,7 +213,7 @@ def show_7(device):
 
 
 # %% 8. Mistake: reshape to swap axes
-# Pictures come as (height, width, channels), networks want (channels, height, width).
+# PIL and NumPy give pictures as (height, width, channels), networks want (channels, height, width).
 # reshape gives the right shape and wrong contents, without a word.
 def channels_first(image):
     """image, shape (h, w, c), as (c, h, w): (by permute, by reshape); reshape is wrong."""

@@ -136,6 +136,7 @@ def show_3(device):
     weights = parameters(3, 4, 2, seed=2, device=device)
     hand, automatic = backward_by_hand(x, y, *weights), backward_by_autograd(x, y, *weights)
     shapes = ", ".join(f"{name} {tuple(gradient.shape)}" for name, gradient in hand.items())
+    print("   5 samples of 3 inputs, 4 hidden units, 2 outputs: gradients of the shapes")
     print(f"   {shapes}")
     print(f"   agree to 1e-12: {largest_difference(hand, automatic) < 1e-12}")
 

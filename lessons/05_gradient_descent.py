@@ -177,9 +177,10 @@ def show_4(device):
     print(f"   eigenvalues {smallest:.5f} and {largest:.5f}")
     print(f"   largest stable lr {limit:.4f}, condition number {condition:.2f}")
     minimum = torch.tensor([2.0, 0.0], dtype=torch.float64, device=device)
+    print("   after 50 steps from (0, 0); predicted: m - (I - lr H)^50 m, m = (2, 0)")
     for share in (0.5, 0.9, 1.05):
         w, b = descend_line(x, y, share * limit, 50)
-        print(f"   lr {share * limit:.4f}, 50 steps: w {w:8.3f}, b {b:7.3f}", end="   ")
+        print(f"   lr {share:.2f} * {limit:.4f}: w {w:8.3f}, b {b:7.3f}", end="   ")
         w, b = predicted_descent(h, minimum, share * limit, 50)
         print(f"predicted {w:8.3f}, {b:7.3f}")
 

@@ -143,12 +143,12 @@ def sgd_steps_in_theory(lr, tolerance):
 
 def show_2(device):
     print("\n2. Optimizers in one valley: each needs its rate")
-    print("   steps from the loss 50.5 until it stays under 1e-6")
+    print("   (u^2 + 100 v^2) / 2 from u = v = 1: steps until it stays under 0.01")
     for name, make_optimizer in OPTIMIZERS.items():
-        steps = steps_to(valley_losses(make_optimizer, 500, device), 1e-6)
-        print(f"   {name:<27}   {steps if steps <= 500 else 'more than 500'}")
+        steps = steps_to(valley_losses(make_optimizer, 250, device), 0.01)
+        print(f"   {name:<27}   {steps if steps <= 250 else 'more than 250'}")
     for lr, name in ((2 / 101, "2/101"), (0.0197, "0.0197")):
-        print(f"   SGD, lr {name}, in theory   {sgd_steps_in_theory(lr, 1e-6)}")
+        print(f"   SGD, lr {name}, in theory   {sgd_steps_in_theory(lr, 0.01)}")
 
 
 # %% 3. A scheduler counts its own steps, not your epochs
@@ -200,8 +200,8 @@ def show_4(device):
 # %% 5. Mistake: a call left out, or in the wrong place
 # Without zero_grad it swings, as in lesson 05. With step before backward nothing ever moves:
 # zero_grad has just removed the gradient.
-def parameters_after(calls, x, y, start, lr, epochs):
-    """(w, b) after so many epochs of the calls, in their order."""
+def path_of_calls(calls, x, y, start, lr, epochs):
+    """[(w, b), ...] from start, after each epoch of the calls, in their order."""
     model = linear(start).to(x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     actions = {
@@ -209,19 +209,21 @@ def parameters_after(calls, x, y, start, lr, epochs):
         "backward": lambda: F.mse_loss(model(x), y).backward(),
         "step": optimizer.step,
     }
+    path = [start]
     for _ in range(epochs):
         for call in calls:
             actions[call]()
-    return tuple(parameter.item() for parameter in model.parameters())
+        path.append(tuple(parameter.item() for parameter in model.parameters()))
+    return path
 
 
 def show_5(device):
     print("\n5. Mistake: a call left out, or in the wrong place")
     x, y = samples(device)
     for calls in ("zero_grad backward step", "backward step", "zero_grad step backward"):
-        before, _ = parameters_after(calls.split(), x, y, (0.0, 0.0), 0.05, epochs=99)
-        w, _ = parameters_after(calls.split(), x, y, (0.0, 0.0), 0.05, epochs=100)
-        print(f"   {calls:<23}   w {before:6.3f} after 99 epochs, {w:6.3f} after 100")
+        path = path_of_calls(calls.split(), x, y, (0.0, 0.0), 0.05, epochs=100)
+        before, after = path[99][0], path[100][0]
+        print(f"   {calls:<23}   w {before:6.3f} after 99 epochs, {after:6.3f} after 100")
 
 
 # %% 6. Mistake: layers in a Python list
@@ -260,6 +262,7 @@ def show_7(device):
     print("\n7. Mistake: the mean of batch means")
     correct = torch.arange(10_000, device=device) < 10_000 - 16
     of_batches, of_all = mean_of_means_and_mean(correct, 64)
+    print("   10,000 answers, the last 16 wrong, in batches of 64 and a last one of 16")
     print(f"   mean of batch means {of_batches:.6f}, mean of all {of_all:.6f}")
 
 
@@ -282,9 +285,10 @@ def nodes_kept(steps, as_number):
 
 def show_8(device):
     print("\n8. Mistake: keeping the loss keeps its graph")
+    print("   nodes of the graphs behind the sum of 1, 10 and 100 losses w * w")
     for as_number in (False, True):
         counts = ", ".join(str(nodes_kept(steps, as_number)) for steps in (1, 10, 100))
-        print(f"   as_number={as_number!s:<5}   nodes after 1, 10 and 100 steps: {counts}")
+        print(f"   as_number={as_number!s:<5}   {counts}")
 
 
 # %% The picture

@@ -14,7 +14,7 @@ try:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 except (ImportError, RuntimeError, ValueError) as error:
-    raise SystemExit(f"{error}: lesson 10 needs torchvision 0.16, see lesson 01") from None
+    raise SystemExit(f"{error}: needs torchvision >= 0.16 for this torch, see lesson 01") from None
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -109,8 +109,8 @@ def show_2(device):
         print(f"   scale={scale!s:<5}   {tuple(x.shape)}, {x.dtype}, largest {x.max():.1f}")
 
 
-# %% 3. An identity proves each transform, on PIL images and on tensors
-def identities(picture):
+# %% 3. An equation proves each transform, on PIL images and on tensors
+def equations(picture):
     """Name -> (what a transform makes of picture, what it must be), as tensors (c, h, w)."""
     image = picture if isinstance(picture, torch.Tensor) else v2.PILToTensor()(picture)
     height, width = image.shape[1:]
@@ -135,9 +135,9 @@ def identities(picture):
 
 
 def show_3(device):
-    print("\n3. An identity proves each transform, on PIL images and on tensors")
+    print("\n3. An equation proves each transform, on PIL images and on tensors")
     photo = photograph()
-    on_pil, on_tensor = identities(photo), identities(v2.PILToTensor()(photo).to(device))
+    on_pil, on_tensor = equations(photo), equations(v2.PILToTensor()(photo).to(device))
     print(f"   {'':<21}   output shape      as it must be: PIL, tensor")
     for name, (result, _) in on_pil.items():
         off = [(a.float() - b.float()).abs().max() for a, b in (on_pil[name], on_tensor[name])]
@@ -147,15 +147,14 @@ def show_3(device):
 
 
 # %% 4. Normalize and LinearTransformation want tensors
-# The covariance matrix holds the variance of each number on its diagonal, and beside it how far
-# two numbers rise and fall together. To whiten is to make it the identity matrix.
+# To whiten is to make the covariance matrix the identity matrix: 1 on its diagonal, 0 beside it.
 def normalised(image):
     """Normalize with the image's own statistics: mean 0 and std 1 in each channel."""
     return v2.Normalize(image.mean(dim=(1, 2)).tolist(), image.std(dim=(1, 2)).tolist())(image)
 
 
 def whitened(samples):
-    """LinearTransformation by cov^(-1/2), for (n, c, h, w): the covariance becomes the identity."""
+    """LinearTransformation by cov^(-1/2), for (n, c, h, w): the covariance matrix becomes I."""
     flat = samples.flatten(start_dim=1)
     values, vectors = torch.linalg.eigh(flat.T.cov())
     matrix = vectors @ torch.diag(values**-0.5) @ vectors.T
@@ -171,7 +170,7 @@ def show_4(device):
     x = torch.from_numpy(WineArrays().x[:, :4]).double().to(device)
     covariance = whitened(x[:, None, None, :]).flatten(start_dim=1).T.cov()
     off = (covariance - torch.eye(4, device=device)).abs().max()
-    print(f"   LinearTransformation: covariance of 4 measurements 1 to 1e-8: {off < 1e-8}")
+    print(f"   LinearTransformation: covariance matrix of 4 measurements I to 1e-8: {off < 1e-8}")
 
 
 # %% 5. Random transforms draw from torch's generator: another picture each epoch
@@ -184,7 +183,7 @@ def random_crops(image, seed):
 
 
 def erased(image):
-    """RandomErasing for sure: a rectangle of about 2 to 33 % of the image is 0."""
+    """RandomErasing for sure: a rectangle of 2 to 33 % of the image is 0, in whole pixels."""
     return v2.RandomErasing(p=1, scale=(0.02, 0.33), value=0)(image)
 
 
@@ -196,7 +195,7 @@ def show_5(device):
     print(f"   RandomCrop: next epoch the same {torch.equal(first, second)}", end=", ")
     print(f"same seed {torch.equal(first, again)}, other seed {torch.equal(first, other)}")
     share = (erased(torch.ones(1, 100, 100, device=device)) == 0).double().mean()
-    print(f"   RandomErasing: between 1 and 40 % erased {0.01 < share < 0.4}")
+    print(f"   RandomErasing: 2 to 33 % erased, to a percent: {0.01 < share < 0.34}")
 
 
 # %% 6. A picture, its box and its mask move together
@@ -218,6 +217,7 @@ def moved_together(transform, device="cpu"):
 
 def show_6(device):
     print("\n6. A picture, its box and its mask move together")
+    print("   a picture 100 wide and 60 high; its box as [left, top, right, bottom]")
     for name, transform in (
         ("as it was", v2.Identity()),
         ("RandomHorizontalFlip", v2.RandomHorizontalFlip(p=1)),
@@ -243,8 +243,8 @@ def show_7(device):
 
 
 # %% 8. Mistake: the wrong range
-# scale=True divides by the largest number of the dtype that comes in: 255 for uint8, but 2^63 - 1
-# for int64, which is what NumPy makes of whole numbers, and nothing at all for floats.
+# scale=True divides by the largest number of the dtype that comes in: 255 for uint8, 2^63 - 1 for
+# int64, which NumPy makes of whole numbers (int32 on Windows before NumPy 2), nothing for floats.
 def white_becomes(dtype, scale):
     """What to_tensor makes of a white pixel, 255, of that dtype."""
     return to_tensor(torch.tensor([[[255]]], dtype=dtype), scale).item()
@@ -259,7 +259,7 @@ def show_8(device):
 
 
 # %% 9. Mistake: one transform for both halves of a split
-# The halves of random_split look into one data set. Give each half a data set of its own.
+# The halves of random_split look into one data set; own gives the test half a data set of its own.
 def other_half(own, seed):
     """The first measurement of a test wine, before and after the training half multiplies by 4."""
     generator = torch.Generator().manual_seed(seed)
@@ -275,7 +275,7 @@ def show_9(device):
     print("\n9. Mistake: one transform for both halves of a split")
     for own in (False, True):
         before, after = other_half(own, seed=0)
-        print(f"   own={own!s:<5}   a test wine: {before:.2f} before, {after:.2f} after")
+        print(f"   own={own!s:<5}   test wine {before:.2f}; training multiplies by 4: {after:.2f}")
 
 
 # %% The picture

@@ -1,9 +1,11 @@
 """What the lessons cost: python tests/benchmark.py prints the tables of tests/README.md.
 
 A lesson and its floor run in turn, five times each; medians count. The floor is a fresh Python
-that only imports what the lesson imports and, where the lesson uses an optimizer, makes one step
-with one, since torch imports more of itself then. After that: where the time of each lesson goes,
-what a stream adds to the memory, and how the cost of training grows with the work.
+that imports what a plain run of the lesson imports, and no more: on top, inside functions, and
+what torch puts off until it is first used, which FIRST_USES therefore uses once: an optimizer's
+step, backward(v), a Jacobian, gradcheck, the device meta, each where the lesson has it. After
+that: where the time of each lesson goes, what a stream adds to the memory, and how the cost of
+training grows with the work.
 """
 
 import argparse
@@ -22,26 +24,40 @@ import time
 from pathlib import Path
 
 LESSONS = sorted((Path(__file__).resolve().parent.parent / "lessons").glob("*.py"))
-ONE_STEP = """
+# What torch imports at its first use only, by the words in a lesson that say so.
+FIRST_USES = {
+    "torch.optim": """
 layer = torch.nn.Linear(1, 1)
 layer(torch.ones(1, 1)).sum().backward()
 torch.optim.SGD(layer.parameters(), lr=0.1).step()
-"""
-BACKWARD_V = """
+""",
+    ".backward(v)": """
 x = torch.ones(2, requires_grad=True)
 (2 * x).backward(torch.ones(2))
-"""
+""",
+    ".jacobian(": """
+torch.autograd.functional.jacobian(torch.square, torch.ones(2))
+""",
+    ".gradcheck(": """
+x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+torch.autograd.gradcheck(torch.square, x)
+""",
+    'device="meta"': """
+torch.ones(2, device="meta") + 1
+""",
+}
 
 
 def floor(path):
-    """A program with the imports of a lesson, its own and those that torch puts off."""
+    """A program with all imports of a run of a lesson: its own, and those that torch puts off."""
     source = path.read_text("utf-8")
-    body = ast.parse(source).body
-    body += [n for part in body if isinstance(part, ast.Try) for n in part.body]
-    imports = [ast.unparse(n) for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    parts = [n for n in ast.parse(source).body if getattr(n, "name", None) != "figure"]
+    nodes = [node for part in parts for node in ast.walk(part)]
+    imports = [ast.unparse(n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
     if path == LESSONS[0]:  # it imports what it checks, one after the other
         imports.append("import torch, torchvision, numpy, matplotlib, pytest")
-    return "\n".join(imports) + (ONE_STEP if "torch.optim" in source else "")
+    uses = [code for words, code in FIRST_USES.items() if words in source]
+    return "\n".join(imports) + "\n" + "".join(uses)
 
 
 def measure(*arguments):
@@ -87,8 +103,7 @@ def clock(name, action):
 
 sys.path.insert(0, sys.argv[1])
 lesson = clock("imports", lambda: importlib.import_module(sys.argv[2]))
-import torch
-clock("late imports", lambda: exec(sys.argv[3]))
+clock("late imports", lambda: exec(sys.argv[3], {}))
 if hasattr(lesson, "read_csv"):
     read_csv = lesson.read_csv
     lesson.read_csv = lambda *arguments: clock("data", lambda: read_csv(*arguments))
@@ -107,10 +122,7 @@ def parts_table(runs):
     print(f"\n| lesson | {' | '.join(PARTS)} |")
     print(f"| --- |{' ---: |' * len(PARTS)}")
     for path in LESSONS[1:]:
-        source = path.read_text("utf-8")
-        late = ONE_STEP if "torch.optim" in source else ""
-        late += BACKWARD_V if "gradcheck" in source or "jacobian" in source else ""
-        command = [sys.executable, "-c", WHERE, path.parent, path.stem, late]
+        command = [sys.executable, "-c", WHERE, path.parent, path.stem, floor(path)]
         spent = [json.loads(subprocess.check_output(command)) for _ in range(runs)]
         medians = [statistics.median(run.get(part, 0) for run in spent) for part in PARTS]
         print(f"| {path.stem} | {' | '.join(f'{m:.2f}' for m in medians)} |", flush=True)

@@ -37,6 +37,17 @@ def each(paths):
     return pytest.mark.parametrize("path", cases)
 
 
+def beside(begin):
+    """Hand a test the process that begin(an empty folder) starts.
+
+    It takes seconds to start Python and import torch: the processes of all tests that will run
+    are begun before the first of them, and run beside them where there is a second core.
+    """
+    cases = [pytest.param(begin, id=begin.__name__)]
+    return pytest.mark.parametrize("process", cases, indirect=True)
+
+
+@functools.cache
 def definitions(path):
     """Name -> node of the functions and classes at the top of a file."""
     body = ast.parse(path.read_text("utf-8")).body
@@ -57,12 +68,11 @@ def files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def execute(arguments, **options):
-    """Python in the course's folder with these arguments, in a fresh process, to its end."""
-    options = {"cwd": ROOT, "text": True, "encoding": "utf-8", "timeout": 300} | options
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, **options)
+def start(*arguments, before=(), environment=os.environ, **options):
+    """A process of Python with these arguments, behind another command if one stands before."""
+    command = [*before, sys.executable, *map(str, arguments)]
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env={**environment, "OMP_NUM_THREADS": "1"}, **options)
 
 
 # Chapters. A fenced block is (language, text); what is left is prose.

@@ -3,27 +3,26 @@
 import importlib
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from course import ROOT, start
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "lessons" / "01_install_check.py"
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pytest")
 FINE = ("", "")
 
 
-def run(*arguments, **options):
-    """The script in a fresh process: (status, lines of its output); no traceback ever."""
-    command = [sys.executable, *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-    assert "Traceback" not in process.stdout + process.stderr
-    return process.returncode, process.stdout.splitlines()
+def ended(process):
+    """(status, lines of its output) of a process of the script, at its end; no traceback ever."""
+    out, err = process.communicate(timeout=120)
+    assert b"Traceback" not in out + err
+    return process.returncode, out.decode("ascii").splitlines()
 
 
 def after(lines, start):
@@ -40,7 +39,7 @@ def test_the_oldest_versions_are_those_of_requirements_txt(lesson):
 
 
 def test_without_any_package_each_is_a_line_with_its_command():
-    status, lines = run("-S", SCRIPT)  # -S: no site-packages
+    status, lines = ended(start("-S", SCRIPT))  # -S: no site-packages
     assert status == 1
     for name in PACKAGES:
         line, advice = after(lines, name)
@@ -59,26 +58,40 @@ def fake(folder, name, code, version):
     (folder / name / "version.py").write_text(f"__version__ = '{version}'\n")
 
 
-def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(tmp_path, monkeypatch):
+def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(
+    lesson, tmp_path, monkeypatch, capsys
+):
     error = "operator torchvision::nms does not exist"
     fake(tmp_path, "torchvision", f"raise RuntimeError('{error}\\nmore')", "0.28.0+cu1")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    status, lines = run(SCRIPT)
-    assert status == 1 and lines[-1].startswith("not ready:")
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert lesson.main("cpu") > 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == "" and "Traceback" not in out and lines[-1].startswith("not ready:")
     line, advice = after(lines, "torchvision")
     assert line.split(maxsplit=2) == ["torchvision", "0.28.0+cu1", f"RuntimeError: {error}"]
     assert "uninstall torch and torchvision" in advice and "from one index" in advice
 
 
-@pytest.mark.parametrize("code", ["raise OSError('no library')", "1 / 0", "import gone"])
-def test_a_torch_that_does_not_import_is_a_line_not_a_traceback(tmp_path, monkeypatch, code):
-    fake(tmp_path, "torch", code, "2.9.0")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    status, lines = run(SCRIPT, "--device", "cuda")
-    line, advice = after(lines, "torch ")
-    assert line.split()[:2] == ["torch", "2.9.0"] and "Error: " in line
-    assert advice == "python -m pip install --upgrade torch torchvision --force-reinstall"
-    assert status == 1 and lines[-1].startswith("not ready: ")
+BROKEN = ("raise OSError('no library')", "1 / 0", "import gone")
+
+
+def test_a_torch_that_does_not_import_is_a_line_not_a_traceback(tmp_path):
+    processes = []
+    for number, code in enumerate(BROKEN):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        fake(folder, "torch", code, "2.9.0")
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        processes.append(start(SCRIPT, "--device", "cuda", environment=environment))
+    for process in processes:
+        status, lines = ended(process)
+        line, advice = after(lines, "torch ")
+        assert line.split()[:2] == ["torch", "2.9.0"] and "Error: " in line
+        assert advice == "python -m pip install --upgrade torch torchvision --force-reinstall"
+        assert status == 1 and lines[-1].startswith("not ready: ")
 
 
 def test_this_machine_is_ready_on_what_it_has(lesson, capsys):
@@ -324,6 +337,10 @@ def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
     assert f"   CUDA {torch.version.cuda}, driver 580.65, cuDNN" in "\n".join(lines)
     assert lines.count("   card one") == lines.count("   card two") == 2
     assert lines[-1] == "ready: cpu, cuda"
+    monkeypatch.setattr(torch.version, "hip", "6.4", raising=False)
+    assert lesson.main() == 0
+    printed = capsys.readouterr().out
+    assert "   ROCm 6.4, cuDNN" in printed and "driver" not in printed
     assert lesson.main("cpu") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "ready: cpu"
     monkeypatch.setattr(lesson, "proof", lambda torch, device: (1.0, 0.0, ("wrong", "mend it")))
@@ -343,12 +360,14 @@ def test_the_gpus_of_other_makers_are_told_apart(lesson):
     amd, apple, intel = (machine(cuda=None) for _ in range(3))
     amd.version.hip = "6.4"
     apple.backends.mps = SimpleNamespace(is_available=lambda: True)
-    intel.xpu = SimpleNamespace(is_available=lambda: True)
+    intel.version.xpu = "20250302"  # with a card or without one
     for other, word in ((amd, "ROCm"), (apple, "MPS"), (intel, "XPU")):
         advice = lesson.other_gpu(other)
         assert word in advice
         assert lesson.cuda_case(other, None, "Linux") == ("no CUDA build", advice)
-    apple.backends.mps = intel.xpu = SimpleNamespace(is_available=lambda: False)
+    apple.backends.mps = SimpleNamespace(is_available=lambda: False)
+    amd.version.hip = intel.version.xpu = None
+    assert lesson.other_gpu(amd) == ""
     assert lesson.other_gpu(apple) == lesson.other_gpu(intel) == ""
 
 

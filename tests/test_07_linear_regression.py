@@ -50,27 +50,7 @@ def exact_line(x, y):
     return (slope, intercept), residual, sum((q - y_mean) ** 2 for q in y), spread
 
 
-# Reading a data file: tests/test_faults.py spoils one in every way
-def test_read_csv_takes_any_table(lesson, tmp_path, monkeypatch):
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    (tmp_path / "row.csv").write_text("a,b,c\n1,2,3\n")
-    (tmp_path / "column.csv").write_text("a\n1.5\n-2e3\n")
-    for name, expected in (("row.csv", [[1, 2, 3]]), ("column.csv", [[1.5], [-2000]])):
-        table = lesson.read_csv(name, *np.shape(expected))
-        assert table.dtype == np.float64
-        np.testing.assert_array_equal(table, expected)
-
-
-def test_a_row_missing_ends_in_one_line_that_names_the_file(lesson, tmp_path, monkeypatch):
-    rows = (ROOT / "data" / "norris.csv").read_text("ascii").splitlines(keepends=True)
-    (tmp_path / "norris.csv").write_text("".join(rows[:-1]))
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        lesson.norris()
-    assert str(end.value).startswith(f"{tmp_path / 'norris.csv'}: 36 rows of 2: ")
-    assert "\n" not in str(end.value)
-
-
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
 def test_x_and_y_are_the_files(lesson, device):
     assert ROWS.shape == (36, 2)
     x, y = lesson.norris(device)

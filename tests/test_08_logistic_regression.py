@@ -73,27 +73,7 @@ def accuracy(x, y, theta):
     return np.mean((x @ theta[:-1] + theta[-1] > 0) == (y == 1))
 
 
-# Reading a data file: tests/test_faults.py spoils one in every way
-def test_read_csv_takes_any_table(lesson, tmp_path, monkeypatch):
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    (tmp_path / "row.csv").write_text("a,b,c\n1,2,3\n")
-    (tmp_path / "column.csv").write_text("a\n1.5\n-2e3\n")
-    for name, expected in (("row.csv", [[1, 2, 3]]), ("column.csv", [[1.5], [-2000]])):
-        table = lesson.read_csv(name, *np.shape(expected))
-        assert table.dtype == np.float64
-        np.testing.assert_array_equal(table, expected)
-
-
-def test_a_row_missing_ends_in_one_line_that_names_the_file(lesson, tmp_path, monkeypatch):
-    rows = (ROOT / "data" / "breast_cancer.csv").read_text("ascii").splitlines(keepends=True)
-    (tmp_path / "breast_cancer.csv").write_text("".join(rows[:-1]))
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        lesson.breast_cancer()
-    assert str(end.value).startswith(f"{tmp_path / 'breast_cancer.csv'}: 569 rows of 31: ")
-    assert "\n" not in str(end.value)
-
-
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
 def test_x_and_y_are_the_files_212_of_569_malignant(lesson, device):
     x, y = lesson.breast_cancer(device)
     check(x, TABLE[:, 1:], device, rtol=0)
@@ -120,9 +100,15 @@ def test_the_loss_overflows_nowhere_nor_does_its_gradient(lesson, device):
     found.backward()
     assert z.grad.tolist() == pytest.approx([-0.25, 0.25, 0, 0], abs=1e-30)
     # By hand, 1 / (1 + exp(-z)), exp(100) is inf in float32, and inf times 0 is nan.
-    by_hand = torch.tensor(-100.0, device=device, requires_grad=True)
-    (-torch.log(1 / (1 + torch.exp(-by_hand)))).backward()
-    assert by_hand.grad.isnan()
+    for number, dtype, overflows in (
+        (-100.0, torch.float32, True),
+        (-100.0, torch.float64, False),
+        (-709.0, torch.float64, False),  # the largest float64 is about exp(709.78)
+        (-710.0, torch.float64, True),
+    ):
+        by_hand = torch.tensor(number, dtype=dtype, device=device, requires_grad=True)
+        (-torch.log(1 / (1 + torch.exp(-by_hand)))).backward()
+        assert by_hand.grad.isnan() == overflows
 
 
 def test_the_gradient_is_x_t_p_minus_y_over_n(lesson, device):
@@ -200,7 +186,7 @@ def test_training_returns_the_loss_before_each_step(lesson, device):
     assert [*model.weight.tolist()[0], model.bias.item()] == pytest.approx(theta, rel=1e-12)
 
 
-def test_fit_sgd_descends_with_lr_0_5_and_momentum_0_9(lesson, device):
+def test_fit_sgd_descends_with_lr_1_and_momentum_0_85(lesson, device):
     x, y = problem()
     torch.manual_seed(0)
     found = lesson.fit_sgd(tensor(x, device), tensor(y, device), 0.1, epochs=4)
@@ -208,8 +194,8 @@ def test_fit_sgd_descends_with_lr_0_5_and_momentum_0_9(lesson, device):
     start = torch.nn.Linear(3, 1, device=device, dtype=torch.float64)
     theta, velocity = np.append(start.weight.tolist()[0], start.bias.item()), 0
     for _ in range(4):
-        velocity = 0.9 * velocity + slope(x, y, theta, 0.1)
-        theta = theta - 0.5 * velocity
+        velocity = 0.85 * velocity + slope(x, y, theta, 0.1)
+        theta = theta - velocity
     check(found, theta, device)
 
 
@@ -255,7 +241,7 @@ def test_newton_and_training_find_the_one_optimum(lesson, device, decay):
     # The bias is not decayed: its derivative, mean p - share, is 0 as well.
     p = sigmoid(x @ theta[:-1].cpu().numpy() + theta[-1].item())
     assert p.mean() == pytest.approx(y.mean(), abs=1e-12)
-    check(lesson.fit_sgd(*ours, decay, epochs=500), theta.cpu(), device, rtol=0, atol=1e-6)
+    check(lesson.fit_sgd(*ours, decay, epochs=250), theta.cpu(), device, rtol=0, atol=1e-6)
 
 
 # 4. Without weight decay there is no optimum
@@ -333,11 +319,11 @@ def test_the_accuracies_are_those_of_the_optimum_with_weight_decay_0_01(lesson, 
 
 
 def test_one_split_is_good_to_a_few_percent(lesson, device):
-    found = lesson.accuracies_of_splits(*lesson.breast_cancer(device), range(50))
-    assert len(found) == 50 and max(found) <= 1
-    # Five standard deviations of the mean of 50; a standard deviation from 50 is itself good to
-    # a tenth; and the best and the worst of 50 are four and a half of them apart, two at least.
-    assert np.mean(found) == pytest.approx(MEAN, abs=5 * STD / 50**0.5)
+    found = lesson.accuracies_of_splits(*lesson.breast_cancer(device), range(20))
+    assert len(found) == 20 and max(found) <= 1
+    # Five standard deviations of the mean of 20; a standard deviation from 20 is itself good to
+    # a sixth; and the best and the worst of 20 are near four of them apart, two at least.
+    assert np.mean(found) == pytest.approx(MEAN, abs=5 * STD / 20**0.5)
     assert np.std(found) == pytest.approx(STD, rel=0.5)
     assert min(found) > MEAN - 6 * STD and max(found) - min(found) > 2 * STD
 

@@ -4,7 +4,7 @@ import runpy
 
 import pytest
 import torch
-from course import LESSONS, ROOT
+from course import LESSONS, ROOT, read
 
 BENCHMARK = ROOT / "tests" / "benchmark.py"
 
@@ -20,11 +20,42 @@ def test_the_benchmark_refuses_what_it_cannot_do(run):
         assert (status, out) == (2, "") and "error: " in err.splitlines()[-1]
 
 
-def test_a_floor_imports_what_the_lesson_imports(benchmark):
+LESSON = """
+import ast
+try:
+    import json
+except ImportError:
+    raise
+def show(device):
+    from fractions import Fraction
+    {use}
+def figure():
+    import turtle
+"""
+
+
+def test_a_floor_imports_what_a_run_imports_and_not_what_the_picture_needs(benchmark, tmp_path):
+    path = tmp_path / "11_new.py"
+    path.write_text(LESSON.format(use="pass"))
+    own = benchmark["floor"](path)
+    assert own.split("\n") == ["import ast", "import json", "from fractions import Fraction", ""]
+    for words, code in benchmark["FIRST_USES"].items():
+        path.write_text(LESSON.format(use=f"f({words!r})"))
+        assert benchmark["floor"](path) == own + code
+        exec(code, {"torch": torch})
+
+
+def test_a_floor_has_what_its_lesson_has(benchmark):
+    calls = {path.stem: {".step()"} for path in LESSONS if "torch.optim" in read(path)}
+    calls |= {
+        "03_autograd": {".backward(torch.ones(", ".jacobian("},
+        "04_backprop": {".gradcheck("},
+    }
     for path in LESSONS:
-        floor, source = benchmark["floor"](path), path.read_text("utf-8")
-        assert ("SGD(" in floor) == ("torch.optim" in source)
-        for line in source.split("DEVICES")[0].splitlines():
+        floor = benchmark["floor"](path)
+        for call in calls.get(path.stem, ()):
+            assert call in floor
+        for line in read(path).split("DEVICES")[0].splitlines():
             assert not line.startswith(("import ", "from ")) or line.rstrip(" (") in floor
 
 

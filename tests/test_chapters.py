@@ -78,6 +78,7 @@ def test_a_transcript_is_what_the_script_prints(path, on, run):
     status, printed, err = run(lesson_of(path), "--device", on)
     assert (status, err) == (0, "")
     assert not differences(shown, printed)
+    assert printed.isascii() and max(map(len, printed.splitlines())) < 80
 
 
 # Idea: its Python runs, and a comment behind an expression is its value

@@ -5,11 +5,10 @@ import importlib.util
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from course import EXERCISES, LESSONS, ROOT, definitions, each, needs, too_old
+from course import EXERCISES, LESSONS, ROOT, beside, definitions, each, needs, start, too_old
 
 FOLDER = ROOT / "exercises"
 SOLUTIONS, WRONG_ANSWERS = FOLDER / "solutions", ROOT / "tests" / "wrong_answers"
@@ -412,16 +411,22 @@ def submit(folder, name, text, file="02_tensors.py"):
     return folder / name
 
 
-def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path, exercises_run):
-    submit(tmp_path, "ann", GOOD)
-    submit(tmp_path, "bob b", SPITEFUL)
-    submit(tmp_path, "dora", GOOD, "02_tensors (1).py")
+def submissions_of_a_class(folder):
+    submit(folder, "ann", GOOD)
+    submit(folder, "bob b", SPITEFUL)
+    submit(folder, "dora", GOOD, "02_tensors (1).py")
     for name in ("eve", "__pycache__", ".git"):
-        (tmp_path / name).mkdir()
-    before = Path.cwd()
-    options = "--limit", 120, "--submissions", tmp_path
-    status, printed = exercises_run(FOLDER / "test_02_tensors.py", *options)
-    assert Path.cwd() == before and status == 1
+        (folder / name).mkdir()
+    options = ["-p", "no:cacheprovider", "--limit", 120, "--submissions", folder]
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTEST_ADDOPTS"}
+    return start("-m", "pytest", FOLDER / "test_02_tensors.py", *options, environment=environment)
+
+
+@beside(submissions_of_a_class)
+def test_a_folder_of_submissions_is_checked_a_line_each(process):
+    out, _ = process.communicate(timeout=300)
+    printed = "\n".join(out.decode().splitlines())
+    assert process.returncode == 1
     assert re.findall(r"^(\S.*?)  +(\d of \d solved.*)$", printed, re.MULTILINE) == [
         ("ann", "4 of 4 solved"),
         ("bob b", "0 of 4 solved: Python was ended at test_02_tensors.py::test_without_negatives"),
@@ -437,9 +442,9 @@ def test_a_folder_of_submissions_is_checked_a_line_each(tmp_path, exercises_run)
 def test_a_submission_that_never_ends_is_ended(tmp_path):
     exercises = [f"{FOLDER / 'test_02_tensors.py'}::test_blend"]
     student = submit(tmp_path, "fred", ENDLESS)
-    name, problems, notes = conftest.examined(exercises, 2, student)
+    name, problems, notes = conftest.examined(exercises, 1, student)
     assert (name, problems) == ("fred", {})
-    assert notes == ["ran over 2 seconds at test_02_tensors.py::test_blend"]
+    assert notes == ["ran over 1 seconds at test_02_tensors.py::test_blend"]
 
 
 def test_no_folder_of_submissions_is_one_line(tmp_path, exercises_run):

@@ -5,30 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from course import LESSONS, READERS, ROOT, copy_alone, read
+from course import LESSONS, READERS, ROOT, beside, copy_alone, read, start
 
 WITH_WORKERS = next(path for path in LESSONS if path.stem.startswith("09"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def console(tmp_path_factory):
-    """A lesson without its data, on a console of few letters, while the other tests run."""
-    folder = tmp_path_factory.mktemp("console") / "Übung 練習"
-    folder.mkdir()
-    script = copy_alone(READERS[0], folder)
-    shutil.rmtree(folder / "data")
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [sys.executable, script, "--device", "cpu"]
-    with subprocess.Popen(command, env=environment, **pipes) as process:
-        yield process
-        process.kill()
 
 
 # Every reader is the same to the letter, as tests/test_curriculum.py says: one is tried.
@@ -48,32 +31,35 @@ ROOT_USER = os.name != "nt" and os.geteuid() == 0
 UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if ROOT_USER else []
 
 
+FEW_LETTERS = {"PYTHONIOENCODING": "ascii"}  # a console's
+
+
+def lesson_in_a_folder_that_is_read_only(folder):
+    folder.chmod(0o755)
+    course, temporary = folder / "course", folder / "temporary"
+    course.mkdir()
+    script = copy_alone(WITH_WORKERS, course)
+    temporary.mkdir()
+    for path in (course, *course.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    keep = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    home = {"HOME": "/nonexistent", "TMPDIR": str(temporary)}
+    options = {"before": UNPRIVILEGED, "environment": keep | home | FEW_LETTERS, "cwd": course}
+    return start(script, "--device", "cpu", **options)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 @pytest.mark.skipif(ROOT_USER and not shutil.which("setpriv"), reason="root may write anywhere")
-def test_nothing_but_the_temporary_folder_needs_to_be_written():
-    with tempfile.TemporaryDirectory() as name:
-        folder, temporary = Path(name, "course"), Path(name, "temporary")
-        folder.mkdir()
-        script = copy_alone(WITH_WORKERS, folder)
-        temporary.mkdir()
-        Path(name).chmod(0o755)
-        temporary.chmod(0o777)
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        keep = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
-        home = {"HOME": "/nonexistent", "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
-        home["PYTHONIOENCODING"] = "ascii"  # a console of few letters shows results
-        with pytest.raises(subprocess.CalledProcessError):
-            subprocess.run(
-                [*UNPRIVILEGED, "touch", folder / "a"], stderr=subprocess.DEVNULL, check=True
-            )
-        arguments = ["--device", "cpu"]
-        command = [*UNPRIVILEGED, sys.executable, script, *arguments]
-        process = subprocess.run(command, cwd=folder, env=keep | home, capture_output=True)
-        assert process.returncode == 0, process.stderr.decode()
-        assert b"9. Mistake" in process.stdout
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o755)
+@beside(lesson_in_a_folder_that_is_read_only)
+def test_nothing_but_the_temporary_folder_needs_to_be_written(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err.decode()
+    assert b"9. Mistake" in out
+    course = Path(process.args[-3]).parent.parent
+    denied = subprocess.run([*UNPRIVILEGED, "touch", course / "a"], stderr=subprocess.DEVNULL)
+    assert denied.returncode
+    for path in (course, *course.rglob("*")):
+        path.chmod(0o755)
 
 
 def test_every_text_file_of_the_course_can_be_read_anywhere():
@@ -84,8 +70,17 @@ def test_every_text_file_of_the_course_can_be_read_anywhere():
         path.read_text("utf-8")
 
 
-def test_a_console_of_few_letters_shows_an_error(console):
-    _, err = console.communicate(timeout=120)
-    assert (console.returncode, len(err.splitlines())) == (1, 1)
+def lesson_without_its_data(folder):
+    course = folder / "Übung 練習"
+    course.mkdir()
+    script = copy_alone(READERS[0], course)
+    shutil.rmtree(course / "data")
+    return start(script, "--device", "cpu", environment=os.environ | FEW_LETTERS)
+
+
+@beside(lesson_without_its_data)
+def test_a_console_of_few_letters_shows_an_error(process):
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, len(err.splitlines())) == (1, 1)
     for part in (b"bung ", b".csv: ", b"copy the file from the course again"):
         assert part in err

@@ -37,7 +37,7 @@ def digits(device="cpu"):
 
 
 # %% 1. A hidden layer of relu draws straight lines
-# Each unit is 0 up to its knot and then a line. Its output weight is how much the slope changes.
+# Each unit is 0 up to its knot and then rises. Its output weight is how much the slope changes.
 def interpolant(knots, values):
     """A 1-k-1 network that joins the k + 1 points (knots, values), both (k + 1,), by lines."""
     slopes = values.diff() / knots.diff()
@@ -255,7 +255,7 @@ def show_7(device):
 # With random labels nothing can be learned but by heart, and 0.10 is the truth. Twins: 400 pictures
 # came twice, and twins fell on both sides. Folds: one model went from fold to fold.
 def accuracy_with_twins(x, together, seed):
-    """The nearest neighbour's accuracy on a fifth of 800 rows; together: twins on one side."""
+    """The nearest neighbour's accuracy on a fifth of 800 rows; together: each picture once."""
     labels = torch.randint(10, (400,), generator=torch.Generator().manual_seed(seed)).to(x.device)
     n = 400 if together else 800
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device) % 400

@@ -48,7 +48,7 @@ def placed(x, generator):
     return out
 
 
-# %% 1. Train on one task, freeze, and put a new head on
+# %% 1. Freeze the body, and put a new head on it
 # The body makes 128 features of a picture, the head five logits of them.
 def network(seed, device="cpu"):
     """A body of three convolutions with batch norm, and a linear head, in float64."""

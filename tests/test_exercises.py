@@ -178,6 +178,12 @@ RIGHT = {
     "mean_without_dark_border": lambda x, k: torch.nn.functional.avg_pool2d(
         x, k, stride=1, padding=k // 2, count_include_pad=False
     ),
+    "freeze": lambda module: [p.requires_grad_(False) for p in module.parameters()] and module,
+    "groups": lambda body, head, *rates: [
+        {"params": p, "lr": rates[name.startswith("1.")]}
+        for name, p in torch.nn.Sequential(body, head).named_parameters()
+        if p.requires_grad
+    ],
 }
 
 

@@ -21,7 +21,7 @@ def freeze(module):
 
 
 # %% 2. Mend (medium, 10 minutes)
-def finetune(model, x, y, steps):
+def train_head(model, x, y, steps):
     """Mend: train the head, and leave the frozen body as it is.
 
     Gets a model with a frozen model.body, which may hold batch norm and dropout, and a linear

@@ -47,7 +47,7 @@ def test_freeze(answer, check):
         check(moved, others)
 
 
-def test_finetune(answer, check):
+def test_train_head(answer, check):
     check.hint = "What in the body moves without a gradient? Which call decides it, and when?"
     rows, labels = [[1.0, 2.0], [3.0, -1.0], [0.0, 0.5], [-2.0, 4.0], [2.5, 2.5]], [0, 1, 2, 1, 0]
     x, y = torch.tensor(rows, dtype=torch.float64), torch.tensor(labels)

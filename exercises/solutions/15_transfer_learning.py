@@ -10,7 +10,7 @@ def freeze(module):
     return module.requires_grad_(False)
 
 
-def finetune(model, x, y, steps):
+def train_head(model, x, y, steps):
     """Train the head, and leave the frozen body as it is."""
     # Batch norm moves by the mode and not by gradients. After train(), which reaches all layers.
     optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)

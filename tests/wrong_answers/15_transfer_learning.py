@@ -86,21 +86,21 @@ def trained(model, forward, y, steps, before=lambda: None):
     return losses
 
 
-def finetune_1(model, x, y, steps):
+def train_head_1(model, x, y, steps):
     """First the exception, then the rule."""
     model.body.eval()
     model.train()
     return trained(model, lambda: model(x), y, steps)
 
 
-def finetune_2(model, x, y, steps):
+def train_head_2(model, x, y, steps):
     """What is frozen once more is frozen."""
     model.body.requires_grad_(False)
     model.train()
     return trained(model, lambda: model(x), y, steps)
 
 
-def finetune_3(model, x, y, steps):
+def train_head_3(model, x, y, steps):
     """The body without a graph."""
     model.train()
 
@@ -112,7 +112,7 @@ def finetune_3(model, x, y, steps):
     return trained(model, forward, y, steps)
 
 
-def finetune_4(model, x, y, steps):
+def train_head_4(model, x, y, steps):
     """Put the buffers back afterwards."""
     before = {name: buffer.clone() for name, buffer in model.body.named_buffers()}
     model.train()
@@ -122,7 +122,7 @@ def finetune_4(model, x, y, steps):
     return losses
 
 
-def finetune_5(model, x, y, steps):
+def train_head_5(model, x, y, steps):
     """A momentum of 0: the running numbers do not move."""
     for layer in model.body.modules():
         if isinstance(layer, nn.BatchNorm1d):
@@ -131,7 +131,7 @@ def finetune_5(model, x, y, steps):
     return trained(model, lambda: model(x), y, steps)
 
 
-def finetune_6(model, x, y, steps):
+def train_head_6(model, x, y, steps):
     """Only batch norm is different in training."""
     model.train()
     for layer in model.body.modules():
@@ -140,13 +140,13 @@ def finetune_6(model, x, y, steps):
     return trained(model, lambda: model(x), y, steps)
 
 
-def finetune_7(model, x, y, steps):
+def train_head_7(model, x, y, steps):
     """Evaluation mode before, training mode in each step."""
     model.eval()
     return trained(model, lambda: model(x), y, steps, before=model.train)
 
 
-def finetune_8(model, x, y, steps):
+def train_head_8(model, x, y, steps):
     """Nothing changes in evaluation mode; and an optimizer for what is trained."""
     model.eval()
     optimizer = torch.optim.SGD(model.body.parameters(), lr=0.1)
@@ -160,8 +160,8 @@ def finetune_8(model, x, y, steps):
     return losses
 
 
-def finetune_9(model, x, y, steps):
-    """Fine-tuning trains the body too."""
+def train_head_9(model, x, y, steps):
+    """A small step for the body does no harm."""
     model.requires_grad_(True).eval()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []

@@ -612,6 +612,8 @@ def test_max_pooling_keeps_the_largest_of_each_2_x_2(device):
     x = normal(2, 3, 4, 6)
     expected = x.reshape(2, 3, 2, 2, 3, 2).max(axis=(3, 5))
     check(nn.MaxPool2d(2)(tensor(x, device)), expected, device, rtol=0)
+    wider = np.pad(x, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=9)  # 5 x 7: rounded down
+    check(nn.MaxPool2d(2)(tensor(wider, device)), expected, device, rtol=0)
 
 
 # 8. Mistake: a batch of grey pictures without their channel
@@ -658,6 +660,17 @@ def test_pictures_with_their_channels_last_raise_and_permute_mends_it(device):
     with pytest.raises(RuntimeError):
         conv(x)
     assert conv(x.permute(0, 3, 1, 2)).shape == (4, 8, 6, 5)
+
+
+def test_one_picture_without_a_batch_gives_an_output_without_one(device):
+    conv, picture = nn.Conv2d(1, 10, 3).to(device), torch.rand(8, 7, device=device)
+    alone, batch = conv(picture[None]), conv(picture[None, None])  # (1, H, W) and (1, 1, H, W)
+    assert alone.shape == (10, 6, 5) and batch.shape == (1, 10, 6, 5)
+    # What was dim 1, the channels or classes, is now the rows of pixels.
+    assert alone.argmax(dim=1).max() < 6 and alone.argmax(dim=1).shape == (10, 5)
+    assert batch.argmax(dim=1).shape == (1, 6, 5)
+    with pytest.raises(RuntimeError):
+        conv(picture[None][None, None])
 
 
 def test_view_minus_1_mixes_pictures_and_makes_8_rows_of_4(device):

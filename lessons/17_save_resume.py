@@ -38,7 +38,7 @@ def show_1(device):
 
 # %% 2. Mistake: the best weights, kept by reference
 # state_dict() hands out the tensors themselves, and training goes on writing into them.
-def best_loss_later(copied, lr=2.2, steps=5):
+def best_loss_later(copied, lr, steps=5):
     """The loss w^2 / 2 of the weights kept as the best, w = 1, after so many steps that diverge."""
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(model.weight)
@@ -54,11 +54,11 @@ def best_loss_later(copied, lr=2.2, steps=5):
 
 def show_2(device):
     print("\n2. Mistake: the best weights, kept by reference")
-    print(f"   w = 1, lr 2.2, theory after 5 steps {(1 - 2.2) ** 10 / 2:.4f}")
+    lr = 2.2
+    print(f"   w = 1, lr {lr}, theory after 5 steps {(1 - lr) ** 10 / 2:.4f}")
     for copied in (True, False):
-        print(
-            f"   copied={copied!s:<5}   the best loss was 0.5000, is {best_loss_later(copied):.4f}"
-        )
+        found = best_loss_later(copied, lr)
+        print(f"   copied={copied!s:<5}   the best loss was 0.5000, is {found:.4f}")
 
 
 # %% 3. A checkpoint holds all that the next step depends on
@@ -184,7 +184,7 @@ def show_5(device):
 
 
 # %% 6. Write beside the old file, then replace it
-# os.replace is one step for the file system: whoever looks sees the old file or the new one.
+# os.replace is one step: whoever looks sees the old file or the new one.
 def save(state, path):
     """torch.save that leaves the old file whole until the new one is."""
     part = path.with_suffix(".part")

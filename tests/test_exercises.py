@@ -184,6 +184,18 @@ RIGHT = {
         for name, p in torch.nn.Sequential(body, head).named_parameters()
         if p.requires_grad
     ],
+    "heads": lambda x, number: torch.stack(x.chunk(number, dim=-1), dim=1),
+    "look_back": lambda layer, x: layer(
+        *(x, x, x),
+        attn_mask=torch.nn.Transformer.generate_square_subsequent_mask(x.shape[1]),
+        need_weights=False,
+    )[0],
+    "attention_with_padding": lambda q, k, v, real: (
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, :])
+    ),
+    "entropy_rate": lambda table: (
+        torch.linalg.matrix_power(table, 4096) @ torch.special.entr(table).sum(dim=1)
+    )[0].item(),
 }
 
 

@@ -174,7 +174,7 @@ def show_5(device):
 # In evaluation it multiplies and adds: the convolution can do that itself. In training it takes
 # the mean away, and with it a bias: that bias is dead.
 def folded(conv, norm):
-    """One Conv2d that does what conv and then norm, in evaluation, do."""
+    """One Conv2d for conv (with a bias, stride 1, no padding) and then norm, in evaluation."""
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     both = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size).to(conv.weight)
     both.weight.data = conv.weight.data * factor[:, None, None, None]
@@ -295,11 +295,11 @@ def figure(device="cpu"):
     sobel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]]).double().to(device)[None, None]
     fig = Figure(figsize=(9, 6), layout="constrained")
     (digit, edges), (matrix, moved) = fig.subplots(2, 2)
-    digit.imshow(x[0, 0].cpu(), cmap="gray_r")
+    digit.imshow(x[0, 0].cpu().numpy(), cmap="gray_r")
     digit.set_title("a digit")
-    edges.imshow(F.conv2d(x[:1], sobel)[0, 0].cpu(), cmap="coolwarm")
+    edges.imshow(F.conv2d(x[:1], sobel)[0, 0].cpu().numpy(), cmap="coolwarm")
     edges.set_title("its left and right edges (Sobel)")
-    matrix.imshow(matrix_of(torch.arange(1.0, 10).reshape(1, 1, 3, 3), 8))
+    matrix.imshow(matrix_of(torch.arange(1.0, 10).reshape(1, 1, 3, 3), 8).numpy())
     matrix.set_title("a convolution as a matrix")
     for kind in ("mlp", "cnn", "cnn, norm"):
         moved.plot([0, 1, 2], accuracies_when_moved(kind, x, y), marker="o", label=kind)

@@ -290,7 +290,7 @@ def figure(device="cpu"):
     found = [four_ways(x, y, each, seed=0) for each in counts]
     fig = Figure(figsize=(9, 4), layout="constrained")
     four, curves = fig.subplots(1, 2)
-    four.imshow(torch.cat(list(pictures[:, 0]), dim=1), cmap="gray_r")
+    four.imshow(torch.cat(list(pictures[:, 0]), dim=1).numpy(), cmap="gray_r")
     four.set(title="four digits, placed at random", xticks=[], yticks=[])
     for name in found[0]:
         curves.plot(counts, [one[name] for one in found], marker="o", label=name)

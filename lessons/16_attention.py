@@ -288,8 +288,7 @@ def figure(device="cpu"):
 
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
-    variants = {"right": {}, "no mask": {"causal": False}, "no positions": {"positions": False}}
-    variants["wrong dim"] = {"dim": -2}
+    variants = {"right": {}, "no mask": {"causal": False}, "wrong dim": {"dim": -2}}
     for name, mistake in variants.items():
         model, losses = train_gpt(250, seed=0, device=device, **mistake)
         left.plot(losses, label=name)
@@ -299,7 +298,8 @@ def figure(device="cpu"):
             layer = model.layer.self_attn
             q, k, _ = (x @ layer.in_proj_weight.T + layer.in_proj_bias).chunk(3, dim=-1)
             q, k = (part[0].unflatten(-1, (4, -1)).transpose(0, 1) for part in (q, k))
-            right.imshow(weights(q, k, causal=True).mean(dim=0).detach().cpu(), cmap="Blues")
+            seen = weights(q, k, causal=True).mean(dim=0).detach().cpu()
+            right.imshow(seen.numpy(), cmap="Blues")
     for value, style in ((math.log(5), ":"), (ENTROPY, "--")):
         left.axhline(value, color="black", linestyle=style)
     left.set(title="loss; dashed: the entropy, dotted: log 5", xlabel="step")

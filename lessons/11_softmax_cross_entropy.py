@@ -59,7 +59,7 @@ def show_1(device):
 # float32 holds nothing above 3.4e38: e^z is inf from z = 88.73 on. Only differences of logits
 # count, so take the largest away first: then no power is above 1, and one of them is 1.
 def log_sum_exp(z):
-    """log(sum over k of e^z_k), without overflow: from max(z) to max(z) + log(C)."""
+    """log(sum over k of e^z_k), for finite z without overflow: from max(z) to max(z) + log(C)."""
     return z.max() + torch.exp(z - z.max()).sum().log()
 
 
@@ -132,7 +132,7 @@ def show_4(device):
 
 # %% 5. Before training the loss is log C
 # A network that knows nothing should say 1 / C for each class. A first loss far above log C comes
-# from logits that are large before anything was learned.
+# from logits that are large before anything was learned, or from a sum instead of a mean.
 def first_loss(std, classes, rows=100_000):
     """The mean cross-entropy of random classes, with logits drawn from N(0, std^2)."""
     generator = torch.Generator().manual_seed(0)
@@ -207,7 +207,7 @@ def smoothed_loss(gap, e, classes):
 
 
 def weighted_and_repeated(z, y, weight):
-    """(loss with class weights, loss where each row stands weight[y] times)."""
+    """(loss with class weights, whole numbers, and loss where each row stands weight[y] times)."""
     rows = torch.arange(len(y), device=y.device).repeat_interleave(weight[y].long())
     return F.cross_entropy(z, y, weight=weight).item(), F.cross_entropy(z[rows], y[rows]).item()
 
@@ -246,11 +246,11 @@ def floor_of_double_softmax(classes):
 def show_8(device):
     print("\n8. Mistake: softmax before CrossEntropyLoss")
     x, y = wine(device)
-    for name, function in (("right", F.cross_entropy), ("twice", softmax_twice)):
+    for name, function in (("softmax once", F.cross_entropy), ("softmax twice", softmax_twice)):
         for lead in (-10.0, 0.0, 10.0):
             loss, gradient = loss_and_gradient(function, lead)
-            print(f"   {name}, lead {lead:5.1f}: loss {loss:7.4f}, gradient {gradient:.6f}")
-        print(f"   {name}, wine, step 100: loss {fit(x, y, function, epochs=101)[1][-1]:.3f}")
+            print(f"   {name:<13}, lead {lead:5.1f}: loss {loss:7.4f}, gradient {gradient:.6f}")
+        print(f"   {name:<13}, wine, step 100: loss {fit(x, y, function, epochs=101)[1][-1]:.3f}")
     floors = [f"{floor_of_double_softmax(classes):.4f}" for classes in (2, 3, 10)]
     print("   floors of softmax twice, for 2, 3 and 10 classes:", *floors)
 
@@ -285,7 +285,7 @@ def row_sums(n, classes, dim):
 def show_10(device):
     print("\n10. Mistake: the wrong dimension")
     for dim in (0, 1):
-        print(f"   softmax over dim={dim} of (4, 10): rows sum to {row_sums(4, 10, dim)[0]:.1f}")
+        print(f"   softmax(zeros(4, 10), dim={dim}): rows sum to {row_sums(4, 10, dim)[0]:.1f}")
 
 
 # %% The picture
@@ -297,14 +297,14 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
     smoothed = nn.CrossEntropyLoss(label_smoothing=0.1)
-    losses = {"cross-entropy": F.cross_entropy, "smoothing 0.1": smoothed, "twice": softmax_twice}
+    losses = {"once": F.cross_entropy, "once, smoothing 0.1": smoothed, "twice": softmax_twice}
     for name, function in losses.items():
         points = np.array([loss_and_gradient(function, lead) for lead in leads])
         left.plot(leads, points[:, 0], label=name)
         right.plot(leads, points[:, 1], label=name)
     for axes, title in ((left, "loss"), (right, "size of the gradient")):
         axes.set(title=title, xlabel="lead of the wrong class, in logits")
-    left.legend()
+    left.legend(title="softmax")
     return fig
 
 

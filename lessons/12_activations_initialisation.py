@@ -105,7 +105,7 @@ def show_3(device):
 
 # %% 4. What nn.Linear does by itself
 # Weights and biases uniform within 1 / sqrt(n), so of variance 1 / (3 n). With relu each layer
-# keeps a sixth of what depends on the input; the biases, the same for all inputs, take over.
+# keeps about a sixth of what depends on the input; the biases, the same for all inputs, take over.
 def deep(layers, seed, he=False, width=64, device="cpu"):
     """16 inputs, so many layers of width relu units, 2 logits; he: N(0, 2 / n), biases 0."""
     with torch.random.fork_rng(devices=[]):
@@ -215,7 +215,7 @@ def show_6(device):
 # %% 7. Mistake: predicting without eval()
 # Then the mean of the batch is taken away from each row, and a row's neighbours decide about it.
 def with_neighbour(neighbour, evaluate):
-    """What a batch norm trained on columns 0 to 4 makes of the row 3, beside that neighbour."""
+    """What a batch norm trained on the rows 0 to 4 makes of the row 3, beside that neighbour."""
     layer = nn.BatchNorm1d(1, momentum=None, affine=False)  # the plain mean over batches
     layer(torch.arange(5.0)[:, None])
     layer.train(not evaluate)
@@ -248,7 +248,7 @@ def path(negative_slope, w, lr, steps):
 
 
 def steps_back_in_theory(w, lr, negative_slope):
-    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): the distance to 2 / a shrinks evenly."""
+    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): the distance to 2 / a shrinks by a factor."""
     factor = 1 - 15 * lr * negative_slope**2
     return math.log((2 / negative_slope) / (2 / negative_slope - w)) / math.log(factor)
 
@@ -263,7 +263,7 @@ def show_8(device):
 
 
 # %% 9. Mistake: all weights alike
-# Units with equal weights get equal gradients and stay equal: eight of them say what one says.
+# Units with equal weights in and out get equal gradients and stay equal: eight of them say what one says.
 def alike(start, epochs=100):
     """(distinct hidden units, loss) of a trained 16-8-2 network; all its numbers were start."""
     model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -293,11 +293,11 @@ def figure(device="cpu"):
             size.semilogy(mean_squares(torch.relu, gain, 50, seed, device=device).cpu(), alpha=0.5)
         theory = [mean_square_in_theory(torch.relu, gain, layers) for layers in range(1, 51)]
         size.semilogy(theory, "k--")
-        size.annotate(f"{name}, theory {theory[-1]:.0e}", (25, theory[25] * 100))
+        size.annotate(f"{name}, theory {theory[-1]:.0e}", (22, theory[25] * 1e4))
     x, _ = signs(device)
     for he in (False, True):
         shares = [share_of_input(deep(n, 0, he, device=device), x) for n in range(1, 11)]
-        share.semilogy(range(1, 11), shares, marker="o", label=f"he={he}")
+        share.semilogy(range(1, 11), shares, marker="o", label="He" if he else "nn.Linear's own")
     size.set(title="mean square of the sums", xlabel="layer")
     share.set(title="share that depends on the input", xlabel="layers")
     share.legend()

@@ -248,7 +248,7 @@ def path(negative_slope, w, lr, steps):
 
 
 def steps_back_in_theory(w, lr, negative_slope):
-    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): the distance to 2 / a shrinks by a factor."""
+    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): 2 / a comes nearer by a factor."""
     factor = 1 - 15 * lr * negative_slope**2
     return math.log((2 / negative_slope) / (2 / negative_slope - w)) / math.log(factor)
 
@@ -263,7 +263,7 @@ def show_8(device):
 
 
 # %% 9. Mistake: all weights alike
-# Units with equal weights in and out get equal gradients and stay equal: eight of them say what one says.
+# Units with equal weights in and out get equal gradients and stay equal: eight say what one says.
 def alike(start, epochs=100):
     """(distinct hidden units, loss) of a trained 16-8-2 network; all its numbers were start."""
     model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))

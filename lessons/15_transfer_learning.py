@@ -139,7 +139,7 @@ def show_1(device):
     fit(model, [few_labels(x, y, 2, seed=0)[:2]] * 10, body_lr=0, train_norm=False)
     after = nn.utils.parameters_to_vector(model.body.parameters())
     print(f"   {trainable(model)} parameters train", end="; ")
-    print(f"the body is the same bit for bit: {torch.equal(before, after)}")
+    print(f"its parameters are the same bit for bit: {torch.equal(before, after)}")
 
 
 # %% 2. Mistake: frozen, and batch norm moves all the same
@@ -198,10 +198,8 @@ def four_ways(x, y, each, seed):
     device = y.device.type
     known_x, known_y, test_x, test_y = few_labels(x, y, each, seed)
     found = {}
-    for name, body in (
-        ("pretrained", pretrained(device).body),
-        ("random", network(9, device).body),
-    ):
+    bodies = {"pretrained": pretrained(device).body, "random": network(100 + seed, device).body}
+    for name, body in bodies.items():
         model = with_new_head(body)
         fit_head(model, known_x, known_y)
         found[f"{name}, frozen"] = accuracy(model, test_x, test_y)
@@ -233,7 +231,7 @@ def after_new_task(x, y, body_lr):
 def show_5(device):
     print("\n5. The body's learning rate decides how much is forgotten")
     x, y = digits(device)
-    for body_lr in (0, 0.001, 0.01):
+    for body_lr in (0, 0.001, 0.1):
         found = old_task(after_new_task(x, y, body_lr), x, y)
         print(f"   body_lr {body_lr:<5}   accuracy on the old task {found:.2f}")
 
@@ -254,7 +252,7 @@ def show_6(device):
     count = sum(p.numel() for p in model.parameters())
     print(f"   resnet18 for ten classes: {count} parameters, of which {trainable(model)} train")
     white = torch.full((3, 300, 300), 255, dtype=torch.uint8)
-    ready = models.ResNet18_Weights.DEFAULT.transforms()(white)
+    ready = models.ResNet18_Weights.DEFAULT.transforms(antialias=True)(white)
     print(
         f"   its transforms: {tuple(ready.shape)}, white is", *(f"{c:.4f}" for c in ready[:, 0, 0])
     )

@@ -643,7 +643,8 @@ def test_right_answers_with_the_classes_last_cost_what_they_like(device, y, cost
 def test_the_picture_shows_three_losses_and_their_gradients(lesson, device):
     left, right = lesson.figure(device).axes
     names = ["cross-entropy", "smoothing 0.1", "twice"]
-    assert [text.get_text() for text in left.get_legend().get_texts()] == names
+    labels = [text.get_text() for text in left.get_legend().get_texts()]
+    assert labels == ["once", "once, smoothing 0.1", "twice"]
     for number, axes in enumerate((left, right)):
         assert len(axes.lines) == 3 and "lead of the wrong class" in axes.get_xlabel()
         for name, line in zip(names, axes.lines, strict=True):

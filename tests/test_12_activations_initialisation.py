@@ -682,7 +682,7 @@ def test_the_picture_shows_fifty_layers_beside_theory_and_the_share_of_ten(lesso
             assert (np.abs(off + std**2 / 2) < 6 * std).all()
     x, _ = lesson.signs(device)
     for line, he in zip(share.lines, (False, True), strict=True):
-        assert line.get_label() == f"he={he}"
+        assert line.get_label() == ("He" if he else "nn.Linear's own")
         assert list(line.get_xdata()) == list(range(1, 11))
         found = [lesson.share_of_input(lesson.deep(n, 0, he, device=device), x) for n in (1, 10)]
         assert [line.get_ydata()[0], line.get_ydata()[9]] == pytest.approx(found, rel=1e-6)

@@ -37,7 +37,8 @@ def test_the_first_line_is_number_title_and_claim(path):
     number, name = path.stem.split("_", 1)
     first = ast.get_docstring(ast.parse(read(path))).splitlines()[0]
     title = name.replace("_", " ").capitalize()
-    assert re.fullmatch(rf"{number} {title}: .*[.?]", first.replace(" and ", " ", 1).replace("-", " ", 1))
+    plain = first.replace(" and ", " ", 1).replace("-", " ", 1)
+    assert re.fullmatch(rf"{number} {title}: .*[.?]", plain)
     title = first.split(":")[0]
     assert re.search(rf'^    print\(f?"{title}', read(path), re.MULTILINE)
 

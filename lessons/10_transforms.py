@@ -129,7 +129,7 @@ def equations(picture):
         "RandomRotation by 90": (v2.RandomRotation((90, 90), expand=True), image.rot90(1, (1, 2))),
         "Resize, doubled": (twice_as_large, image.repeat_interleave(2, 1).repeat_interleave(2, 2)),
         "Lambda(vertical_flip)": (v2.Lambda(v2.functional.vertical_flip), image.flip(1)),
-        "ToPILImage and back": (lambda p: v2.PILToTensor()(v2.ToPILImage()(image.cpu())), image),
+        "ToPILImage, back": (lambda p: v2.PILToTensor()(v2.ToPILImage()(image.cpu())), image.cpu()),
     }
     return {name: (v2.ToImage()(change(picture)), right) for name, (change, right) in pairs.items()}
 

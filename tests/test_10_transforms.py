@@ -112,7 +112,7 @@ def test_every_equation_holds_on_pil_images_and_on_tensors(lesson, device, heigh
             "RandomRotation by 90": np.rot90(pixels, 1, (1, 2)),
             "Resize, doubled": np.kron(pixels, np.ones((1, 2, 2))),
             "Lambda(vertical_flip)": pixels[:, ::-1],
-            "ToPILImage and back": pixels,
+            "ToPILImage, back": pixels,
         }
         for _ in range(8):  # nothing is left to chance
             equations = lesson.equations(picture)

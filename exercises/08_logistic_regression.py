@@ -52,7 +52,8 @@ def precision_and_recall(p, y, threshold):
 
     Gets p, probabilities of shape (n,), and y of zeros and ones, shape (n,). A probability of at
     least threshold is an alarm.
-    Returns two Python numbers; the precision of no alarms is 1.0.
+    Returns two Python numbers; the precision of no alarms, 0 / 0, is set to 1.0 here (the lesson
+    gives nan).
     Example: p = [0.9, 0.6, 0.2], y = [1, 0, 1], threshold 0.5 gives 0.5 and 0.5.
     """
     raise NotImplementedError

@@ -101,7 +101,7 @@ def show_2(device):
 
 # %% 3. A convolution is a matrix, and the transposed one its transpose
 def matrix_of(weight, size):
-    """A, (outputs, size^2): conv2d of one picture of size x size is A times its pixels."""
+    """A, (outputs, size^2), with conv2d(x) = A x; pictures with a single 1 pick its columns."""
     units = torch.eye(size**2, dtype=weight.dtype, device=weight.device)
     return F.conv2d(units.reshape(-1, 1, size, size), weight).flatten(1).T
 
@@ -200,7 +200,7 @@ def show_6(device):
     print(f"   gradient: weights above 1e-3: {weight > 1e-3}, bias below 1e-12: {bias < 1e-12}")
 
 
-# %% 7. What it is good for: digits that move
+# %% 7. Digits that move
 def canvas(x, down=0, right=0):
     """The pictures x, (n, 1, 8, 8), on empty canvases of 12 x 12, so far from the middle."""
     out = x.new_zeros(len(x), 1, 12, 12)
@@ -252,7 +252,7 @@ def accuracies_when_moved(kind, x, y, seed=0):
 
 
 def show_7(device):
-    print("\n7. What it is good for: digits that move")
+    print("\n7. Digits that move")
     x, y = digits(device)
     for kind in ("mlp", "cnn", "cnn, norm"):
         found = accuracies_when_moved(kind, x, y)

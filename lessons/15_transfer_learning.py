@@ -205,7 +205,7 @@ def four_ways(x, y, each, seed):
         found[f"{name}, frozen"] = accuracy(model, test_x, test_y)
         model = with_new_head(body)
         fit(model, [(known_x, known_y)] * 40, body_lr=0.003)
-        found[f"{name}, trained on"] = accuracy(model, test_x, test_y)
+        found[f"{name}, tuned"] = accuracy(model, test_x, test_y)
     return found
 
 
@@ -216,7 +216,7 @@ def show_4(device):
         found = [four_ways(x, y, each, seed) for seed in range(2)]
         for name in found[0]:
             mean = sum(one[name] for one in found) / len(found)
-            print(f"   {each:>2} pictures of each digit, {name:<22} {mean:.2f}")
+            print(f"   {each:>2} pictures of each digit, {name:<18} {mean:.2f}")
 
 
 # %% 5. The body's learning rate decides how much is forgotten

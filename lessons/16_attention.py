@@ -1,6 +1,6 @@
 """16 Attention: a network that reads a sequence, up to a tiny GPT that meets a known limit.
 
-The sequence comes from a source whose entropy is known, so that a loss below it proves a mistake.
+The source of its sequences has a known entropy: on new data, a loss far below it proves a mistake.
 """
 
 import argparse
@@ -48,8 +48,8 @@ def show_1(device):
 
 
 # %% 2. Why sqrt(d)
-# The product of two random vectors of d numbers has variance d. Undivided, one weight takes all,
-# and the softmax is flat everywhere else.
+# The product of two vectors of d independent numbers of mean 0 and variance 1 has variance d.
+# Undivided, one weight takes all, and the softmax is flat everywhere else.
 def spread(d, scaled, pairs=4000):
     """(variance of q k, mean entropy of the weights over 16 keys) for numbers from N(0, 1)."""
     generator = torch.Generator().manual_seed(0)
@@ -72,7 +72,7 @@ def show_2(device):
 
 # %% 3. Causal: the future has no say at all
 def future_gradient(causal, device="cpu"):
-    """The largest |d output_t / d x_s| for s > t, with x for queries, keys and values."""
+    """The largest |d sum(output_t) / d x_s| for s > t, with x for queries, keys and values."""
     x = noise(6, 4, device=device).requires_grad_()
     largest = 0.0
     for t in range(5):
@@ -246,8 +246,8 @@ def show_7(device):
 
 
 # %% 8. Mistake: a loss below the entropy
-# It cannot be; so the model sees what it should predict. Without a mask that is plain. With the
-# softmax over the queries, dim -2, the mask is there, but later tokens leak in by the sums.
+# A batch may be, by luck; ten that are far below see what they predict. Without a mask that is
+# plain. With the softmax over the queries, dim -2, later tokens leak in by the sums.
 def last_loss(steps, seed=0, device="cpu", **mistake):
     """The mean loss of the last ten of so many steps."""
     _, losses = train_gpt(steps, seed, device, **mistake)

@@ -551,9 +551,9 @@ def test_the_four_ways_start_from_two_bodies_and_train_head_or_all(
     found = lesson.four_ways(*data(device), each, seed)
     assert list(found.items()) == [
         ("pretrained, frozen", 1 / 4),
-        ("pretrained, trained on", 2 / 4),
+        ("pretrained, tuned", 2 / 4),
         ("random, frozen", 3 / 4),
-        ("random, trained on", 4 / 4),
+        ("random, tuned", 4 / 4),
     ]
     known_x, known_y, test_x, test_y = lesson.few_labels(*data(device), each, seed)
     bodies = [lesson.pretrained(device).body] * 2 + [lesson.network(100 + seed, device).body] * 2
@@ -591,7 +591,7 @@ def test_with_two_pictures_of_each_digit_it_is_the_pretraining_that_wins(device,
     # Of 40 seeds, half of them with other networks, the least that frozen won by is 0.08 and
     # the least that training on won by is 0.04; the means are 0.21 and 0.15.
     assert found["pretrained, frozen"] > found["random, frozen"]
-    assert found["pretrained, trained on"] > found["random, trained on"]
+    assert found["pretrained, tuned"] > found["random, tuned"]
     # 300 pictures of 5 digits: guessing is right in 0.2. A random frozen body stays near 0.3:
     # 200 times, with 1 to 20 pictures of each digit, it was from 0.18 to 0.40.
     assert found["random, frozen"] == pytest.approx(0.3, abs=0.18)
@@ -601,7 +601,7 @@ def test_with_two_pictures_frozen_beats_scratch_on_average(lesson, device, data,
     # One seed in twenty has it the other way round: by 0.12 on average, give or take 0.07; the
     # mean of three is good to 0.04.
     found = two_of_each(device)
-    off = [found["pretrained, frozen"] - found["random, trained on"]]
+    off = [found["pretrained, frozen"] - found["random, tuned"]]
     for seed in (20, 21):
         x, y, test_x, test_y = lesson.few_labels(*data(device), 2, seed)
         frozen = lesson.with_new_head(lesson.pretrained(device).body)
@@ -705,7 +705,7 @@ def test_an_optimizer_made_first_holds_the_old_head_and_moves_the_new_by_0(lesso
 
 # The picture
 def test_the_picture_shows_four_digits_and_a_curve_for_each_way(lesson, device, monkeypatch):
-    names = ["pretrained, frozen", "pretrained, trained on", "random, frozen", "random, trained on"]
+    names = ["pretrained, frozen", "pretrained, tuned", "random, frozen", "random, tuned"]
 
     def four_ways(x, y, each, seed):
         assert (len(x), len(y), x.device.type, seed) == (1797, 1797, device, 0)

@@ -1,7 +1,6 @@
 """17 Save and resume: a run that was interrupted ends as if it had not been.
 
-To the last bit: same weights, same moments, same random numbers. And a checkpoint that survives a
-crash at any byte.
+To the last bit: the same weights. And a checkpoint that survives a crash at any byte.
 """
 
 import argparse
@@ -164,7 +163,7 @@ def show_4(device):
 
 
 # %% 5. Adam without its moments takes a first step of lr on every weight
-# Its step is lr * m / sqrt(v), and after one gradient g both are g, up to the sign.
+# Its step is lr * m / sqrt(v), and after one gradient g this is lr, up to the sign of g.
 def first_step(with_state, device="cpu"):
     """The median |step| / lr over all weights, of the step after (5, 3)."""
     with torch.random.fork_rng(devices=[]):
@@ -184,10 +183,10 @@ def show_5(device):
 
 
 # %% 6. Write beside the old file, then replace it
-# os.replace is one step: whoever looks sees the old file or the new one.
+# os.replace is one step, within one file system: whoever looks sees the old file or the new one.
 def save(state, path):
     """torch.save that leaves the old file whole until the new one is."""
-    part = path.with_suffix(".part")
+    part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         torch.save(state, file)
         file.flush()
@@ -200,7 +199,7 @@ def left_after_crash(n, beside, folder):
     path, new = folder / "run.pt", io.BytesIO()
     save({"w": torch.tensor(1.0)}, path)
     torch.save({"w": torch.tensor(2.0)}, new)
-    target = path.with_suffix(".part") if beside else path
+    target = path.with_name(path.name + ".part") if beside else path
     target.write_bytes(new.getvalue()[:n])  # and here the power fails
     try:
         return torch.load(path, weights_only=True)["w"].item()
@@ -269,7 +268,7 @@ def show_8(device):
 
 
 # %% 9. Names must match
-# strict=False loads what fits and says nothing: look at what it returns.
+# strict=False passes over names that do not match and says nothing: look at what it returns.
 def loaded(prefix, strict):
     """(names missing, names unexpected, weight) after loading ones into a layer of zeros."""
     layer = nn.Linear(1, 1)
@@ -300,7 +299,7 @@ def figure(device="cpu"):
     epochs = (6, 8, 10)
     for part in PARTS:
         costs = [cost_of_forgetting((part,), device, (epoch, 0)) for epoch in epochs]
-        axes.semilogy(epochs, costs, marker="o", label=f"without {part}")
+        axes.semilogy(epochs, costs, marker="o", label=f"without {part}", nonpositive="mask")
     axes.set(xlabel="epochs", ylabel="largest weight difference", xticks=epochs, ylim=(1e-4, 1))
     axes.set_title("resumed after 5 epochs and 3 batches; with everything: 0")
     axes.legend(ncols=3)

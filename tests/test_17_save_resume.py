@@ -62,6 +62,15 @@ def nothing_drawn():
 undrawn = pytest.mark.usefixtures("nothing_drawn")
 
 
+@pytest.fixture(scope="module")
+def second_process(lesson):
+    """A pool of one process, which imports torch and the lesson while other tests run."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        pool.submit(lesson.first_step, True)
+        yield pool
+
+
 # The lesson's training once more: no positions, no scheduler, but a list of the steps to take.
 # Ten epochs are the first 100 steps; a run that forgets that it has done 5 comes to epoch 15.
 STEPS = [(epoch, batch, 0.01 / 2 ** (epoch // 3)) for epoch in range(15) for batch in range(10)]
@@ -173,6 +182,7 @@ def read(content):
 
 # 1. What a state_dict holds
 @undrawn
+@pytest.mark.usefixtures("second_process")  # begun here, for a test further down
 def test_batch_norm_saves_its_statistics_too_which_are_no_parameters(lesson):
     statistics = ["running_mean", "running_var", "num_batches_tracked"]
     layer = nn.BatchNorm1d(4)
@@ -373,15 +383,13 @@ def test_one_bit_of_one_weight_is_a_difference(lesson, device, monkeypatch):
 
 
 @undrawn
-def test_a_run_resumed_in_a_new_process_ends_with_the_same_bits(lesson, device, monkeypatch):
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        assert pool.submit(os.getpid).result() != os.getpid()
-        one_for_all = contextlib.nullcontext(pool)  # starting one takes seconds
-        monkeypatch.setattr(
-            lesson.concurrent.futures, "ProcessPoolExecutor", lambda *_, **__: one_for_all
-        )
-        found = [lesson.resumed_in_new_process(until, device) for until in MOMENTS]
+def test_a_run_resumed_in_a_new_process_ends_with_the_same_bits(
+    lesson, device, second_process, monkeypatch
+):
+    assert second_process.submit(os.getpid).result() != os.getpid()
+    pool = contextlib.nullcontext(second_process)
+    monkeypatch.setattr(lesson.concurrent.futures, "ProcessPoolExecutor", lambda *_, **__: pool)
+    found = [lesson.resumed_in_new_process(until, device) for until in MOMENTS]
     assert found == [True] * 4
 
 

@@ -155,8 +155,8 @@ def show_3(device):
 
 
 # %% 4. Without weight decay there is no optimum
-# Some plane separates all 569 rows, and so those of any split. Then larger weights are always
-# better: the loss goes to 0 and the weights grow without end.
+# Some plane separates all 569 rows, and so those of any split. Then larger weights of that plane
+# are always better: the loss goes to 0 and the weights grow without end.
 def show_4(device):
     print("\n4. Without weight decay there is no optimum")
     x, y = breast_cancer(device)

@@ -115,8 +115,9 @@ class Training:
         return self
 
 
-def finish(path, device):
+def finish(path, device, threads):
     """In a new process: resume from the file, train to the end, and return the weights."""
+    torch.set_num_threads(threads)  # another number adds in another order, and rounds otherwise
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     model = Training(device).restore(checkpoint).run((10, 0)).model
     return [parameter.tolist() for parameter in model.parameters()]
@@ -129,7 +130,7 @@ def resumed_in_new_process(until, device="cpu"):
         torch.save(Training(device).run(until).checkpoint(), path)
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            resumed = pool.submit(finish, path, device).result()
+            resumed = pool.submit(finish, path, device, torch.get_num_threads()).result()
         whole = Training(device).run((10, 0)).model
     return resumed == [parameter.tolist() for parameter in whole.parameters()]
 

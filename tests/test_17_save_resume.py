@@ -358,7 +358,7 @@ def test_what_a_resumed_process_hands_back_are_the_weights_of_the_whole_run(
     with own_random_numbers():
         torch.save(lesson.Training(device).run(EPOCH_END).checkpoint(), tmp_path / "run.pt")
         torch.manual_seed(123)
-        found = lesson.finish(tmp_path / "run.pt", device)
+        found = lesson.finish(tmp_path / "run.pt", device, torch.get_num_threads())
     assert found == [parameter.tolist() for parameter in whole(device)[0][0].parameters()]
 
 
@@ -368,18 +368,18 @@ def test_one_bit_of_one_weight_is_a_difference(lesson, device, monkeypatch):
         weights[0][3][5] = float(np.nextafter(np.float32(weights[0][3][5]), np.float32(9)))
         return weights
 
-    futures = lesson.concurrent.futures
+    futures, threads = lesson.concurrent.futures, torch.get_num_threads()
     called = []
     for change in (next_number, lambda weights: weights):
         pool = pool_in_this_process(called, change)
         monkeypatch.setattr(futures, "ProcessPoolExecutor", pool)
         same = lesson.resumed_in_new_process((4, 7), device)
         assert same is (change is not next_number)
-    assert called == [(1, "spawn"), (lesson.finish, 4, 7, device)] * 2
+    assert called == [(1, "spawn"), (lesson.finish, 4, 7, device, threads)] * 2
     called.clear()
     monkeypatch.setattr(futures, "ProcessPoolExecutor", pool_in_this_process(called))
     assert lesson.resumed_in_new_process(LAST_STEP) is True
-    assert called[1:] == [(lesson.finish, *LAST_STEP, "cpu")]
+    assert called[1:] == [(lesson.finish, *LAST_STEP, "cpu", threads)]
 
 
 @undrawn

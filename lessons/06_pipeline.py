@@ -177,8 +177,8 @@ def show_3(device):
 
 
 # %% 4. Mistake: evaluating in training mode
-# In training dropout zeroes each with probability p and multiplies the rest by 1 / (1 - p), so the
-# mean stays, on average; in evaluation it does nothing. no_grad switches off recording, not dropout.
+# In training dropout zeroes each with probability p and multiplies the rest by 1 / (1 - p): the
+# mean stays, on average. In evaluation it does nothing. no_grad switches off recording, no more.
 def dropout_statistics(p, n, training, device="cpu"):
     """nn.Dropout(p) on n ones, twice, unrecorded: mean, variance, and whether both agree."""
     dropout, ones = nn.Dropout(p).train(training), torch.ones(n, device=device)

@@ -42,7 +42,7 @@ def test_a_floor_imports_what_a_run_imports_and_not_what_the_picture_needs(bench
     for words, code in benchmark["FIRST_USES"].items():
         path.write_text(LESSON.format(use=f"f({words!r})"))
         assert benchmark["floor"](path) == own + code
-        exec(code, {"torch": torch})
+        exec(code, {"torch": torch, "__name__": "floor"})
 
 
 def test_a_floor_has_what_its_lesson_has(benchmark):

@@ -62,6 +62,19 @@ def nothing_drawn():
 undrawn = pytest.mark.usefixtures("nothing_drawn")
 
 
+@pytest.fixture
+def loads(monkeypatch):
+    """The options of each call of torch.load: [{"weights_only": True}, ...]."""
+    calls, load = [], torch.load
+
+    def spy(file, **options):
+        calls.append(options)
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", spy)
+    return calls
+
+
 @pytest.fixture(scope="module")
 def second_process(lesson):
     """A pool of one process, which imports torch and the lesson while other tests run."""
@@ -134,8 +147,9 @@ def steps_after(forgotten, epochs):
     return steps
 
 
+@functools.cache
 def resumed_without(forgotten, device, epochs):
-    """The model that ends after so many epochs, from (5, 3), without these parts."""
+    """The model that ends after so many epochs, from (5, 3), without these parts: read only."""
     (model, optimizer, x, y), random = copy.deepcopy(interrupted(device))
     if "optimizer" in forgotten:
         optimizer = torch.optim.Adam(model.parameters())
@@ -353,13 +367,17 @@ def pool_in_this_process(called, change=lambda weights: weights):
 
 @undrawn
 def test_what_a_resumed_process_hands_back_are_the_weights_of_the_whole_run(
-    lesson, device, tmp_path
+    lesson, device, tmp_path, loads, monkeypatch
 ):
     with own_random_numbers():
         torch.save(lesson.Training(device).run(EPOCH_END).checkpoint(), tmp_path / "run.pt")
         torch.manual_seed(123)
-        found = lesson.finish(tmp_path / "run.pt", device, torch.get_num_threads())
+        threads = []
+        monkeypatch.setattr(torch, "set_num_threads", threads.append)
+        found = lesson.finish(tmp_path / "run.pt", device, 3)
     assert found == [parameter.tolist() for parameter in whole(device)[0][0].parameters()]
+    assert loads == [{"map_location": "cpu", "weights_only": True}]
+    assert threads == [3]  # as many as the other process has: they decide in which order to add
 
 
 @undrawn
@@ -532,6 +550,7 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_place(lesson, tmp_path,
     path, part = tmp_path / "run.pt", tmp_path / "run.pt.part"
     lesson.save({"w": torch.tensor(1.0)}, path)
     old, sizes, replace = path.read_bytes(), [], os.replace
+    content = written({"w": torch.arange(100)})
 
     def fsync(descriptor):
         assert os.path.samestat(os.fstat(descriptor), part.stat())
@@ -543,6 +562,8 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_place(lesson, tmp_path,
         assert (source, target, len(sizes)) == (part, path, 2)
         replace(source, target)
 
+    # torch.save flushes, as it happens: this one leaves it to its caller.
+    monkeypatch.setattr(torch, "save", lambda state, file: file.write(content))
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace_once)
     lesson.save({"w": torch.arange(100)}, path)
@@ -595,7 +616,7 @@ def test_a_file_cut_at_any_byte_is_loud():
 
 
 @undrawn
-def test_a_crash_leaves_the_old_number_or_nothing(lesson, tmp_path, monkeypatch):
+def test_a_crash_leaves_the_old_number_or_nothing(lesson, tmp_path, monkeypatch, loads):
     monkeypatch.setattr(os, "fsync", lambda _: None)  # which takes its time on a real disk
     size = len(written({"w": torch.tensor(2.0)}))
     for n in (0, 1, 50, *range(100, 900, 100), 950, size - 1, size):
@@ -605,6 +626,7 @@ def test_a_crash_leaves_the_old_number_or_nothing(lesson, tmp_path, monkeypatch)
         # What was left by the last crash does no harm. Of a file that is whole 2.0 is loaded.
         assert lesson.left_after_crash(n, False, tmp_path) == (None if n < size else 2)
         assert (tmp_path / "run.pt").stat().st_size == min(n, size)
+    assert all(options == {"weights_only": True} for options in loads)
 
 
 def killed_while_saving(save, path, seconds):
@@ -643,8 +665,9 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(lesson, tmp_path):
 # 7. A flipped bit is silent
 @undrawn
 @pytest.mark.parametrize("value", [0.5, 0.0, -0.25, 1.75e-12, 0.3, 5.0, -1e30, 1.0, -1.0, 1.5])
-def test_the_highest_bit_of_the_exponent_is_a_factor_of_2_to_the_128(lesson, value):
+def test_the_highest_bit_of_the_exponent_is_a_factor_of_2_to_the_128(lesson, value, loads):
     found, record = lesson.flipped(value)
+    assert loads == [{"weights_only": True}]
     single = float(np.float32(value))
     pattern = np.float32(value).view(np.uint32) ^ np.uint32(1 << 30)
     np.testing.assert_equal(found, float(pattern.view(np.float32)))

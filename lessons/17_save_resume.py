@@ -212,7 +212,7 @@ def show_6(device):
     print("\n6. Write beside the old file, then replace it")
     with tempfile.TemporaryDirectory() as folder:
         for beside in (False, True):
-            found = [left_after_crash(n, beside, Path(folder)) for n in range(0, 1000, 50)]
+            found = [left_after_crash(n, beside, Path(folder)) for n in range(0, 700, 35)]
             print(f"   beside={beside!s:<5}   {found.count(1.0)} of {len(found)} crashes leave 1.0")
 
 

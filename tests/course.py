@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -92,6 +93,20 @@ def read(path):
 def blocks(path):
     """The fenced blocks of a page, in order: [(language, text), ...]."""
     return FENCE.findall(read(path))
+
+
+def transcript(path):
+    """What a plain run of the lesson prints, by the console block of its chapter.
+
+    Where TensorBoard is installed, the last section of lesson 18 is another: the text block after.
+    """
+    all_blocks = blocks(path)
+    [index] = [i for i, (language, _) in enumerate(all_blocks) if language == "console"]
+    shown = all_blocks[index][1].split("\n", 1)[1]
+    if path.stem == "18_experiment_tracking" and importlib.util.find_spec("tensorboard"):
+        section = all_blocks[index + 1][1]
+        shown = shown[: shown.index(section.splitlines()[0])] + section
+    return shown
 
 
 # A number on its own: not the 32 of float32, nor the 2 of x^2.

@@ -3,6 +3,7 @@
 import ast
 import copy
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -214,6 +215,25 @@ RIGHT = {
             for name, t in model.state_dict().items()
             if name in state and t.shape == state[name].shape and t.copy_(state[name]) is t
         }
+    ),
+    "log": lambda path, **values: (
+        path.write_text(
+            (path.read_text("utf-8") if path.exists() else "")
+            + json.dumps(json.loads(json.dumps(values), parse_constant=lambda _: None))
+            + "\n",
+            "utf-8",
+        )
+        and None
+    ),
+    "standard_error_of_difference": lambda a, b: (
+        (a.mean() - b.mean()).item(),
+        (torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) * torch.stack([a, b]).cov()).sum().item() ** 0.5
+        / len(a) ** 0.5,
+    ),
+    "choose": lambda choosing, testing: next(
+        (i, sum(testing[i].tolist()) / testing.shape[1])
+        for i, mean in enumerate(choosing.mean(dim=1))
+        if mean == choosing.mean(dim=1).max()
     ),
 }
 

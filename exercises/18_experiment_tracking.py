@@ -26,7 +26,7 @@ def log(path, **values):
 
 
 # %% 2. Write (easy, 5 minutes)
-def standard_error_of_difference(a, b):
+def paired_difference(a, b):
     """Write: by how much one setting is better than another, and how sure that is, in pairs.
 
     Gets a and b, float64 of shape (n,), n at least 2, which stay as they are: the accuracies of two
@@ -57,7 +57,7 @@ def choose(choosing, testing):
 def first_bad(model, x):
     """Write: the first part of any module, as it is run, whose output is not finite.
 
-    Gets a module and its input. A leaf is a module without children, .children(); leaves return
+    Gets a module and its input, floats. A leaf is a module without .children(); leaves return
     tensors of floats, and may be run in any order, twice, or not at all.
     Calls model(x) once, and returns the name of the leaf whose output is the first to hold a nan or
     an infinity, as model.named_modules() calls it, or None if no output does. What model(x) raises

@@ -65,7 +65,7 @@ def items_of(line):
     return sorted(values.items()) if isinstance(values, dict) else line
 
 
-def test_standard_error_of_difference(answer, check):
+def test_paired_difference(answer, check):
     check.hint = (
         "Write down the n numbers whose mean it is. How far do they lie from it, and what is n?"
     )

@@ -225,7 +225,7 @@ RIGHT = {
         )
         and None
     ),
-    "standard_error_of_difference": lambda a, b: (
+    "paired_difference": lambda a, b: (
         (a.mean() - b.mean()).item(),
         (torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) * torch.stack([a, b]).cov()).sum().item() ** 0.5
         / len(a) ** 0.5,

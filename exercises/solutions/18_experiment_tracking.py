@@ -14,7 +14,7 @@ def log(path, **values):
         file.write(json.dumps(values) + "\n")
 
 
-def standard_error_of_difference(a, b):
+def paired_difference(a, b):
     """The mean of the differences and its standard error, in pairs."""
     # What both runs of a pair have in common is in no difference.
     less = a - b

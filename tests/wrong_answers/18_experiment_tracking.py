@@ -70,50 +70,50 @@ def log_9(path, **values):
         file.write("\n" + json.dumps(values))
 
 
-def standard_error_of_difference_1(a, b):
+def paired_difference_1(a, b):
     """The variances of two means add up."""
     return (a - b).mean().item(), ((a.var() + b.var()) / len(a)).sqrt().item()
 
 
-def standard_error_of_difference_2(a, b):
+def paired_difference_2(a, b):
     """A std is the root of the mean square."""
     less = a - b
     return less.mean().item(), less.std(correction=0).item() / len(less) ** 0.5
 
 
-def standard_error_of_difference_3(a, b):
+def paired_difference_3(a, b):
     """How far the differences scatter."""
     return (a - b).mean().item(), (a - b).std().item()
 
 
-def standard_error_of_difference_4(a, b):
+def paired_difference_4(a, b):
     """The old one from the new one."""
     return (b - a).mean().item(), (b - a).std().item() / len(a) ** 0.5
 
 
-def standard_error_of_difference_5(a, b):
+def paired_difference_5(a, b):
     """The worst with the worst, the best with the best."""
     less = a.sort().values - b.sort().values
     return less.mean().item(), less.std().item() / len(less) ** 0.5
 
 
-def standard_error_of_difference_6(a, b):
+def paired_difference_6(a, b):
     """A tensor of shape () is a number."""
     return (a - b).mean(), (a - b).std() / len(a) ** 0.5
 
 
-def standard_error_of_difference_7(a, b):
+def paired_difference_7(a, b):
     """A mean divides by n."""
     return (a - b).mean().item(), (a - b).std().item() / len(a)
 
 
-def standard_error_of_difference_8(a, b):
+def paired_difference_8(a, b):
     """Once subtracted, a is needed no more."""
     a -= b
     return a.mean().item(), a.std().item() / len(a) ** 0.5
 
 
-def standard_error_of_difference_9(a, b):
+def paired_difference_9(a, b):
     """A difference has no sign."""
     less = (a - b).abs()
     return less.mean().item(), less.std().item() / len(less) ** 0.5

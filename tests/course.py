@@ -29,11 +29,18 @@ too_old = pytest.mark.skipif(
 
 # torch.save of torch 2.0 warns of a class of its own.
 typed_storage = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+# torch.utils.tensorboard of torch 2.0 compares versions with distutils.
+distutils = pytest.mark.filterwarnings("ignore:distutils Version classes are deprecated")
 
 
 def needs(path):
     """The marks of whatever is about the lesson, chapter or exercises at path."""
-    return {"10_transforms": [too_old], "17_save_resume": [typed_storage]}.get(path.stem, [])
+    marks = {
+        "10_transforms": [too_old],
+        "17_save_resume": [typed_storage],
+        "18_experiment_tracking": [distutils],
+    }
+    return marks.get(path.stem, [])
 
 
 def each(paths):

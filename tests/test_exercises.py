@@ -235,6 +235,26 @@ RIGHT = {
         for i, mean in enumerate(choosing.mean(dim=1))
         if mean == choosing.mean(dim=1).max()
     ),
+    "training_flops_of": lambda model, batch: (
+        6 * batch * sum(p.numel() for p in model.parameters() if p.dim() == 2)
+        - 2 * batch * next(p.numel() for p in model.parameters() if p.dim() == 2)
+    ),
+    "pairwise": torch.cdist,
+    "accumulated": lambda model, loss_function, parts: (
+        sum(
+            torch.cat(
+                [
+                    len(y) * gradient.flatten()
+                    for gradient in torch.autograd.grad(
+                        loss_function(model(x), y), [*model.parameters()]
+                    )
+                ]
+            )
+            for x, y in parts
+        )
+        / sum(len(y) for _, y in parts)
+    ),
+    "collected": lambda parts: torch.cat([torch.empty(0), *(part + 0 for part in parts)]),
 }
 
 

@@ -108,7 +108,7 @@ def transcript(path):
     Where TensorBoard is installed, the last section of lesson 18 is another: the text block after.
     """
     all_blocks = blocks(path)
-    [index] = [i for i, (language, _) in enumerate(all_blocks) if language == "console"]
+    index = [language for language, _ in all_blocks].index("console")
     shown = all_blocks[index][1].split("\n", 1)[1]
     if path.stem == "18_experiment_tracking" and importlib.util.find_spec("tensorboard"):
         section = all_blocks[index + 1][1]

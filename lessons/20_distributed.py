@@ -140,7 +140,7 @@ def show_2(device):
         print(f"theory {ring_bytes(n, 8000)}")
 
 
-# %% 3. Data parallel: each rank takes a share of the batch, and gradients are averaged
+# %% 3. Data parallel: each rank takes a share of the batch, gradients are averaged
 def model_and_data(device="cpu"):
     """An 8-16-1 network, x (32, 8) and y (32, 1), float64, the same on every rank."""
     with torch.random.fork_rng(devices=[]):
@@ -179,7 +179,7 @@ def by_ddp(rank, group, device):
 
 
 def show_3(device):
-    print("\n3. Data parallel: each rank takes a share of the batch, and gradients are averaged")
+    print("\n3. Data parallel: each rank takes a share of the batch, gradients are averaged")
     for n in (1, 2, 4):
         hand = max(together(by_hand, n, device, n * [32 // n])) < 1e-12
         ddp = max(together(by_ddp, n, device)) < 1e-12

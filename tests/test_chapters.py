@@ -79,7 +79,7 @@ def test_the_picture_of_each_chapter_is_there():
 def test_a_transcript_is_what_the_script_prints(path, on, run):
     consoles = [text for language, text in blocks(path) if language == "console"]
     command, shown = consoles[0].split("\n", 1)[0], transcript(path)
-    assert command == f"$ python lessons/{lesson_of(path).name}" 
+    assert command == f"$ python lessons/{lesson_of(path).name}"
     assert all("torchrun" in text for text in consoles[1:])  # the lesson's own test runs these
     status, printed, err = run(lesson_of(path), "--device", on)
     assert (status, err) == (0, "")

@@ -1,15 +1,22 @@
 """What the test modules share: where things are, and how a lesson is taken apart and run."""
 
 import ast
+import contextlib
 import functools
+import importlib
 import importlib.metadata
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from decimal import Decimal
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -51,6 +58,23 @@ def beside(begin):
     return pytest.mark.parametrize("process", cases, indirect=True)
 
 
+def ahead(function):
+    """Hand a test, as result, what function(*its other parameters) returned in a second process.
+
+    That process runs the functions of all such tests, in order, beside the other tests. The
+    functions stand in this file, where it finds them.
+    """
+    cases = [pytest.param(function, id=function.__name__)]
+    return pytest.mark.parametrize("result", cases, indirect=True)
+
+
+def apart(function, arguments):
+    """What the function returns of arguments by name; no warning reaches what it prints."""
+    with warnings.catch_warnings(record=True):
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # as typed_storage says
+        return function(**arguments)
+
+
 @functools.cache
 def definitions(path):
     """Name -> node of the functions and classes at the top of a file."""
@@ -77,6 +101,61 @@ def start(*arguments, before=(), environment=os.environ, **options):
     command = [*before, sys.executable, *map(str, arguments)]
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env={**environment, "OMP_NUM_THREADS": "1"}, **options)
+
+
+def ran(path, *arguments):
+    """Run a lesson in this process as a user would: (status, standard output, error output)."""
+    out, err = io.StringIO(), io.StringIO()
+    command = [str(path), *map(str, arguments)]
+    with (
+        mock.patch.object(sys, "argv", command),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        if isinstance(status, str):  # Python prints it as it ends, and the status is 1
+            print(status, file=err)
+            status = 1
+    return status, out.getvalue(), err.getvalue()
+
+
+# What runs ahead
+def transcript(path, on):
+    """(status, standard output, error output) of the lesson of a chapter on a device."""
+    return ran(path.with_suffix(".py"), "--device", on)
+
+
+def picture(path):
+    """(the name of its class, the number of its axes) of the picture of a lesson."""
+    figure = importlib.import_module(path.stem).figure()
+    return type(figure).__name__, len(figure.axes)
+
+
+def section_after(path, diff, text):
+    """What the section of a lesson prints in which a diff of its chapter changes something."""
+    script = path.with_suffix(".py")
+    source, before = read(script), side(diff, "-")
+    assert source.count(before) == 1
+    begin = source.index(before)
+    section = re.findall(r"^# %% (\d+)\. ", source[: begin + len(before)], re.MULTILINE)[-1]
+    out = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(out):
+        copy = Path(folder) / "lessons" / script.name
+        copy.parent.mkdir()
+        copy.write_text(source.replace(before, side(diff, "+")), "utf-8")
+        if script in READERS:
+            os.symlink(ROOT / "data", Path(folder) / "data")
+        runpy.run_path(str(copy), run_name="changed")[f"show_{section}"]("cpu")
+    return out.getvalue()
+
+
+def side(diff, sign):
+    """The lines of a diff as they are before ("-") or after ("+") the change."""
+    return "".join(line[1:] + "\n" for line in diff.splitlines() if line[:1] in (" ", sign, ""))
 
 
 # Chapters. A fenced block is (language, text); what is left is prose.

@@ -19,6 +19,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "lessons").glob("*.py"))
@@ -32,6 +33,7 @@ too_old = pytest.mark.skipif(
     reason="lesson 10 needs torchvision 0.16 or newer",
 )
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 # torch.save of torch 2.0 warns of a class of its own.
 typed_storage = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -151,6 +153,30 @@ def section_after(path, diff, text):
             os.symlink(ROOT / "data", Path(folder) / "data")
         runpy.run_path(str(copy), run_name="changed")[f"show_{section}"]("cpu")
     return out.getvalue()
+
+
+def submissions(texts):
+    """What pytest --submissions says of {NAME: text of 02_tensors.py}: (status, what it printed).
+
+    Where the name is NAME/file, the text is that of another file; where it is None, there is none.
+    """
+    out = io.StringIO()
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTEST_ADDOPTS"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, environment, clear=True),
+        contextlib.redirect_stdout(out),
+    ):
+        for name, text in texts.items():
+            path = Path(folder) / name
+            file = path if path.suffix else path / "02_tensors.py"
+            file.parent.mkdir()
+            if text is not None:
+                file.write_text(text)
+        options = ["-p", "no:cacheprovider", "--import-mode=importlib", "--limit=120"]
+        checks = ROOT / "exercises" / "test_02_tensors.py"
+        status = pytest.main([*options, f"--submissions={folder}", str(checks)])
+    return status, out.getvalue()
 
 
 def side(diff, sign):

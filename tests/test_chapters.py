@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import pytest
 import torch
-from conftest import needs_cuda
 from course import (
     CHAPTERS,
     NUMBER,
@@ -17,6 +16,7 @@ from course import (
     differences,
     each,
     needs,
+    needs_cuda,
     read,
     section_after,
     transcript,

@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.metadata
 import io
+import multiprocessing
 import os
 import re
 import runpy
@@ -68,6 +69,12 @@ def ahead(function):
     """
     cases = [pytest.param(function, id=function.__name__)]
     return pytest.mark.parametrize("result", cases, indirect=True)
+
+
+def settle(threads, start_method):
+    """What a second process that was not forked has to be told."""
+    torch.set_num_threads(threads)
+    multiprocessing.set_start_method(start_method, force=True)
 
 
 def apart(function, arguments):

@@ -218,6 +218,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.args = [checks_beside(argument) for argument in config.args]
     config.option.verbose = min(config.option.verbose, -2)  # our lines instead of pytest's
+    config.option.tbstyle = "native"  # no traceback is shown: the one that is made quickest
     folder = config.getoption("submissions", None)
     if folder is not None and not students(folder):
         raise pytest.UsageError(f"--submissions: {folder!r} must be a folder of folders, one each")
@@ -311,7 +312,7 @@ def examined(exercises, limit, folder):
         others = " and ".join(repr(other.name) for other in similar(path))
         if not path.is_file() and (others or len(set(files.values())) == 1):
             notes.append(f"no file {path.name}" + (f" but {others}" if others else ""))
-    problems, ended = marks(folder, there, limit)
+    problems, ended = marks(folder, there, limit) if there else ({}, "")
     if len(problems) < len(there):
         notes.append(f"{ended} at {there[len(problems)].split('/')[-1]}")
     return folder.name, problems, notes

@@ -1,18 +1,27 @@
 """What the test modules share: where things are, and how a lesson is taken apart and run."""
 
 import ast
+import contextlib
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
+import io
+import multiprocessing
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from decimal import Decimal
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "lessons").glob("*.py"))
@@ -26,6 +35,7 @@ too_old = pytest.mark.skipif(
     reason="lesson 10 needs torchvision 0.16 or newer",
 )
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 # torch.save of torch 2.0 warns of a class of its own.
 typed_storage = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -59,6 +69,29 @@ def beside(begin):
     return pytest.mark.parametrize("process", cases, indirect=True)
 
 
+def ahead(function):
+    """Hand a test, as result, what function(*its other parameters) returned in a second process.
+
+    That process runs the functions of all such tests, in order, beside the other tests. The
+    functions stand in this file, where it finds them.
+    """
+    cases = [pytest.param(function, id=function.__name__)]
+    return pytest.mark.parametrize("result", cases, indirect=True)
+
+
+def settle(threads, start_method):
+    """What a second process that was not forked has to be told."""
+    torch.set_num_threads(threads)
+    multiprocessing.set_start_method(start_method, force=True)
+
+
+def apart(function, arguments):
+    """What the function returns of arguments by name; no warning reaches what it prints."""
+    with warnings.catch_warnings(record=True):
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # as typed_storage says
+        return function(**arguments)
+
+
 @functools.cache
 def definitions(path):
     """Name -> node of the functions and classes at the top of a file."""
@@ -87,6 +120,100 @@ def start(*arguments, before=(), environment=os.environ, **options):
     return subprocess.Popen(command, env={**environment, "OMP_NUM_THREADS": "1"}, **options)
 
 
+def ran(path, *arguments):
+    """Run a lesson in this process as a user would: (status, standard output, error output)."""
+    out, err = io.StringIO(), io.StringIO()
+    command = [str(path), *map(str, arguments)]
+    with (
+        mock.patch.object(sys, "argv", command),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        if isinstance(status, str):  # Python prints it as it ends, and the status is 1
+            print(status, file=err)
+            status = 1
+    return status, out.getvalue(), err.getvalue()
+
+
+# What runs ahead
+def transcript(path, on):
+    """(status, standard output, error output) of the lesson of a chapter on a device."""
+    return ran(path.with_suffix(".py"), "--device", on)
+
+
+def picture(path):
+    """(the name of its class, the number of its axes) of the picture of a lesson."""
+    figure = importlib.import_module(path.stem).figure()
+    return type(figure).__name__, len(figure.axes)
+
+
+@contextlib.contextmanager
+def imported(script):
+    """A copy of a lesson as a module, by its own name: worker processes have to import it too."""
+    lesson = sys.modules.pop(script.stem, None)
+    importlib.invalidate_caches()
+    try:
+        with mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
+            yield importlib.import_module(script.stem)
+    finally:
+        sys.modules.pop(script.stem, None)
+        if lesson:
+            sys.modules[script.stem] = lesson
+
+
+def section_after(path, diff, text):
+    """What the section of a lesson prints in which a diff of its chapter changes something."""
+    script = path.with_suffix(".py")
+    source, before = read(script), side(diff, "-")
+    assert source.count(before) == 1
+    begin = source.index(before)
+    section = re.findall(r"^# %% (\d+)\. ", source[: begin + len(before)], re.MULTILINE)[-1]
+    out = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(out):
+        copy = Path(folder) / "lessons" / script.name
+        copy.parent.mkdir()
+        copy.write_text(source.replace(before, side(diff, "+")), "utf-8")
+        if script in READERS:
+            os.symlink(ROOT / "data", Path(folder) / "data")
+        with imported(copy) as changed:
+            getattr(changed, f"show_{section}")("cpu")
+    return out.getvalue()
+
+
+def submissions(texts):
+    """What pytest --submissions says of {NAME: text of 02_tensors.py}: (status, what it printed).
+
+    Where the name is NAME/file, the text is that of another file; where it is None, there is none.
+    """
+    out = io.StringIO()
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTEST_ADDOPTS"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, environment, clear=True),
+        contextlib.redirect_stdout(out),
+    ):
+        for name, text in texts.items():
+            path = Path(folder) / name
+            file = path if path.suffix else path / "02_tensors.py"
+            file.parent.mkdir()
+            if text is not None:
+                file.write_text(text)
+        options = ["-p", "no:cacheprovider", "--import-mode=importlib", "--limit=120"]
+        checks = ROOT / "exercises" / "test_02_tensors.py"
+        status = pytest.main([*options, f"--submissions={folder}", str(checks)])
+    return status, out.getvalue()
+
+
+def side(diff, sign):
+    """The lines of a diff as they are before ("-") or after ("+") the change."""
+    return "".join(line[1:] + "\n" for line in diff.splitlines() if line[:1] in (" ", sign, ""))
+
+
 # Chapters. A fenced block is (language, text); what is left is prose.
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -102,7 +229,7 @@ def blocks(path):
     return FENCE.findall(read(path))
 
 
-def transcript(path):
+def shown_in(path):
     """What a plain run of the lesson prints, by the console block of its chapter.
 
     Where TensorBoard is installed, the last section of lesson 18 is another: the text block after.

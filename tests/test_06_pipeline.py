@@ -377,7 +377,9 @@ def test_a_metric_divided_by_itself_says_100_unless_all_is_wrong():
 
 
 # The picture
-def test_the_picture_shows_the_losses_of_all_optimizers(lesson, device):
+def test_the_picture_shows_the_losses_of_all_optimizers(lesson, device, monkeypatch):
+    losses = {make: measured(lesson, name, device) for name, make in lesson.OPTIMIZERS.items()}
+    monkeypatch.setattr(lesson, "valley_losses", lambda make, n, device: losses[make][: n + 1])
     (axes,) = lesson.figure(device).axes
     assert axes.get_yscale() == "log"
     assert [line.get_label() for line in axes.lines] == list(SETTINGS)

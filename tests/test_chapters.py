@@ -1,17 +1,27 @@
 """Every chapter: its six steps, its transcript, its changes, its numbers and its links."""
 
 import ast
-import importlib
 import itertools
-import os
 import re
-import sys
 from decimal import Decimal
 
 import pytest
 import torch
-from conftest import needs_cuda
-from course import CHAPTERS, NUMBER, ROOT, blocks, differences, each, needs, read, transcript
+from course import (
+    CHAPTERS,
+    NUMBER,
+    ROOT,
+    ahead,
+    blocks,
+    differences,
+    each,
+    needs,
+    needs_cuda,
+    read,
+    section_after,
+    shown_in,
+    transcript,
+)
 
 STEPS = ["Idea", "Predict", "Run", "Change it", "Go wrong", "Solve it"]
 LATER = CHAPTERS[1:]
@@ -76,12 +86,13 @@ def test_the_picture_of_each_chapter_is_there():
 # Run
 @each(LATER)
 @pytest.mark.parametrize("on", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-def test_a_transcript_is_what_the_script_prints(path, on, run):
+@ahead(transcript)
+def test_a_transcript_is_what_the_script_prints(path, on, result):
     consoles = [text for language, text in blocks(path) if language == "console"]
-    command, shown = consoles[0].split("\n", 1)[0], transcript(path)
+    command, shown = consoles[0].split("\n", 1)[0], shown_in(path)
     assert command == f"$ python lessons/{lesson_of(path).name}"
     assert all("torchrun" in text for text in consoles[1:])  # the lesson's own test runs these
-    status, printed, err = run(lesson_of(path), "--device", on)
+    status, printed, err = result
     assert (status, err) == (0, "")
     assert not differences(shown, printed)
     assert printed.isascii() and max(map(len, printed.splitlines())) < 80
@@ -117,11 +128,6 @@ def changes(path):
     return found
 
 
-def side(diff, sign):
-    """The lines of a diff as they are before ("-") or after ("+") the change."""
-    return "".join(line[1:] + "\n" for line in diff.splitlines() if line[:1] in (" ", sign, ""))
-
-
 CHANGES = [
     pytest.param(path, *change, id=f"{path.stem}-{number}", marks=needs(path))
     for path in LATER
@@ -131,23 +137,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("path", "diff", "text"), CHANGES)
-def test_a_change_prints_what_the_chapter_says(path, diff, text, tmp_path, monkeypatch, capsys):
-    source, before = read(lesson_of(path)), side(diff, "-")
-    assert source.count(before) == 1
-    start = source.index(before)
-    section = re.findall(r"^# %% (\d+)\. ", source[: start + len(before)], re.MULTILINE)[-1]
-    copy = tmp_path / "lessons" / lesson_of(path).name
-    copy.parent.mkdir()
-    copy.write_text(source.replace(before, side(diff, "+")), "utf-8")
-    if "\nDATA = " in source:
-        os.symlink(ROOT / "data", tmp_path / "data")
-    monkeypatch.syspath_prepend(copy.parent)
-    monkeypatch.setitem(sys.modules, path.stem, None)  # what was there comes back afterwards
-    del sys.modules[path.stem]
-    changed = importlib.import_module(path.stem)  # by its name: worker processes import it too
-    capsys.readouterr()
-    getattr(changed, f"show_{section}")("cpu")
-    printed = capsys.readouterr().out.splitlines(keepends=True)
+@ahead(section_after)
+def test_a_change_prints_what_the_chapter_says(path, diff, text, result):
+    printed = result.splitlines(keepends=True)
     size = len(text.splitlines())
     parts = ["".join(printed[i : i + size]) for i in range(len(printed) - size + 1)]
     assert any(not differences(text, part) for part in parts), "".join(printed)

@@ -10,7 +10,17 @@ import shutil
 
 import pytest
 import torch
-from course import EXERCISES, LESSONS, ROOT, beside, definitions, each, needs, start, too_old
+from course import (
+    EXERCISES,
+    LESSONS,
+    ROOT,
+    ahead,
+    definitions,
+    each,
+    needs,
+    submissions,
+    too_old,
+)
 
 FOLDER = ROOT / "exercises"
 SOLUTIONS, WRONG_ANSWERS = FOLDER / "solutions", ROOT / "tests" / "wrong_answers"
@@ -481,29 +491,15 @@ def without_negatives(x):
 ENDLESS = "import time\nwhile True:\n    time.sleep(1)\n"
 
 
-def submit(folder, name, text, file="02_tensors.py"):
-    """Put a file into the folder of a student."""
-    (folder / name).mkdir()
-    (folder / name / file).write_text(text)
-    return folder / name
+CLASS = {"ann": GOOD, "bob b": SPITEFUL, "dora/02_tensors (1).py": GOOD}
+CLASS |= dict.fromkeys(("eve", "__pycache__", ".git"))
 
 
-def submissions_of_a_class(folder):
-    submit(folder, "ann", GOOD)
-    submit(folder, "bob b", SPITEFUL)
-    submit(folder, "dora", GOOD, "02_tensors (1).py")
-    for name in ("eve", "__pycache__", ".git"):
-        (folder / name).mkdir()
-    options = ["-p", "no:cacheprovider", "--limit", 120, "--submissions", folder]
-    environment = {key: os.environ[key] for key in os.environ if key != "PYTEST_ADDOPTS"}
-    return start("-m", "pytest", FOLDER / "test_02_tensors.py", *options, environment=environment)
-
-
-@beside(submissions_of_a_class)
-def test_a_folder_of_submissions_is_checked_a_line_each(process):
-    out, _ = process.communicate(timeout=300)
-    printed = "\n".join(out.decode().splitlines())
-    assert process.returncode == 1
+@pytest.mark.parametrize("texts", [CLASS], ids=["class"])
+@ahead(submissions)
+def test_a_folder_of_submissions_is_checked_a_line_each(texts, result):
+    status, printed = result
+    assert status == 1
     assert re.findall(r"^(\S.*?)  +(\d of \d solved.*)$", printed, re.MULTILINE) == [
         ("ann", "4 of 4 solved"),
         ("bob b", "0 of 4 solved: Python was ended at test_02_tensors.py::test_without_negatives"),
@@ -518,10 +514,12 @@ def test_a_folder_of_submissions_is_checked_a_line_each(process):
 
 def test_a_submission_that_never_ends_is_ended(tmp_path):
     exercises = [f"{FOLDER / 'test_02_tensors.py'}::test_blend"]
-    student = submit(tmp_path, "fred", ENDLESS)
-    name, problems, notes = conftest.examined(exercises, 1, student)
+    student = tmp_path / "fred"
+    student.mkdir()
+    (student / "02_tensors.py").write_text(ENDLESS)
+    name, problems, notes = conftest.examined(exercises, 0.5, student)
     assert (name, problems) == ("fred", {})
-    assert notes == ["ran over 1 seconds at test_02_tensors.py::test_blend"]
+    assert notes == ["ran over 0.5 seconds at test_02_tensors.py::test_blend"]
 
 
 def test_no_folder_of_submissions_is_one_line(tmp_path, exercises_run):

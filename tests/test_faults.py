@@ -43,20 +43,33 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(run):
     assert "--device: invalid choice: 'cuda'" in err.strip().splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A copy of a lesson whose picture is empty, and saved in no time."""
+    copy = copy_alone(ONE, tmp_path_factory.mktemp("quick"))
+    head = 'def figure(device="cpu"):\n'
+    empty = "    from matplotlib.figure import Figure\n\n    return Figure()\n\n"
+    before, after = copy.read_text("utf-8").split(head)
+    copy.write_text(before + head + empty + after, "utf-8")
+    return copy
+
+
 @pytest.mark.parametrize(
     "name", ["gone/a.png", "a.docx", "a", "a.png.", "", ".", "x" * 300 + ".png"]
 )
-def test_a_picture_that_cannot_be_saved_is_refused_in_one_line(run, tmp_path, monkeypatch, name):
+def test_a_picture_that_cannot_be_saved_is_refused_in_one_line(
+    run, tmp_path, monkeypatch, quick, name
+):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(ONE, "--device", "cpu", "--figure", name)
+    status, _, err = run(quick, "--device", "cpu", "--figure", name)
     assert status == 2 and not files(tmp_path)
     error = err.strip().splitlines()[-1]
     assert f"error: --figure {name!r}: " in error
 
 
-def test_a_folder_in_the_place_of_the_picture_is_refused_in_one_line(run, tmp_path):
+def test_a_folder_in_the_place_of_the_picture_is_refused_in_one_line(run, tmp_path, quick):
     (tmp_path / "folder.png").mkdir()
-    status, _, err = run(ONE, "--device", "cpu", "--figure", tmp_path / "folder.png")
+    status, _, err = run(quick, "--device", "cpu", "--figure", tmp_path / "folder.png")
     assert status == 2 and "error: --figure " in err.strip().splitlines()[-1]
 
 

@@ -209,6 +209,9 @@ def short(value):
 
 
 # %% What pytest prints
+PARTS = (("10", "Foundations"), ("16", "Networks"), ("20", "Practice"))  # (last lesson, name)
+
+
 def pytest_addoption(parser):
     parser.addoption("--hints", action="store_true", help="show a hint below what is wrong")
     parser.addoption("--submissions", metavar="FOLDER", help="check FOLDER/NAME/NN_name.py of all")
@@ -248,7 +251,7 @@ def pytest_report_teststatus(report):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """A line for each exercise; where they are of one file, also what is wrong."""
+    """Of one file a line for each exercise and what is wrong; of several what is solved."""
     line = terminalreporter.line
     todo, solved = (terminalreporter.getreports(state) for state in ("to do", "solved"))
     reports = sorted([*todo, *solved], key=lambda report: report.location[:2])
@@ -256,19 +259,39 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     single = len({report.location[0] for report in reports}) == 1
     terminalreporter.ensure_newline()
-    for report in reports:
+    for report in reports if single else ():
         line(f"{report.exercise:<50}{'to do' if report in todo else 'solved'}")
-        if single and report in todo:
+        if report in todo:
             printed = [f"printed    {text}" for text in report.capstdout.splitlines()[:20]]
             hints = [f"hint       {report.hint}"] if report.hint and config.option.hints else []
             for text in [*report.problem.splitlines(), *printed, *hints]:
                 line(f"    {text}")
+    if not single:
+        progress(reports, todo, line)
     end = f"{len(solved)} of {len(reports)} solved"
     if todo and not single:
-        end += f"; to see what is wrong: python -m pytest {todo[0].location[0]}"
+        first = next(report for report in reports if report in todo)
+        end += f"; next: {name_of_exercise(first)}, python -m pytest {first.location[0]}"
     elif todo and not config.option.hints:
         end += "; add --hints for a hint"
     line(end)
+
+
+def name_of_exercise(report):
+    """The name of the exercise that a report is about."""
+    return report.exercise.split()[1]
+
+
+def progress(reports, todo, line):
+    """A line for each lesson, # for each exercise solved and - for each to do, below its part."""
+    part = None
+    for lesson, of_lesson in itertools.groupby(reports, lambda report: report.exercise.split()[0]):
+        marks = "".join("-" if report in todo else "#" for report in of_lesson)
+        here = next((name for last, name in PARTS if lesson[:2] <= last), "")
+        if here != part:
+            line(f"{here}")
+            part = here
+        line(f"  {lesson:<34}{marks:<6}{marks.count('#')} of {len(marks)}")
 
 
 # %% A class of submissions: a process for each student

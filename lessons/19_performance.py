@@ -18,7 +18,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 # The counter, and what is counted: no need to read on before section 1.
 class Count(TorchDispatchMode):
-    """Notes each call of a kernel: its name, bytes of output, operations if it is a product."""
+    """Notes each call of a kernel: its name, bytes of output, operations of a matrix product."""
 
     def __init__(self):
         super().__init__()
@@ -151,7 +151,7 @@ def show_5(device):
 
 # %% 6. Checkpointing: keep less, compute again
 class Recompute(torch.autograd.Function):
-    """Keeps a block's input alone, and runs the block once more in backward."""
+    """Keeps a block's input alone, which must require grad, and runs it again in backward."""
 
     @staticmethod
     def forward(ctx, x, block):
@@ -196,7 +196,7 @@ def show_6(device):
 
 # %% 7. Accumulation: a large batch in small parts
 def accumulated(model, x, y, parts, divided=True):
-    """The gradient from so many parts, one after the other; divided: by the number of parts."""
+    """The gradient from so many equal parts, one after the other; divided: by their number."""
     model.zero_grad()
     for x_part, y_part in zip(x.chunk(parts), y.chunk(parts), strict=True):
         loss = F.mse_loss(model(x_part), y_part)

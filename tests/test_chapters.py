@@ -28,6 +28,8 @@ LATER = CHAPTERS[1:]
 PAGES = [
     ROOT / "README.md",
     *CHAPTERS,
+    ROOT / "lessons" / "symptoms.md",
+    ROOT / "lessons" / "ways.md",
     *(ROOT / folder / "README.md" for folder in ("exercises", "tests", "data")),
     ROOT / ".github" / "CONTRIBUTING.md",
 ]

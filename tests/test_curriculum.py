@@ -13,6 +13,7 @@ DEVICES = 'DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]'
 DATA = 'DATA = Path(__file__).resolve().parent.parent / "data"'
 ENDING = read(LESSONS[1])[read(LESSONS[1]).index("# %% The command line") :]
 SHARED_FUNCTIONS = ("raises", "leaf", "limit_and_condition", "read_csv", "train")
+BESIDE = ("symptoms.md", "ways.md", "figures", "__pycache__")
 OUTSIDE = {"torch", "torchvision", "numpy", "matplotlib", "PIL"}  # PIL comes with torchvision
 every_lesson, later_lessons = each(LESSONS), each(LESSONS[1:])
 SHOW = re.compile(r"show_\d+")
@@ -28,7 +29,7 @@ def packages(nodes):
 def test_beside_the_lessons_stand_their_chapters_and_nothing_else():
     assert LESSONS and LESSONS[0].stem == "01_install_check"
     for path in (ROOT / "lessons").iterdir():
-        assert path in (*LESSONS, *CHAPTERS) or path.name in ("figures", "__pycache__")
+        assert path in (*LESSONS, *CHAPTERS) or path.name in BESIDE
         assert path not in LESSONS or re.fullmatch(r"\d\d_[a-z_]+\.py", path.name)
 
 

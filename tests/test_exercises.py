@@ -1,6 +1,7 @@
 """Every exercise: unsolved it fails, solved it passes, and wrong answers are refused."""
 
 import ast
+import collections
 import copy
 import importlib.util
 import json
@@ -361,18 +362,22 @@ def exercises_run(monkeypatch, capsys):
 
 
 @too_old
-def test_pytest_exercises_prints_a_line_for_each(exercises_run):
+def test_pytest_exercises_shows_what_is_solved_by_lesson_and_part_in_a_screen(exercises_run):
     status, printed = exercises_run(FOLDER)
-    lines = re.findall(r"^(\w+)  (\w+) +(solved|to do)$", printed, re.MULTILINE)
-    assert [line[:2] for line in lines] == [(path.stem, name) for path, name in ALL]
-    todo = [line for line in lines if line[2] == "to do"]
-    assert status == bool(todo)
-    first = (
-        f"; to see what is wrong: python -m pytest exercises/test_{todo[0][0]}.py" if todo else ""
-    )
-    last = printed.splitlines()[-1]
-    assert last == f"{len(ALL) - len(todo)} of {len(ALL)} solved{first}"
-    assert len(printed.splitlines()) < len(ALL) + 4
+    rows = re.findall(r"^  (\w+) +([#-]+) +(\d+) of (\d+)$", printed, re.MULTILINE)
+    sizes = collections.Counter(path.stem for path, _ in ALL)
+    assert [(stem, len(marks), int(size)) for stem, marks, _, size in rows] == [
+        (stem, size, size) for stem, size in sizes.items()
+    ]
+    assert all(marks.count("#") == int(solved) for _, marks, solved, _ in rows)
+    assert re.findall(r"^[A-Z]\w+$", printed, re.M) == ["Foundations", "Networks", "Practice"]
+    marks = "".join(row[1] for row in rows)
+    end = f"{marks.count('#')} of {len(ALL)} solved"
+    if "-" in marks:
+        path, name = ALL[marks.index("-")]
+        end += f"; next: {name}, python -m pytest exercises/test_{path.name}"
+    assert printed.splitlines()[-1] == end and status == ("-" in marks)
+    assert len(printed.strip().splitlines()) <= 24
 
 
 CHECKS = """

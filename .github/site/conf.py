@@ -41,7 +41,8 @@ copybutton_copy_empty_lines = False
 
 # A part stands in the menu as soon as one of its chapters does.
 parts = {"Foundations": (1, 10), "Networks": (11, 16), "Practice": (17, 99)}
-besides = ["exercises/index", "tests/index", "data/index", "contributing"]
+besides = ["lessons/symptoms", "lessons/ways", "exercises/index", "tests/index", "data/index"]
+besides += ["contributing"]
 
 
 def address(path):

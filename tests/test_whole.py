@@ -1,0 +1,84 @@
+"""The pages about the whole course: from symptom to cause, and ways through."""
+
+import collections
+import re
+
+import pytest
+from course import CHAPTERS, ROOT, read
+
+SYMPTOMS, WAYS = ROOT / "lessons" / "symptoms.md", ROOT / "lessons" / "ways.md"
+
+
+def rows(text):
+    """The cells of each row of the tables in a text, but for the heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    heads = {i for i, row in enumerate(cells) if row[0].strip("-") == ""}
+    return [row for i, row in enumerate(cells) if i not in heads and i + 1 not in heads]
+
+
+def mistakes(chapter):
+    """[(symptom, cause, cure), ...] of a chapter's "Go wrong"."""
+    return [tuple(row[:3]) for row in rows(read(chapter).split("\n## Go wrong\n")[1])]
+
+
+def tables():
+    """Heading -> rows of the page of symptoms."""
+    parts = re.split(r"^## (.+)$", read(SYMPTOMS), flags=re.MULTILINE)[1:]
+    return {title: rows(text) for title, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def chapter_of(link):
+    """The chapter that a link such as [03 Autograd](03_autograd.md#go-wrong) leads to."""
+    title, name = re.fullmatch(r"\[(.+)\]\((.+)#go-wrong\)", link).groups()
+    [chapter] = [path for path in CHAPTERS if path.name == name]
+    assert read(chapter).startswith(f"# {title}\n")
+    return chapter
+
+
+@pytest.mark.parametrize("title", tables())
+def test_each_row_is_a_row_of_the_lesson_that_proves_it(title):
+    for first, second, cure, link in tables()[title]:
+        cause = second if title == "A message" else first
+        assert (cause, cure) in [row[1:] for row in mistakes(chapter_of(link))]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS[1:], ids=lambda path: path.stem)
+def test_every_mistake_of_a_lesson_stands_on_the_page(chapter):
+    there = {(*row[:2], row[3]) for table in tables().values() for row in table}
+    for _, cause, _ in mistakes(chapter):
+        assert any(cause in row[:2] and chapter.name in row[2] for row in there), cause
+
+
+@pytest.mark.parametrize("title", [title for title in tables() if title != "A message"])
+def test_no_test_names_two_causes_of_one_symptom_in_different_lessons_apart(title):
+    """Where two rows of a table have the same test, they are the same mistake in two lessons."""
+    causes = collections.defaultdict(set)
+    for cause, test, _, link in tables()[title]:
+        assert test and cause != test
+        causes[test].add((cause, link))
+    assert all(len({link for _, link in found}) == len(found) for found in causes.values())
+
+
+def minutes(chapter):
+    """(minutes of a chapter, minutes of its exercises), by its third line."""
+    line = read(chapter).split("\n")[2]
+    exercises = re.search(r"exercises (\d+)", line)
+    return int(re.search(r"(\d+) minutes", line)[1]), int(exercises[1]) if exercises else 0
+
+
+def test_the_minutes_of_the_ways_are_those_of_their_chapters():
+    for _, links, reading, exercises in rows(read(WAYS)):
+        numbers = re.findall(r"\[(\d\d)\]\(\1_\w+\.md\)", links)
+        found = [minutes(path) for path in CHAPTERS if path.stem[:2] in numbers]
+        assert numbers == sorted(numbers) and len(found) == len(numbers) == links.count("](")
+        assert int(reading) == sum(pair[0] for pair in found)
+        assert exercises == "-" or int(exercises) == sum(pair[1] for pair in found)
+    total = [sum(pair) / 60 for pair in zip(*map(minutes, CHAPTERS), strict=True)]
+    assert f"{total[0]:.0f} hours of reading and running, and {total[1]:.0f} of" in read(WAYS)
+
+
+def test_every_lesson_stands_in_the_drawing_of_what_depends_on_what():
+    drawing = re.search(r"^```text\n(.*?)^```$", read(WAYS), re.MULTILINE | re.DOTALL)[1]
+    for chapter in CHAPTERS:
+        assert read(chapter).split("\n")[0].removeprefix("# ") in drawing

@@ -192,7 +192,7 @@ def show_5(device):
 # One training whose rate grows at each step. On the parabola 7.5 w^2 the limit is 2/15 (lesson 05).
 def range_test(loss_function, parameters, rates):
     """The losses before each step of SGD and after the last, the rate climbing through rates."""
-    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    optimizer = torch.optim.SGD(parameters, lr=rates[0])
     losses = []
     for rate in rates:
         optimizer.param_groups[0]["lr"] = rate
@@ -301,7 +301,7 @@ def figure(device="cpu"):
     left.set(xlabel="epoch", ylabel="accuracy", xticks=range(1, 6), title="40 seeds of each width")
     left.legend()
     less = (found[32][-1] - found[24][-1]).sort().values
-    right.bar(range(40), less, color="tab:gray")
+    right.bar(range(40), less.tolist(), color="tab:gray")
     mean, error = less.mean().item(), standard_error(less)
     right.axhspan(mean - 2 * error, mean + 2 * error, color="tab:blue", alpha=0.4)
     right.set(xlabel="pair, in order", ylabel="accuracy, 32 less 24", title="in pairs")

@@ -88,7 +88,8 @@ def settle(threads, start_method):
 def apart(function, arguments):
     """What the function returns of arguments by name; no warning reaches what it prints."""
     with warnings.catch_warnings(record=True):
-        warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # as typed_storage says
+        for message in ("TypedStorage is deprecated", "distutils Version"):  # as needs() says
+            warnings.filterwarnings("ignore", message)
         return function(**arguments)
 
 

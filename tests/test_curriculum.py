@@ -14,7 +14,8 @@ DATA = 'DATA = Path(__file__).resolve().parent.parent / "data"'
 ENDING = read(LESSONS[1])[read(LESSONS[1]).index("# %% The command line") :]
 SHARED_FUNCTIONS = ("raises", "leaf", "limit_and_condition", "read_csv", "train")
 BESIDE = ("symptoms.md", "ways.md", "figures", "__pycache__")
-OUTSIDE = {"torch", "torchvision", "numpy", "matplotlib", "PIL"}  # PIL comes with torchvision
+# PIL comes with torchvision; lesson 18 asks first whether TensorBoard is there.
+OUTSIDE = {"torch", "torchvision", "numpy", "matplotlib", "PIL", "tensorboard"}
 every_lesson, later_lessons = each(LESSONS), each(LESSONS[1:])
 SHOW = re.compile(r"show_\d+")
 

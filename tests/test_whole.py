@@ -51,8 +51,7 @@ def test_every_mistake_of_a_lesson_stands_on_the_page(chapter):
 
 
 @pytest.mark.parametrize("title", [title for title in tables() if title != "A message"])
-def test_no_test_names_two_causes_of_one_symptom_in_different_lessons_apart(title):
-    """Where two rows of a table have the same test, they are the same mistake in two lessons."""
+def test_rows_of_a_symptom_that_share_a_test_are_one_mistake_in_two_lessons(title):
     causes = collections.defaultdict(set)
     for cause, test, _, link in tables()[title]:
         assert test and cause != test

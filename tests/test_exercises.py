@@ -266,6 +266,25 @@ RIGHT = {
         / sum(len(y) for _, y in parts)
     ),
     "collected": lambda parts: torch.cat([torch.empty(0), *(part + 0 for part in parts)]),
+    "ring_bytes": lambda n, size, itemsize: [
+        sum(len(torch.empty(size).tensor_split(n)[(r - k) % n]) for k in range(2 * n - 2))
+        * itemsize
+        for r in range(n)
+    ],
+    "loss_of_shard": lambda losses, ranks, total: (losses / (total / ranks)).sum(),
+    "saved": lambda rank, parallel, optimizer, step, path: (
+        None
+        if rank
+        else torch.save(
+            {
+                "step": step,
+                "optimizer": optimizer.state_dict(),
+                "model": parallel.module.state_dict(),
+            },
+            f"{path}.new",
+        )
+        or os.replace(f"{path}.new", path)
+    ),
 }
 
 

@@ -113,21 +113,21 @@ def show_1(device):
 def ring(rank, group, numbers):
     """(all_reduce of (rank + 1) * arange(numbers), by hand, and the bytes that this rank sent)."""
     n = dist.get_world_size(group)
-    blocks = list(((rank + 1) * torch.arange(numbers)).chunk(n))
+    blocks = list(((rank + 1) * torch.arange(numbers)).tensor_split(n))
     sent = 0
     for step in range(2 * (n - 1)):
-        mine, received = blocks[(rank - step) % n], torch.empty_like(blocks[0])
+        mine, place = blocks[(rank - step) % n], (rank - step - 1) % n
+        received = torch.empty_like(blocks[place])
         request = dist.isend(mine, (rank + 1) % n, group=group)
         dist.recv(received, (rank - 1) % n, group=group)
         request.wait()
         sent += mine.numel() * mine.element_size()
-        place = (rank - step - 1) % n
         blocks[place] = blocks[place] + received if step < n - 1 else received
     return torch.cat(blocks).tolist(), sent
 
 
 def ring_bytes(n, size):
-    """What each of n ranks sends of size bytes: 2 (n - 1) / n of them."""
+    """What each of n ranks sends of size bytes, which n divides: 2 (n - 1) / n of them."""
     return 2 * (n - 1) * size // n
 
 

@@ -110,7 +110,8 @@ def folders_listed(path, text):
 
 
 def menu(pages):
-    chapters = {page: int(page[8:10]) for page in sorted(pages) if page.startswith("lessons/")}
+    numbered = [page for page in sorted(pages) if page[:8] == "lessons/" and page[8].isdigit()]
+    chapters = {page: int(page[8:10]) for page in numbered}
     menus = {
         part: [page for page, number in chapters.items() if first <= number <= last]
         for part, (first, last) in parts.items()

@@ -29,10 +29,10 @@ def tables():
 
 
 def chapter_of(link):
-    """The chapter that a link such as [03 Autograd](03_autograd.md#go-wrong) leads to."""
-    title, name = re.fullmatch(r"\[(.+)\]\((.+)#go-wrong\)", link).groups()
+    """The chapter that a link such as [03](03_autograd.md#go-wrong) leads to."""
+    number, name = re.fullmatch(r"\[(\d\d)\]\((.+)#go-wrong\)", link).groups()
     [chapter] = [path for path in CHAPTERS if path.name == name]
-    assert read(chapter).startswith(f"# {title}\n")
+    assert name.startswith(number)
     return chapter
 
 
@@ -45,9 +45,10 @@ def test_each_row_is_a_row_of_the_lesson_that_proves_it(title):
 
 @pytest.mark.parametrize("chapter", CHAPTERS[1:], ids=lambda path: path.stem)
 def test_every_mistake_of_a_lesson_stands_on_the_page(chapter):
-    there = {(*row[:2], row[3]) for table in tables().values() for row in table}
+    rows_of_page = [row for table in tables().values() for row in table]
+    there = [row[:2] for row in rows_of_page if chapter_of(row[3]) == chapter]
     for _, cause, _ in mistakes(chapter):
-        assert any(cause in row[:2] and chapter.name in row[2] for row in there), cause
+        assert any(cause in row for row in there), cause
 
 
 @pytest.mark.parametrize("title", [title for title in tables() if title != "A message"])

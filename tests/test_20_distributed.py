@@ -1,0 +1,668 @@
+"""What lesson 20 claims."""
+
+import datetime
+import importlib
+import inspect
+import itertools
+import multiprocessing
+import os
+import shlex
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from course import ROOT, beside, blocks, start, typed_storage
+from torch import nn
+from torch.utils.data import DistributedSampler
+
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor torchrun")
+sizes = pytest.mark.parametrize("n", [1, 2, 4])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pool(lesson):
+    """The four workers that the tests ask; their work ends when nobody can ask any more."""
+    before = set(multiprocessing.active_children())
+    yield
+    for _, pipe in lesson.workers():
+        pipe.close()
+    for process, _ in lesson.workers():
+        process.join(60)
+        assert process.exitcode == 0
+    lesson.workers.cache_clear()
+    assert set(multiprocessing.active_children()) <= before
+
+
+# What the workers do for the tests: each is called as f(rank, group, ...), in another process.
+def the_lesson():
+    return importlib.import_module("20_distributed")
+
+
+def place(rank, group, *arguments):
+    """Where it runs, and what it was given."""
+    threads, interface = torch.get_num_threads(), os.environ.get("GLOO_SOCKET_IFNAME")
+    size = dist.get_world_size(group), dist.get_world_size()
+    return (
+        rank,
+        dist.get_rank(group),
+        *size,
+        dist.get_backend(group),
+        threads,
+        interface,
+    ), arguments
+
+
+def behave(rank, group, *manners):
+    """It raises, ends or hangs, as its manner is; else it answers."""
+    if manners[rank] == "raises":
+        raise ArithmeticError(f"{rank} in the denominator")
+    if manners[rank] == "ends":
+        os._exit(5)
+    if manners[rank] == "hangs":
+        time.sleep(600)
+    return rank
+
+
+def stay(rank, group, folder):
+    """It says that it is here, and is busy as long as its parent lives."""
+    (Path(folder) / f"rank_{rank}").touch()
+    while multiprocessing.parent_process().is_alive():
+        time.sleep(0.05)
+
+
+def numbers(model):
+    return nn.utils.parameters_to_vector(model.parameters()).tolist()
+
+
+def data_of(rank, group):
+    model, x, y = the_lesson().model_and_data()
+    return numbers(model), x.tolist(), y.tolist()
+
+
+def drift(rank, group, wrapped):
+    """The weights before DDP, after it, and after 20 steps with the wrapper or past it."""
+    model, x, y = the_lesson().model_and_data()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += rank
+    before = numbers(model)
+    parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
+    after = numbers(model)
+    n = dist.get_world_size(group)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8)
+    for _ in range(20):
+        optimizer.zero_grad()
+        output = (parallel if wrapped else parallel.module)(x.chunk(n)[rank])
+        F.mse_loss(output, y.chunk(n)[rank]).backward()
+        optimizer.step()
+    return before, after, numbers(model)
+
+
+def wrapper(rank, group):
+    """The gradient of a sum of losses under DDP; names in two state_dicts; batch norm's output."""
+    model, x, y = the_lesson().model_and_data()
+    parallel, n = nn.parallel.DistributedDataParallel(model, process_group=group), group.size()
+    F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank], reduction="sum").backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).tolist()
+    names = list(parallel.state_dict()), list(parallel.module.state_dict())
+    norm = nn.parallel.DistributedDataParallel(nn.BatchNorm1d(1).double(), process_group=group)
+    shares = torch.arange(8, dtype=torch.float64)[:, None].chunk(n)
+    return gradient, names, norm(shares[rank]).flatten().tolist()
+
+
+def zero_redundancy(rank, group, steps):
+    """The weights after some steps of Adam, each rank keeping a part of its state."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    model, x, y = the_lesson().model_and_data()
+    parallel, n = nn.parallel.DistributedDataParallel(model, process_group=group), group.size()
+    parts = model.parameters(), torch.optim.Adam
+    optimizer = ZeroRedundancyOptimizer(*parts, process_group=group, lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank]).backward()
+        optimizer.step()
+    return numbers(model)
+
+
+def watched(rank, group, folder):
+    """What this rank writes in the lesson's training: each file saved, each file renamed."""
+    events, save, replace = [], torch.save, os.replace
+
+    def spy_on_save(state, path):
+        events.append(Path(path).name)
+        save(state, path)
+
+    def spy_on_replace(old, new):
+        step = torch.load(old, weights_only=True)["step"]  # it is whole
+        events.append((Path(old).name, Path(new).name, step))
+        replace(old, new)
+
+    spies = mock.patch.object(torch, "save", spy_on_save)
+    with spies, mock.patch.object(os, "replace", spy_on_replace):
+        the_lesson().trained(rank, group, folder)
+    return events
+
+
+# The same network in NumPy, its parameters in one vector.
+def network(lesson):
+    model, x, y = lesson.model_and_data()
+    return np.array(numbers(model)), x.numpy(), y.numpy()
+
+
+def slope(theta, x, y, weights):
+    """The gradient of the sum of weights times squared errors, of an 8-16-1 network with tanh."""
+    w1, b1, w2, b2 = np.split(theta, [128, 144, 160])
+    w1 = w1.reshape(16, 8)
+    h = np.tanh(x @ w1.T + b1)
+    error = 2 * weights[:, None] * ((h @ w2 + b2)[:, None] - y)
+    back = error * w2 * (1 - h**2)
+    return np.concatenate([(back.T @ x).ravel(), back.sum(0), (error * h).sum(0), error.sum(0)])
+
+
+def equal(n):
+    """The weight of each of n samples in their mean."""
+    return np.full(n, 1 / n)
+
+
+def sgd(theta, x, y, steps, lr, momentum):
+    """(theta, velocity) after so many steps on the whole of x and y."""
+    velocity = np.zeros_like(theta)
+    for _ in range(steps):
+        velocity = momentum * velocity + slope(theta, x, y, equal(len(x)))
+        theta = theta - lr * velocity
+    return theta, velocity
+
+
+def adam(theta, x, y, steps, lr):
+    m = v = np.zeros_like(theta)
+    for step in range(1, steps + 1):
+        gradient = slope(theta, x, y, equal(len(x)))
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        theta = theta - lr * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+    return theta
+
+
+# The four workers
+@sizes
+def test_a_call_goes_to_the_first_workers_and_their_answers_come_in_the_order_of_ranks(lesson, n):
+    loopback = {"darwin": "lo0", "win32": None}.get(sys.platform, "lo")
+    answers = lesson.together(place, n, "a", [2])
+    common = (n, 4, "gloo", 1, loopback)  # one thread each
+    assert answers == [((rank, rank, *common), ("a", [2])) for rank in range(n)]
+
+
+def test_the_workers_are_started_once(lesson):
+    started = lesson.workers()
+    pids = [process.pid for process, _ in started]
+    assert len(set(pids)) == 4 and os.getpid() not in pids
+    assert all(process.daemon for process, _ in started)  # they end with this process
+    lesson.together(place, 4)
+    assert lesson.workers() is started and all(process.is_alive() for process, _ in started)
+
+
+def test_on_linux_they_are_forked_off_a_process_that_has_torch_and_elsewhere_spawned(lesson):
+    method = "forkserver" if sys.platform == "linux" else "spawn"
+    kind = multiprocessing.get_context(method).Process
+    assert all(type(process) is kind for process, _ in lesson.workers())
+
+
+@posix
+def test_ctrl_c_is_for_the_parent_alone(lesson):
+    for process, _ in lesson.workers():
+        os.kill(process.pid, signal.SIGINT)
+    assert lesson.together(behave, 4, *4 * [None]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("manners", "message"),
+    [
+        ((None, "raises"), "rank 1: ArithmeticError: 1 in the denominator"),
+        (
+            ("raises", None, "ends", "raises"),
+            "rank 2: ended with status 5; rank 0: ArithmeticError: 0 in the denominator; "
+            "rank 3: ArithmeticError: 3 in the denominator",
+        ),
+        (("hangs", None), "rank 0: no answer within 1 seconds"),
+    ],
+    ids=["raises", "ends", "hangs"],
+)
+def test_a_worker_that_fails_is_named_and_the_next_call_finds_new_ones(
+    lesson, manners, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, begin = lesson.workers(), time.monotonic()
+    with pytest.raises(RuntimeError) as failure:
+        lesson.together(behave, len(manners), *manners, seconds=1 if "hangs" in manners else 60)
+    assert time.monotonic() - begin < 5
+    assert str(failure.value) == message
+    for process, _ in old:
+        process.join(60)
+        assert not process.is_alive()
+    assert lesson.together(behave, 4, *4 * [None]) == [0, 1, 2, 3]
+    assert not {process.pid for process, _ in old} & {p.pid for p, _ in lesson.workers()}
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_that_waits_is_taken_however_late_another_was(lesson):
+    """Rank 0 is asked for its answer first, and takes all the time that there is."""
+    with pytest.raises(RuntimeError) as failure:
+        lesson.together(behave, 4, "hangs", None, "raises", None, seconds=0.5)
+    assert "rank 1" not in str(failure.value) and "rank 3" not in str(failure.value)
+    assert "rank 2: ArithmeticError" in str(failure.value)
+
+
+def test_a_worker_is_given_60_seconds_and_a_rank_30_minutes(lesson):
+    assert inspect.signature(lesson.together).parameters["seconds"].default == 60
+    half_an_hour = datetime.timedelta(minutes=30)
+    assert importlib.import_module("torch.distributed.constants").default_pg_timeout == half_an_hour
+
+
+# 1. Every rank runs the same program; collectives join them
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_collectives_are_a_sum_a_copy_and_a_row_of_all(lesson, n):
+    held = np.array([[10 * rank, 10 * rank + 1] for rank in range(n)])
+    expected = {
+        "all_reduce": held.sum(axis=0).tolist(),
+        "broadcast": held[1].tolist(),
+        "all_gather": held.ravel().tolist(),
+    }
+    assert lesson.together(lesson.collectives, n) == n * [expected]
+
+
+# 2. all_reduce in a ring
+@sizes
+@pytest.mark.parametrize("blocks_of", [1, 3, 250])
+def test_the_ring_sums_up_and_sends_2_n_minus_1_over_n_of_the_data(lesson, n, blocks_of):
+    numbers = n * blocks_of
+    data = np.outer(np.arange(1, n + 1), np.arange(numbers))
+    sent = 2 * (n - 1) * 8 * blocks_of  # n - 1 blocks of int64 twice
+    assert lesson.together(lesson.ring, n, numbers) == n * [(data.sum(axis=0).tolist(), sent)]
+    assert lesson.ring_bytes(n, data[0].nbytes) == sent
+
+
+def test_in_theory_each_rank_sends_less_than_twice_the_data(lesson):
+    assert lesson.ring_bytes(8, 400 * 10**6) == 700 * 10**6
+    assert [lesson.ring_bytes(n, 60) for n in (1, 2, 3, 4, 5, 6)] == [0, 60, 80, 90, 96, 100]
+    assert type(lesson.ring_bytes(4, 8000)) is int
+    assert 2 * 0.999 < lesson.ring_bytes(1001, 1001 * 10**6) / (1001 * 10**6) < 2
+
+
+# 3. Data parallel: each rank takes a share of the batch, and gradients are averaged
+def test_every_rank_has_the_same_model_and_data_and_nobody_elses_numbers_are_touched(
+    lesson, device
+):
+    state = torch.get_rng_state()
+    model, x, y = lesson.model_and_data(device)
+    assert torch.equal(state, torch.get_rng_state())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        same = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+        inputs = torch.randn(32, 8, dtype=torch.float64)
+    assert str(model) == str(same) and numbers(model) == numbers(same)
+    assert (x.dtype, x.device.type, y.device.type) == (torch.float64, device, device)
+    assert {parameter.device.type for parameter in model.parameters()} == {device}
+    assert torch.equal(x.cpu(), inputs) and y.shape == (32, 1)
+    np.testing.assert_allclose(y[:, 0].cpu(), inputs.numpy().sum(axis=1), rtol=0, atol=1e-14)
+    if device == "cpu":
+        assert lesson.together(data_of, 4) == 4 * [(numbers(model), x.tolist(), y.tolist())]
+
+
+def test_the_gradient_is_one_vector_and_starts_anew(lesson, device):
+    theta, x, y = network(lesson)
+    model, *data = lesson.model_and_data(device)
+    for rows in (32, 5):
+        part = [tensor[:rows] for tensor in data]
+        found = lesson.gradient(model, F.mse_loss(model(part[0]), part[1]))
+        assert (found.dtype, found.device.type, found.shape) == (torch.float64, "cpu", (161,))
+        expected = slope(theta, x[:rows], y[:rows], equal(rows))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shares", [[32], [5, 27], [2, 30], [16, 16], [1, 2, 3, 26], [8, 8, 8, 8]])
+def test_means_weighted_by_their_shares_are_the_mean_of_all(lesson, device, shares):
+    found = lesson.together(lesson.by_hand, len(shares), device, shares)
+    assert max(found) < 1e-12 and {type(number) for number in found} == {float}
+
+
+@sizes
+def test_ddp_gives_each_rank_the_gradient_of_the_whole_batch(lesson, device, n):
+    found = lesson.together(lesson.by_ddp, n, device)
+    assert len(found) == n and max(found) < 1e-12 and {type(number) for number in found} == {float}
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_ddp_sends_rank_0s_start_to_all_and_they_stay_equal_to_the_last_bit(lesson, n):
+    theta, x, y = network(lesson)
+    found = lesson.together(drift, n, True)
+    expected, _ = sgd(theta, x, y, 20, lr=0.05, momentum=0.8)
+    for rank, (before, after, last) in enumerate(found):
+        np.testing.assert_array_equal(before, theta + rank)
+        assert after == theta.tolist() and last == found[0][2]
+        np.testing.assert_allclose(last, expected, rtol=0, atol=1e-12)
+
+
+def test_past_the_wrapper_each_rank_trains_on_its_share_alone(lesson):
+    theta, x, y = network(lesson)
+    for rank, (_, after, last) in enumerate(lesson.together(drift, 2, False)):
+        rows = slice(16 * rank, 16 * rank + 16)
+        expected, _ = sgd(theta, x[rows], y[rows], 20, lr=0.05, momentum=0.8)
+        assert after == theta.tolist()
+        np.testing.assert_allclose(last, expected, rtol=0, atol=1e-12)
+
+
+def test_ddps_mean_of_sums_is_1_over_n_of_the_sum(lesson):
+    theta, x, y = network(lesson)
+    for gradient, _, _ in lesson.together(wrapper, 4):
+        expected = slope(theta, x, y, np.ones(32)) / 4
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12)
+
+
+def test_the_wrappers_names_begin_with_module(lesson):
+    for _, (wrapped, own), _ in lesson.together(wrapper, 2):
+        assert own == ["0.weight", "0.bias", "2.weight", "2.bias"]
+        assert wrapped == [f"module.{name}" for name in own]
+
+
+def test_batch_norm_sees_its_own_share_alone(lesson):
+    numbers = np.arange(8.0)
+    shares, means, variances = np.split(numbers, 2), [1.5, 5.5], [5 / 3, 5 / 3]
+    parts = zip([*shares, numbers], [*means, 3.5], [*variances, 6], strict=True)
+    for part, mean, variance in parts:  # the mean and variance of its share, not of all
+        norm = nn.BatchNorm1d(1, momentum=1.0).double()
+        norm(torch.from_numpy(part)[:, None])
+        assert norm.running_mean.item() == mean == part.mean()
+        assert norm.running_var.item() == pytest.approx(variance, rel=1e-12)
+        assert part.var(ddof=1) == pytest.approx(variance, rel=1e-12)
+    assert f"{variances[0]:.2f}" == "1.67"
+    for rank, (_, _, output) in enumerate(lesson.together(wrapper, 2)):
+        expected = (shares[rank] - means[rank]) / np.sqrt(shares[rank].var() + 1e-5)
+        np.testing.assert_allclose(output, expected, rtol=0, atol=1e-12)
+
+
+def joined(lists):
+    return list(itertools.chain(*lists))
+
+
+def shares_of(rows, ranks, **options):
+    """What the sampler hands to each rank."""
+    samplers = [DistributedSampler(range(rows), ranks, rank, **options) for rank in range(ranks)]
+    return samplers, [list(sampler) for sampler in samplers]
+
+
+def test_the_sampler_hands_out_rows_twice_where_the_number_does_not_come_out_even():
+    _, shares = shares_of(10, 4, shuffle=False)
+    assert shares == [[(rank + 4 * i) % 10 for i in range(3)] for rank in range(4)]
+    rows = joined(shares)
+    assert [row for row in range(10) if rows.count(row) == 2] == [0, 1] and len(rows) == 12
+    assert sum(row < 7 for row in rows) == 9 and 9 / 12 == 0.75  # the first 7 of 10 are right
+    own = {sum(row < 7 for row in dict.fromkeys(share)) for share in shares}
+    assert own == {2, 3}  # no rank's own mean is 0.7
+    _, even = shares_of(12, 4)
+    assert sorted(joined(even)) == list(range(12))
+
+
+def test_without_set_epoch_each_epoch_comes_in_the_same_order():
+    samplers, first = shares_of(100, 2, shuffle=True)
+    assert [list(sampler) for sampler in samplers] == first
+    for sampler in samplers:
+        sampler.set_epoch(1)
+    second = [list(sampler) for sampler in samplers]
+    assert second != first and sorted(joined(second)) == sorted(joined(first)) == list(range(100))
+
+
+# 4. Mistake: the mean of unequal means
+@pytest.mark.parametrize("shares", [[2, 30], [5, 27], [1, 2, 3, 26], [16, 16]])
+def test_uncorrected_a_sample_of_a_small_share_counts_more(lesson, device, shares):
+    theta, x, y = network(lesson)
+    weights = np.repeat([1 / (len(shares) * share) for share in shares], shares)
+    assert weights.sum() == pytest.approx(1, rel=1e-12)
+    assert weights.max() / weights.min() == pytest.approx(max(shares) / min(shares), rel=1e-12)
+    assert shares != [2, 30] or round(weights.max() / weights.min(), 12) == 15
+    error = np.abs(slope(theta, x, y, weights) - slope(theta, x, y, equal(32))).max()
+    assert error > 1e-3 or shares == [16, 16]
+    found = lesson.together(lesson.by_hand, len(shares), device, shares, False)
+    np.testing.assert_allclose(found, len(shares) * [error], rtol=0, atol=1e-12)
+
+
+# 5. Each rank keeps a part: of the optimizer's state, or of each layer
+@sizes
+def test_each_rank_keeps_1_over_n_of_adams_two_moments(lesson, n):
+    whole = 2 * 4 * 1000 * 4  # m and v of four vectors of 1000 numbers of 4 bytes
+    assert lesson.together(lesson.adam_bytes, n) == n * [whole // n]
+
+
+@sizes
+def test_adam_in_parts_ends_with_the_weights_of_adam(lesson, n):
+    theta, x, y = network(lesson)
+    found = lesson.together(zero_redundancy, n, 5)
+    assert found == n * [found[0]]
+    np.testing.assert_allclose(found[0], adam(theta, x, y, 5, lr=0.01), rtol=0, atol=1e-12)
+    assert np.abs(found[0] - theta).max() > 0.04  # five steps of nearly lr
+
+
+@sizes
+def test_a_layer_in_parts_gives_the_output_of_the_whole(lesson, n):
+    for kept, difference in lesson.together(lesson.tensor_parallel, n):
+        assert kept == (8 * 16 + 16) // n
+        assert type(difference) is float and difference < 1e-12
+
+
+# 6. A worker dies, and the training ends as if it had not
+@typed_storage
+@sizes
+def test_the_training_is_20_steps_of_sgd_with_momentum(lesson, n, tmp_path):
+    theta, x, y = network(lesson)
+    expected, velocity = sgd(theta, x, y, 20, lr=0.1, momentum=0.9)
+    folder = tmp_path / "not" / "there"
+    found = lesson.together(lesson.trained, n, folder, 3 if n == 1 else None)  # rank 0 never dies
+    assert found == n * [(0, found[0][1])]
+    np.testing.assert_allclose(found[0][1], expected, rtol=0, atol=1e-12)
+    # The checkpoint holds all of it: the model, the momentum, the step.
+    assert [path.name for path in folder.iterdir()] == ["run.pt"]
+    state = torch.load(folder / "run.pt", weights_only=True)
+    assert state["step"] == 20 and state.keys() == {"model", "optimizer", "step"}
+    assert torch.cat([part.flatten() for part in state["model"].values()]).tolist() == found[0][1]
+    moments = [part["momentum_buffer"] for part in state["optimizer"]["state"].values()]
+    moments = torch.cat([moment.flatten() for moment in moments])
+    np.testing.assert_allclose(moments, velocity, rtol=0, atol=1e-12)
+    # Nothing is left to do: the state is as it was.
+    assert lesson.together(lesson.trained, n, folder) == n * [(20, found[0][1])]
+
+
+def test_rank_0_alone_saves_every_5_steps_beside_and_renames_what_is_whole(lesson, tmp_path):
+    first, *others = lesson.together(watched, 4, tmp_path)
+    expected = [["run.part", ("run.part", "run.pt", step)] for step in (5, 10, 15, 20)]
+    assert first == joined(expected) and others == 3 * [[]]
+
+
+@pytest.mark.parametrize("dies_at", [0, 4, 5, 12, 19])
+def test_a_training_that_lost_a_worker_goes_on_from_its_last_checkpoint(
+    lesson, dies_at, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    expected = "rank 1: ended with status 3", 5 * (dies_at // 5), True
+    assert lesson.restarted(dies_at) == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_lost_nobody_has_no_error_and_nothing_left_to_do(lesson):
+    assert lesson.restarted(20) == (None, 20, True)
+
+
+def test_restarted_says_so_if_the_weights_differ(lesson, monkeypatch):
+    answers = [[(0, [1.0]), (0, [1.0])], [(0, [2.0]), (0, [2.0])], [(15, [2.0]), (15, [2.0])]]
+    calls = []
+
+    def together(function, size, folder, *dies_at):
+        calls.append((function, size, Path(folder), dies_at))
+        return answers[len(calls) - 1]
+
+    monkeypatch.setattr(lesson, "together", together)
+    assert lesson.restarted(7) == (None, 15, False)
+    (_, _, other, _), (_, _, folder, _), _ = calls
+    assert other != folder and not other.exists() and not folder.exists()
+    arguments = [(other, ()), (folder, (7,)), (folder, ())]
+    assert calls == [(lesson.trained, 2, *rest) for rest in arguments]
+
+
+@pytest.mark.parametrize(
+    ("environment", "dies_at"),
+    [
+        ({"TORCHELASTIC_RESTART_COUNT": "0"}, None),
+        ({"TORCHELASTIC_RESTART_COUNT": "0", "DIES_AT": "7"}, 7),
+        ({"TORCHELASTIC_RESTART_COUNT": "1", "DIES_AT": "7"}, None),
+        ({"TORCHELASTIC_RESTART_COUNT": "3"}, None),
+    ],
+)
+@pytest.mark.parametrize("same", [True, False])
+def test_a_process_of_torchrun_dies_in_its_first_attempt_alone(
+    lesson, environment, dies_at, same, tmp_path, monkeypatch, capsys
+):
+    events = []
+
+    def trained(rank, group, folder, dies_at=None):
+        folder.mkdir(parents=True)
+        events.append((rank, group, folder, dies_at if dies_at in range(20) else None))
+        return 10, [1.0 if same else folder.name]
+
+    monkeypatch.setattr(lesson, "trained", trained)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("DIES_AT", raising=False)
+    for name, value in ({"RANK": "1", "TORCHELASTIC_RUN_ID": "mine"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "init_process_group", events.append)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    # Nobody removes what another may read yet.
+    monkeypatch.setattr(dist, "barrier", lambda: events.append(len(list(tmp_path.iterdir()))))
+    assert lesson.one_of_several() == (1, 10, same)
+    folder = tmp_path / "lesson_20_mine"
+    runs = [(1, None, folder / "disturbed", dies_at), (1, None, folder / "undisturbed", None)]
+    assert events == ["gloo", *runs, 1]
+    assert not list(tmp_path.iterdir())
+    lesson.main("cpu")
+    assert capsys.readouterr().out == f"rank 1: from step 10 on, ends with the same bits: {same}\n"
+
+
+# The picture
+def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
+    fig = lesson.figure()
+    assert [axes.get_title() for axes in fig.axes] == [f"round {number}" for number in range(7)]
+    for number, axes in enumerate(fig.axes):
+        # Block b starts on rank b. The rank d further on adds its own in round d, and gets the
+        # finished block, which has been three further on, in round d + 4 (that one has it).
+        further = (np.arange(4)[:, None] - np.arange(4)) % 4
+        expected = np.where(number >= further, further + 1, 1)
+        expected[number >= further + 4] = 4
+        np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+        assert axes.images[0].get_clim() == (1, 4)
+        assert (axes.get_xlabel(), axes.get_xticks().tolist()) == ("block", [0, 1, 2, 3])
+    assert fig.axes[0].get_ylabel() == "rank"
+    assert (expected == 4).all()
+
+
+# When all else ends: no worker outlives its parent
+def parent(folder, *lines):
+    """A process that asks four workers to stay, and may end any moment."""
+    (folder / "here").mkdir()
+    first = ["import importlib, sys, types", 'lesson = importlib.import_module("20_distributed")']
+    last = [
+        "from test_20_distributed import behave, stay",
+        "print(lesson.together(behave, 4, *4 * [None]), flush=True)",
+        "lesson.together(stay, 4, sys.argv[1], seconds=600)",
+    ]
+    paths = os.pathsep.join([str(ROOT / "lessons"), str(ROOT / "tests")])
+    own = {"PYTHONPATH": paths, "TMPDIR": str(folder)}
+    code = "\n".join([*first, *lines, *last])
+    return start("-c", code, folder / "here", environment=os.environ | own, start_new_session=True)
+
+
+def parent_to_interrupt(folder):
+    return parent(folder)
+
+
+# Four workers that import torch one by one: 8 s of a core.
+def parent_by_spawn_to_kill(folder):
+    return parent(folder, 'lesson.sys = types.SimpleNamespace(platform="darwin")')
+
+
+def in_the_middle(process):
+    """The folder where its workers say that they are in the middle of a call, once they do."""
+    folder, deadline = Path(process.args[-1]), time.monotonic() + 300
+    while len(list(folder.glob("rank_*"))) < 4:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    return folder
+
+
+def left_beside(folder):
+    """The temporary files that are left, but for the folder in which torch keeps its code."""
+    found = [path.name for path in folder.parent.iterdir() if path != folder]
+    return [name for name in found if not name.startswith("torchinductor_")]
+
+
+def last_words(process):
+    """What it and its workers have printed: the end comes when the last of them has ended."""
+    out, err = process.communicate(timeout=60)
+    assert out == b"[0, 1, 2, 3]\n"
+    return err.decode()
+
+
+@posix
+@beside(parent_to_interrupt)
+def test_after_ctrl_c_no_worker_and_no_folder_remains(process):
+    folder = in_the_middle(process)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
+    err = last_words(process)
+    assert process.returncode == -signal.SIGINT
+    assert err.count("Traceback") == err.count("KeyboardInterrupt") == 1
+    assert left_beside(folder) == []
+
+
+@posix
+@beside(parent_by_spawn_to_kill)
+def test_no_spawned_worker_outlives_a_parent_that_was_killed(process):
+    folder = in_the_middle(process)
+    process.kill()
+    last_words(process)
+    assert process.returncode == -signal.SIGKILL
+    assert left_beside(folder) == []
+
+
+# The chapter's second console block: torchrun, and two processes that start twice. Without the
+# long variable the second start may look for the first one's processes: pytorch#135712.
+def two_of_torchrun(folder):
+    environment, arguments, _ = with_torchrun()
+    environment = os.environ | environment | {"TMPDIR": str(folder)}
+    torchrun = shutil.which("torchrun", path=sysconfig.get_path("scripts"))
+    process = start(torchrun, *arguments, environment=environment, cwd=ROOT)
+    process.kill, process.temporary = process.terminate, folder  # it ends its workers
+    return process
+
+
+def with_torchrun():
+    """({"DIES_AT": ...}, [arguments of torchrun], [lines]) of the chapter."""
+    chapter = ROOT / "lessons" / "20_distributed.md"
+    _, text = [text for language, text in blocks(chapter) if language == "console"]
+    command, *lines = text.splitlines()
+    before, after = command.removeprefix("$ ").split(" torchrun ")
+    return dict(word.split("=") for word in before.split()), shlex.split(after), lines
+
+
+@posix
+@beside(two_of_torchrun)
+def test_torchrun_starts_both_again_and_they_end_with_the_same_bits(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err.decode()
+    assert sorted(out.decode().splitlines()) == sorted(with_torchrun()[2])
+    assert not list(process.temporary.glob("lesson_20_*"))

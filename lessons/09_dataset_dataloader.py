@@ -147,7 +147,7 @@ def show_3(device):
     print(f"from {min(accuracies):.2f} to {max(accuracies):.2f}")
 
 
-# %% 4. Workers are processes: they fetch ahead, and get the dataset by pickle
+# %% 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
 # On Windows and macOS, and on Linux from Python 3.14 on, a worker is sent a pickled dataset.
 def shuffled_batches(seed, batch_size, workers, start_method=None):
     """The x of each batch of a shuffled epoch of wines, fetched by so many worker processes."""
@@ -167,7 +167,7 @@ def can_be_pickled(dataset):
 
 
 def show_4(device):
-    print("\n4. Workers are processes: they fetch ahead, and get the dataset by pickle")
+    print("\n4. Workers are processes: they fetch ahead, and may get the dataset by pickle")
     alone, together = shuffled_batches(0, 32, workers=0), shuffled_batches(0, 32, workers=2)
     same = torch.equal(torch.cat(alone), torch.cat(together))
     print(f"   0 and 2 workers: the same batches {same}")

@@ -242,7 +242,7 @@ def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
     np.testing.assert_allclose(numbers, numbers.round(), rtol=1e-14)
 
 
-# 4. Workers are processes: they fetch ahead, and get the dataset by pickle
+# 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
 def test_workers_bring_the_same_batches_however_they_start(lesson, loaders):
     alone = lesson.shuffled_batches(3, 32, workers=0)
     assert [x.shape for x in alone] == [(32, 13)] * 5 + [(18, 13)]

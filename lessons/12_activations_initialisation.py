@@ -109,7 +109,7 @@ def show_3(device):
 def deep(layers, seed, he=False, width=64, device="cpu"):
     """16 inputs, so many layers of width relu units, 2 logits; he: N(0, 2 / n), biases 0."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         parts = [nn.Linear(16, width)]
         for _ in range(layers - 1):
             parts += [nn.ReLU(), nn.Linear(width, width)]

@@ -76,7 +76,7 @@ def split(n, seed, device="cpu"):
 def network(seed, hidden=64, device="cpu"):
     """A 64-hidden-10 network of relu units, float64, as PyTorch starts it; hidden=0: linear."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         layers = [nn.Linear(64, hidden or 10)]
         if hidden:
             layers += [nn.ReLU(), nn.Linear(hidden, 10)]

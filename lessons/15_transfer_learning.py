@@ -53,7 +53,7 @@ def placed(x, generator):
 def network(seed, device="cpu"):
     """A body of three convolutions with batch norm, and a linear head, in float64."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         layers = []
         for channels, more in ((1, 8), (8, 16), (16, 32)):
             layers += [nn.Conv2d(channels, more, 3, padding=1, bias=False), nn.BatchNorm2d(more)]

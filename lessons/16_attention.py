@@ -209,7 +209,7 @@ class TinyGPT(nn.Module):
 def train_gpt(steps, seed, device="cpu", **mistake):
     """(model, losses of its steps): it predicts each token of 16 but the first two."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = TinyGPT(**mistake).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=steps)

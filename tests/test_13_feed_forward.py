@@ -332,7 +332,7 @@ def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(
     # On the splits of the seeds 100 to 119 the network is ahead of the linear model by 0.008 to
     # 0.056, in 20 of 20, and behind the neighbour by 0.014 to 0.044, in 20 of 20.
     assert mean["linear model"] < mean["network"] < mean["nearest neighbour"]
-    # 0.928, 0.962 and 0.986 on average, with standard deviations of 0.012, 0.009 and 0.005.
+    # 0.928, 0.963 and 0.986 on average, with standard deviations of 0.012, 0.008 and 0.005.
     assert mean["linear model"] > 0.89 and mean["network"] > 0.92
     assert mean["nearest neighbour"] > 0.96
     # Ten classes of 174 to 183 rows, 360 test rows: five binomial deviations.

@@ -45,7 +45,10 @@ def test_predict_one(answer, check):
 
 
 def test_classifier(answer, check):
-    check.hint = "Print the shape after each layer, for 8 x 8, 16 x 16 and 10 x 14: what is n?"
+    check.hint = (
+        "Print the shape after each layer, for 4 pictures of 8 x 8, 16 x 16 and 10 x 14: how many "
+        "numbers are left of one picture, and how many rows does the last layer get?"
+    )
     check.given = "classifier(16, 16, 3); the shape that it makes of 4 pictures"
     check(tuple(answer(16, 16, 3)(torch.zeros(4, 1, 16, 16)).shape), (4, 3))
     for height, width, classes, numbers in (

@@ -184,7 +184,8 @@ def check_features(answer, check, words, body, x, batch_size, sizes, expected):
 
 def test_groups(answer, check):
     check.hint = (
-        "Which parameters does each module have, and which trains? What makes two of them the same?"
+        "Print the names of the parameters of both modules: which are frozen, which turn up again? "
+        "Two can hold equal numbers and still be two: what do == and `in` ask, and what does `is`?"
     )
     for words, body, head in pairs_of_modules():
         names = {id(p): f"head.{name}" for name, p in head.named_parameters()}

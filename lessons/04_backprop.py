@@ -59,7 +59,7 @@ def show_1(device):
         print(f"   autograd   dloss/de = {de:g}, dloss/dp = {dp:g}, dloss/dw = {dw:g}")
 
 
-# %% 2. One step against the gradient lowers the loss
+# %% 2. A small step against the gradient lowers the loss
 # The step is no part of the model, so it is not recorded.
 def step(x, y, w, lr):
     """(dloss/dw, w, loss): the gradient, w - lr * dloss/dw, and the loss there."""
@@ -71,7 +71,7 @@ def step(x, y, w, lr):
 
 
 def show_2(device):
-    print("\n2. One step against the gradient lowers the loss")
+    print("\n2. A small step against the gradient lowers the loss")
     x, y, w, lr = 1.0, 2.0, 1.0, 0.01
     gradient, after, loss = step(*scalars((x, y, w), device), lr)
     print(f"   w = {w:g} - {lr:g} * {gradient:g} = {after:g}, and the loss there is {loss:g}")
@@ -227,7 +227,8 @@ def show_6(device):
 
 
 # %% 7. Mistake: all weights the same
-# Equal units get equal gradients and stay equal. From zeros only the last bias moves: the
+# All units of the hidden layer are then the same: the same weights in, the same bias, the same
+# weights out. They get equal gradients and stay equal. From zeros only the last bias moves: the
 # best constant, 1/2, leaves a loss of 1/4. Otherwise the units are one function of x1 + x2
 # that only rises or only falls, and the loss cannot fall under 1/6.
 def xor(device="cpu"):

@@ -175,15 +175,15 @@ def show_4(device):
 
 # %% 5. Random transforms draw from torch's generator: another picture each epoch
 def random_crops(image, seed):
-    """What RandomCrop(50) makes of image in two epochs, after torch.manual_seed(seed)."""
+    """What RandomCrop(50) makes of image in two epochs, with torch's generator seeded first."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         crop = v2.RandomCrop(50)
         return crop(image), crop(image)
 
 
 def erased(image):
-    """RandomErasing for sure: a rectangle of 2 to 33 % of the image is 0, in whole pixels."""
+    """A rectangle of 2 to 33 % of the image is 0, in whole pixels, if one fits in ten tries."""
     return v2.RandomErasing(p=1, scale=(0.02, 0.33), value=0)(image)
 
 
@@ -300,7 +300,7 @@ def figure(device="cpu"):
     }
     fig = Figure(figsize=(9, 8), layout="constrained")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         for axes, name in zip(fig.subplots(3, 4).flat, transforms, strict=True):
             axes.imshow(transforms[name](photo).clamp(0, 1).permute(1, 2, 0).cpu().numpy())
             axes.set(title=name)

@@ -76,7 +76,7 @@ def split(n, seed, device="cpu"):
 def network(seed, hidden=64, device="cpu"):
     """A 64-hidden-10 network of relu units, float64, as PyTorch starts it; hidden=0: linear."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         layers = [nn.Linear(64, hidden or 10)]
         if hidden:
             layers += [nn.ReLU(), nn.Linear(hidden, 10)]
@@ -107,15 +107,15 @@ def train(model, loss_function, optimizer, x, y, epochs):
 
 def fit(model, x, y, epochs):
     """The losses of so many steps of Adam on the cross-entropy of x, (n, 64), and y, (n,)."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     return train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs)
 
 
-def losses_on_batch(x, y, apart, seed, epochs=200):
+def losses_on_batch(x, y, apart, seed, epochs=30):
     """The losses of so many steps; apart: in each step y, but not x, comes in another order."""
     generator = torch.Generator().manual_seed(seed)
     model = network(seed, device=x.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(epochs):
         order = torch.randperm(len(y), generator=generator) if apart else torch.arange(len(y))
@@ -128,7 +128,7 @@ def show_3(device):
     x, y = digits(device)
     for apart in (False, True):
         losses = losses_on_batch(x[:64], y[:64], apart, seed=0)
-        print(f"   apart={apart!s:<5}   loss {losses[0]:.2f}, after 200 steps {losses[-1]:.2f}")
+        print(f"   apart={apart!s:<5}   loss {losses[0]:.2f}, after 30 steps {losses[-1]:.2f}")
 
 
 # %% 4. Baselines stand beside the network
@@ -141,8 +141,8 @@ def test_accuracies(x, y, seed):
     """Name -> accuracy on the test rows of one split, of the network and three baselines."""
     known, _, test = split(len(x), seed, x.device)
     linear, model = network(seed, 0, x.device), network(seed, 64, x.device)
-    fit(linear, x[known], y[known], epochs=100)
-    fit(model, x[known], y[known], epochs=100)
+    fit(linear, x[known], y[known], epochs=40)
+    fit(model, x[known], y[known], epochs=40)
     said = {
         "largest class": y[known].bincount().argmax(),
         "linear model": linear(x[test]).argmax(dim=1),
@@ -155,9 +155,9 @@ def test_accuracies(x, y, seed):
 def show_4(device):
     print("\n4. Baselines stand beside the network")
     x, y = digits(device)
-    splits = [test_accuracies(x, y, seed) for seed in range(3)]
+    splits = [test_accuracies(x, y, seed) for seed in (0, 1)]
     for name in splits[0]:
-        print(f"   {name:<17}   on three splits:", *(f"{found[name]:.3f}" for found in splits))
+        print(f"   {name:<17}   on two splits:", *(f"{found[name]:.3f}" for found in splits))
 
 
 # %% 5. What one number can tell
@@ -177,7 +177,7 @@ def show_5(device):
     x, y = digits(device)
     known, _, test = split(len(x), seed=0, device=device)
     model = network(seed=0, hidden=0, device=device)
-    fit(model, x[known], y[known], epochs=100)
+    fit(model, x[known], y[known], epochs=40)
     matrix = confusion_matrix(model(x[test]).argmax(dim=1), y[test])
     p = (matrix.trace() / matrix.sum()).item()
     print(f"   linear model {p:.2f}, good to {binomial_std(p, len(test)):.2f}", end="; ")
@@ -206,7 +206,7 @@ def watch(x, y, share, seed, epochs):
     known, choose, test = split(len(x), seed, x.device)
     known, labels = known[:400], spoilt(y, share, seed)
     model = network(seed, hidden=128, device=x.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     found = []
     for _ in range(epochs):
         with torch.no_grad():
@@ -221,7 +221,7 @@ def show_6(device):
     print("\n6. It can learn anything, wrong labels too")
     x, y = digits(device)
     for share in (0.4, 0.0):
-        found = watch(x, y, share, seed=0, epochs=50)
+        found = watch(x, y, share, seed=0, epochs=35)
         for step in (found[:, 1].argmin(), len(found) - 1):
             losses = f"losses {found[step, 0]:.2f} and {found[step, 1]:.2f}"
             print(f"   {share:.0%} wrong, step {step:>2}: {losses}, test {found[step, 2]:.2f}")
@@ -268,7 +268,7 @@ def by_heart(once):
     return twin_known + (1 - twin_known) / 10
 
 
-def fold_accuracies(x, labels, new_model, epochs=40):
+def fold_accuracies(x, labels, new_model, epochs=20):
     """The accuracy on each fifth of the rows, of a network trained on the other four."""
     model, found = network(seed=0, device=x.device), []
     for fold in range(5):
@@ -300,7 +300,7 @@ def figure(device="cpu"):
     x, y = digits(device)
     fig = Figure(figsize=(9, 4), layout="constrained")
     for axes, share in zip(fig.subplots(1, 2), (0.4, 0.0), strict=True):
-        found = watch(x, y, share, seed=0, epochs=50)
+        found = watch(x, y, share, seed=0, epochs=35)
         axes.plot(found, label=["training loss", "validation loss", "test accuracy"])
         axes.set(title=f"{share:.0%} of the labels wrong", xlabel="step", ylim=(0, 3))
     axes.legend()

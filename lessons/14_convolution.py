@@ -211,7 +211,7 @@ def canvas(x, down=0, right=0):
 def network(kind, seed, device="cpu"):
     """A network of 2698 to 2800 parameters, float64; kind: "mlp", "cnn" or "cnn, norm"."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if kind == "mlp":
             layers = [nn.Flatten(), nn.Linear(144, 18), nn.ReLU(), nn.Linear(18, 10)]
         else:
@@ -296,14 +296,14 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 6), layout="constrained")
     (digit, edges), (matrix, moved) = fig.subplots(2, 2)
     digit.imshow(x[0, 0].cpu().numpy(), cmap="gray_r")
-    digit.set_title("a digit")
-    edges.imshow(F.conv2d(x[:1], sobel)[0, 0].cpu().numpy(), cmap="coolwarm")
-    edges.set_title("its left and right edges (Sobel)")
+    digit.set(title="a digit", xlabel="column", ylabel="row")
+    edges.imshow(F.conv2d(x[:1], sobel)[0, 0].cpu().numpy(), cmap="coolwarm", vmin=-4, vmax=4)
+    edges.set(title="its left and right edges (Sobel)", xlabel="column", ylabel="row")
     matrix.imshow(matrix_of(torch.arange(1.0, 10).reshape(1, 1, 3, 3), 8).numpy())
-    matrix.set_title("a convolution as a matrix")
+    matrix.set(title="a convolution as a matrix", xlabel="pixel of x", ylabel="pixel of the result")
     for kind in ("mlp", "cnn", "cnn, norm"):
         moved.plot([0, 1, 2], accuracies_when_moved(kind, x, y), marker="o", label=kind)
-    moved.set(title="accuracy, digits moved", xlabel="pixels", xticks=[0, 1, 2], ylim=(0, 1))
+    moved.set(xlabel="pixels moved", ylabel="accuracy on digits", xticks=[0, 1, 2], ylim=(0, 1))
     moved.legend()
     return fig
 

@@ -39,7 +39,8 @@ def show_1(device):
 # state_dict() hands out the tensors themselves, and training goes on writing into them.
 def best_loss_later(copied, lr, steps=5):
     """The loss w^2 / 2 of the weights kept as the best, w = 1, after so many steps that diverge."""
-    model = nn.Linear(1, 1, bias=False).double()
+    with torch.random.fork_rng(devices=[]):
+        model = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(model.weight)
     best = copy.deepcopy(model.state_dict()) if copied else model.state_dict()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
@@ -224,14 +225,14 @@ def flipped(value):
     torch.save(torch.full((1000,), value), file)
     data = bytearray(file.getvalue())
     data[data.index(torch.full((1000,), value).numpy().tobytes()) + 3] ^= 0b0100_0000
-    loaded = torch.load(io.BytesIO(data), weights_only=True)[0].item()
-    return loaded, zipfile.ZipFile(io.BytesIO(data)).testzip()
+    value_loaded = torch.load(io.BytesIO(data), weights_only=True)[0].item()
+    return value_loaded, zipfile.ZipFile(io.BytesIO(data)).testzip()
 
 
 def show_7(device):
     print("\n7. A flipped bit is silent")
-    loaded, record = flipped(0.5)
-    print(f"   0.5 is loaded as {loaded:.2e}, theory 0.5 * 2^128 = {0.5 * 2.0**128:.2e}")
+    value_loaded, record = flipped(0.5)
+    print(f"   0.5 is loaded as {value_loaded:.2e}, theory 0.5 * 2^128 = {0.5 * 2.0**128:.2e}")
     print(f"   testzip names the record: {record}")
 
 
@@ -272,7 +273,8 @@ def show_8(device):
 # strict=False passes over names that do not match and says nothing: look at what it returns.
 def loaded(prefix, strict):
     """(names missing, names unexpected, weight) after loading ones into a layer of zeros."""
-    layer = nn.Linear(1, 1)
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(1, 1)
     nn.init.zeros_(layer.weight)
     state = {prefix + name: torch.ones_like(tensor) for name, tensor in layer.state_dict().items()}
     found = layer.load_state_dict(state, strict=strict)
@@ -283,11 +285,8 @@ def show_9(device):
     print("\n9. Names must match")
     for prefix in ("", "module."):
         missing, unexpected, weight = loaded(prefix, strict=False)
-        print(
-            f"   prefix {prefix!r}, strict=False: {missing} missing, {unexpected} unexpected",
-            end="",
-        )
-        print(f", weight {weight}")
+        print(f"   prefix {prefix!r}, strict=False: {missing} missing", end=", ")
+        print(f"{unexpected} unexpected, weight {weight}")
 
 
 # %% The picture

@@ -348,6 +348,13 @@ def test_bceloss_saturates_and_bcewithlogitsloss_does_not(lesson):
     assert lesson.loss_and_gradient(20.0, 0.0, with_logits=False) == (100, 0)
     found = lesson.loss_and_gradient(20.0, 0.0, with_logits=True)
     assert found == pytest.approx((20, 1), rel=1e-6)
+    # Label 1 saturates too. exp(-104) is under half of the least float32, 2^-149; and below -28
+    # the gradient fades, since BCELoss divides (p - 1) by p (1 - p), or by 1e-12 if that is more.
+    assert lesson.loss_and_gradient(-104.0, 1.0, with_logits=False) == (100, 0)
+    faded = lesson.loss_and_gradient(-40.0, 1.0, with_logits=False)
+    assert faded == pytest.approx((40, -math.exp(-40) / 1e-12), rel=1e-4) and abs(faded[1]) < 1e-5
+    found = lesson.loss_and_gradient(-104.0, 1.0, with_logits=True)
+    assert found == pytest.approx((104, -1), rel=1e-6)
     for with_logits in (True, False):  # where nothing saturates, they agree
         found = lesson.loss_and_gradient(1.5, 1.0, with_logits)
         p = 1 / (1 + math.exp(-1.5))

@@ -441,8 +441,8 @@ def test_twenty_layers_learn_with_hes_start_and_not_with_linears_own(lesson, dev
     for he in (False, True):
         model = lesson.deep(20, 1, he, device=device)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        loss = lesson.train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=40)[-1]
-        # Over the seeds 0 to 19: 0.692 each, and at most 0.034 with He's.
+        loss = lesson.train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=25)[-1]
+        # Over the seeds 0 to 19: at least 0.692, and at most 0.149 with He's.
         assert loss < 0.3 if he else 0.6 < loss < 0.75
 
 
@@ -468,7 +468,8 @@ def test_a_residual_block_multiplies_the_mean_square_by_1_plus_s_squared(lesson,
     found = [lesson.residual_growth(blocks, s, seed, width, device) for seed in range(networks)]
     # For one input: 2 s x W h has the variance 4 s^2 / n and s^2 |W h|^2 has 7 s^4 / n.
     spread = math.sqrt(blocks * (4 * s**2 + 7 * s**4) / width) / (1 + s**2)
-    theory = (1 + s**2) ** blocks
+    theory = lesson.growth_in_theory(blocks, s)
+    assert theory == (2.0 if s == 1 else 1.25) ** 3
     assert np.mean(found) / theory == pytest.approx(1, abs=5 * spread / math.sqrt(networks))
 
 
@@ -627,18 +628,18 @@ def one_unit_eight_times(x, y, start, epochs):
         for p, g, m, s in zip(parameters, gradients, first, second, strict=True):
             m += 0.1 * (g - m)
             s += 0.001 * (g**2 - s)
-            p -= 0.01 * m / (1 - 0.9**step) / (np.sqrt(s / (1 - 0.999**step)) + 1e-8)
+            p -= 0.02 * m / (1 - 0.9**step) / (np.sqrt(s / (1 - 0.999**step)) + 1e-8)
     return losses
 
 
-@pytest.mark.parametrize(("start", "epochs"), [(0.0, 20), (0.1, 100), (0.3, 30), (-0.1, 30)])
+@pytest.mark.parametrize(("start", "epochs"), [(0.0, 20), (0.1, 50), (0.3, 30), (-0.1, 30)])
 def test_eight_units_that_start_alike_say_what_one_says(lesson, start, epochs):
     x, y = (t.numpy() for t in lesson.signs())
     expected = one_unit_eight_times(x.astype(float), y, start, epochs)[-1]
     units, loss = lesson.alike(start, epochs)
     assert (units, type(loss)) == (1, float)
     assert loss == pytest.approx(expected, rel=1e-5)  # float32
-    if epochs == 100:
+    if epochs == 50:
         assert lesson.alike(start) == (units, loss)
 
 
@@ -674,7 +675,9 @@ def test_the_picture_shows_fifty_layers_beside_theory_and_the_share_of_ten(lesso
     layers = np.arange(50)
     for i, gain in enumerate((3.0, math.sqrt(2), 1.0)):
         power = math.log(gain**2) + layers * math.log(gain**2 / 2)
-        np.testing.assert_allclose(np.log(dashed[i].get_ydata()), power, rtol=1e-9, atol=1e-9)
+        x, theory = dashed[i].get_data()
+        assert x[0] == 0 and x[-1] == 49
+        np.testing.assert_allclose(np.log(theory), power[x], rtol=1e-9, atol=1e-9)
         for line in solid[5 * i : 5 * i + 5]:
             off = np.log(np.asarray(line.get_ydata())) - power
             # Six standard deviations about the logarithm's mean.

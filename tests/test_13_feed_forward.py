@@ -66,7 +66,7 @@ def gradient(parameters, x, y):
     return found
 
 
-def adam(parameters, x, labels, lr=0.01):
+def adam(parameters, x, labels, lr=0.02):
     """Parameters after 0, 1, 2, ... steps (Kingma and Ba, 2015), one for each y in labels."""
     path, mean, square = [parameters], [0] * 4, [0] * 4
     for step, y in enumerate(labels, 1):
@@ -112,11 +112,11 @@ def splits(lesson):
 
 @pytest.fixture(scope="module")
 def watched(lesson):
-    """(device, share) -> losses and accuracy of 50 steps."""
+    """(device, share) -> losses and accuracy of 35 steps."""
 
     @functools.cache
     def steps(device, share):
-        return lesson.watch(*lesson.digits(device), share, seed=5, epochs=50)
+        return lesson.watch(*lesson.digits(device), share, seed=5, epochs=35)
 
     return steps
 
@@ -243,7 +243,7 @@ def test_a_network_has_4810_parameters_and_its_seed_repeats_it(lesson):
 
 # 3. Before anything else, learn one batch by heart
 @pytest.mark.parametrize("width", [64, 0])
-def test_fit_takes_the_steps_of_adam_with_lr_0_01(lesson, device, width):
+def test_fit_takes_the_steps_of_adam_with_lr_0_02(lesson, device, width):
     x, y = problem(50)
     model = lesson.network(7, width, device)
     path = adam(start(model), x, [y] * 5)
@@ -275,8 +275,8 @@ def test_apart_means_that_y_comes_in_another_order_in_each_step(lesson, device, 
 
 def test_one_batch_is_learned_by_heart_from_log_10_to_0(batch, device):
     losses = batch(device, apart=False)
-    # The seeds 100 to 119: from 2.296 to 2.335, and after 200 steps 0.0004 to 0.0008.
-    assert len(losses) == 200
+    # The seeds 100 to 119: from 2.284 to 2.335, and after 30 steps 0.0003 to 0.0011.
+    assert len(losses) == 30
     assert losses[0] == pytest.approx(math.log(10), abs=0.15) and losses[-1] < 0.01
 
 
@@ -286,10 +286,10 @@ def test_shuffled_apart_the_loss_stays_at_the_entropy_of_the_labels(batch, devic
     # average the loss is a cross-entropy against the shares, and not below their entropy.
     shares = np.bincount(Y[64:128]) / 64
     entropy = -shares @ np.log(shares)
-    assert len(losses) == 200 and 2.2 < entropy < math.log(10)
-    error = losses[100:].std() / 10
-    assert losses[100:].mean() > entropy - 5 * error
-    # The seeds 100 to 119: never below 2.24, at the end 2.27 to 2.30. Safe:
+    assert len(losses) == 30 and 2.2 < entropy < math.log(10)
+    error = losses[10:].std() / math.sqrt(20)
+    assert losses[10:].mean() > entropy - 5 * error
+    # The seeds 100 to 119: never below 2.24, at the end 2.26 to 2.32. Safe:
     assert losses.min() > 2 and losses[-1] < 2.6
 
 
@@ -317,22 +317,22 @@ def test_network_and_baselines_learn_the_training_rows_and_are_judged_on_the_tes
         expected[name] = share_right(path[10], x[test], y[test])
     fit, asked = lesson.fit, []
 
-    def short(model, x, y, epochs):  # of the 100 steps the first ten
+    def short(model, x, y, epochs):  # of the 40 steps the first ten
         asked.append(epochs)
         return fit(model, x, y, epochs=10)
 
     monkeypatch.setattr(lesson, "fit", short)
     found = lesson.test_accuracies(tensor(x, device), tensor(y, device), seed=6)
     assert list(found) == ["largest class", "linear model", "network", "nearest neighbour"]
-    assert found == pytest.approx(expected, rel=1e-14) and asked == [100, 100]
+    assert found == pytest.approx(expected, rel=1e-14) and asked == [40, 40]
 
 
 def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(splits, device):
     mean = {name: np.mean([s[name] for s in splits(device)]) for name in splits(device)[0]}
     # On the splits of the seeds 100 to 119 the network is ahead of the linear model by 0.008 to
-    # 0.044, in 20 of 20, and behind the neighbour by 0.008 to 0.039, in 20 of 20.
+    # 0.056, in 20 of 20, and behind the neighbour by 0.014 to 0.044, in 20 of 20.
     assert mean["linear model"] < mean["network"] < mean["nearest neighbour"]
-    # 0.939, 0.966 and 0.986 on average, with standard deviations of 0.011, 0.009 and 0.005.
+    # 0.928, 0.963 and 0.986 on average, with standard deviations of 0.012, 0.008 and 0.005.
     assert mean["linear model"] > 0.89 and mean["network"] > 0.92
     assert mean["nearest neighbour"] > 0.96
     # Ten classes of 174 to 183 rows, 360 test rows: five binomial deviations.
@@ -434,12 +434,12 @@ def test_watching_sees_training_validation_and_test_rows_before_each_step(lesson
 def test_with_wrong_labels_the_validation_loss_turns_up_and_early_stopping_gains(watched, device):
     training, validation, accuracy = watched(device, 0.4).T
     best = validation.argmin()
-    # The seeds 100 to 119: the best step is 8 to 21, the gain 0.056 to 0.208, in 20 of 20.
-    assert 3 < best < 35
+    # The seeds 100 to 119: the best step is 4 to 13, the gain 0.036 to 0.194, in 20 of 20.
+    assert 1 < best < 25
     assert accuracy[best] > accuracy[-1]
-    # The training loss goes on falling, by 0.50 or more; validation rises by 0.29 or more.
+    # The training loss goes on falling, by 0.51 or more; validation rises by 0.22 or more.
     assert training[-1] < training[best] - 0.1 and validation[-1] > validation[best] + 0.1
-    assert accuracy[best] > 0.7  # 0.79 to 0.92, where 0.6 of the labels are right
+    assert accuracy[best] > 0.7  # 0.76 to 0.90, where 0.6 of the labels are right
 
 
 def test_wrong_labels_are_learned_by_heart(watched, device):
@@ -448,7 +448,7 @@ def test_wrong_labels_are_learned_by_heart(watched, device):
     entropy = -0.6 * math.log(0.6) - 0.4 * math.log(0.4 / 9)
     # His loss on n rows is log(1 / 0.6) or log(9 / 0.4), a binomial mean: five deviations.
     spread = 5 * (math.log(9 / 0.4) - math.log(1 / 0.6)) * math.sqrt(0.4 * 0.6)
-    # The seeds 100 to 119: 0.80 to 1.01 on the training rows, at best 1.64 on the others.
+    # The seeds 100 to 119: 0.79 to 1.02 on the training rows, at best 1.66 on the others.
     assert training[-1] < entropy - spread / math.sqrt(400)
     assert validation.min() > entropy - spread / math.sqrt(360)
 
@@ -456,9 +456,9 @@ def test_wrong_labels_are_learned_by_heart(watched, device):
 def test_with_right_labels_early_stopping_gains_nothing(watched, device):
     training, validation, accuracy = watched(device, 0.0).T
     best = validation.argmin()
-    # The seeds 100 to 119: from -0.011 to 0.014, 0.000 on average. Two binomial deviations:
+    # The seeds 100 to 119: from -0.017 to 0.011, -0.002 on average. Two binomial deviations:
     assert abs(accuracy[best] - accuracy[-1]) < 2 * math.sqrt(0.94 * 0.06 / 360)
-    assert accuracy[-1] > 0.87 and training[-1] < 0.1  # 0.917 to 0.961, and 0.022 at most
+    assert accuracy[-1] > 0.87 and training[-1] < 0.1  # 0.914 to 0.956, and 0.012 at most
 
 
 # 7. Mistake: choosing on the test rows
@@ -542,7 +542,7 @@ def test_a_fifth_of_the_rows_is_asked_for_the_nearest_of_the_others(lesson, devi
 
 
 @pytest.mark.parametrize("new_model", [True, False])
-def test_each_fold_is_judged_after_40_steps_on_the_other_four(lesson, folds, device, new_model):
+def test_each_fold_is_judged_after_20_steps_on_the_other_four(lesson, folds, device, new_model):
     found, labels = folds(device, new_model)
     x, expected = X[200:400], []
     parameters = start(lesson.network(0))
@@ -550,9 +550,9 @@ def test_each_fold_is_judged_after_40_steps_on_the_other_four(lesson, folds, dev
         if new_model:
             parameters = start(lesson.network(fold))
         test = np.arange(200) % 5 == fold
-        path = adam(parameters, x[~test], [labels[~test]] * 41)
-        parameters = path[40]
-        expected.append([share_right(p, x[test], labels[test]) for p in path[39:]])
+        path = adam(parameters, x[~test], [labels[~test]] * 21)
+        parameters = path[20]
+        expected.append([share_right(p, x[test], labels[test]) for p in path[19:]])
     before, at, after = np.transpose(expected)
     assert found == pytest.approx(at, rel=1e-14)
     assert found != pytest.approx(before, rel=1e-14)
@@ -564,7 +564,7 @@ def test_one_model_for_all_folds_has_seen_their_labels(folds, device):
     new, _ = folds(device, new_model=True)
     # Labels at random: 200 hits or misses at 1/10, within five standard deviations.
     assert np.mean(new) == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 200))
-    # The seeds 100 to 119: the last fold is 0.325 to 0.775 above the first. Safe:
+    # The seeds 100 to 119: the last fold is 0.300 to 0.600 above the first. Safe:
     assert one[-1] > one[0] + 0.15
 
 
@@ -580,7 +580,7 @@ def test_the_picture_shows_what_was_watched_with_wrong_labels_and_with_none(
 
     monkeypatch.setattr(lesson, "watch", short)
     fig = lesson.figure(device)
-    assert seen == [(0.4, 50), (0.0, 50)]
+    assert seen == [(0.4, 35), (0.0, 35)]
     for axes, title in zip(fig.axes, ("40%", "0%"), strict=True):
         assert axes.get_title().startswith(f"{title} of the labels wrong")
         lines = {line.get_label(): line.get_data() for line in axes.lines}

@@ -735,6 +735,7 @@ def test_the_picture_shows_a_digit_its_edges_the_matrix_and_the_accuracies(
     difference = x[:, :-2] - x[:, 2:]
     expected = difference[:-2] + 2 * difference[1:-1] + difference[2:]
     np.testing.assert_allclose(edges.images[0].get_array(), expected, rtol=0, atol=1e-12)
+    assert edges.images[0].get_clim() == (-4, 4)  # 0 is the middle; x is from 0 to 1
     shown = np.asarray(matrix.images[0].get_array())
     for row, (i, j) in zip(shown, itertools.product(range(6), range(6)), strict=True):
         picture = np.zeros((8, 8))
@@ -744,4 +745,5 @@ def test_the_picture_shows_a_digit_its_edges_the_matrix_and_the_accuracies(
     assert list(lines) == list(KINDS)
     for kind, (shifts, accuracies) in lines.items():
         assert list(shifts) == [0, 1, 2] and list(accuracies) == given[kind]
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in (digit, edges, matrix, moved))
     assert moved.get_legend() is not None and math.isclose(moved.get_ylim()[1], 1)

@@ -226,6 +226,7 @@ def test_buffers_are_saved_and_a_plain_attribute_is_not(lesson):
 
 
 # 2. Mistake: the best weights, kept by reference
+@undrawn
 @pytest.mark.parametrize("lr", [2.2, 0.5, 3.0, 0.1, 1.0])
 @pytest.mark.parametrize("steps", [0, 1, 4, None])
 def test_weights_kept_by_reference_go_on_training(lesson, lr, steps):
@@ -738,6 +739,7 @@ def test_weights_only_refuses_other_things(thing):
 
 
 # 9. Names must match
+@undrawn
 def test_names_that_do_not_match_load_nothing(lesson):
     with own_random_numbers():
         for strict in (True, False):

@@ -148,6 +148,14 @@ def test_an_import_prints_and_writes_nothing(path, tmp_path, monkeypatch, capfd)
     assert not list(tmp_path.iterdir())
 
 
+@later_lessons
+def test_a_seed_for_the_cpu_is_given_to_its_generator_alone(path):
+    # torch.manual_seed seeds each card's too, and fork_rng(devices=[]) does not put these back.
+    for node in ast.walk(ast.parse(read(path))):
+        if isinstance(node, ast.With) and "fork_rng(devices=[])" in ast.unparse(node):
+            assert "torch.manual_seed(" not in ast.unparse(node)
+
+
 @every_lesson
 def test_a_lesson_is_plain_ascii_and_not_too_long(path):
     assert read(path).isascii()

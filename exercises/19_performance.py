@@ -46,8 +46,8 @@ def accumulated(model, loss_function, parts):
     pairs (x, y), float64 of shapes (n, d) and (n, 1), where n is at least 1 and may differ. What
     stands in the parameters' .grad before does not count.
     Returns the gradient of the mean loss of all samples, right to 1e-12, as one vector of shape
-    (numbers to train,), in the order of model.parameters(). To save memory each part in turn goes
-    through model once, forward and backward, before the next goes forward.
+    (numbers in all parameters,), in the order of model.parameters(). To save memory each part in
+    turn goes through model once, forward and backward, before the next goes forward.
     Example: of parts of 3 and 1 samples the first counts 3/4, the second 1/4.
     """
     model.zero_grad()

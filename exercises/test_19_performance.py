@@ -101,7 +101,7 @@ def test_pairwise(answer, check):
         check(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=most)
         check.given = f"{given}; both looked at afterwards"
         check([table.tolist() for table in both], [a, b], rtol=0, atol=0)
-        check.given = f"{given}; calls of torch, or 20 if they are fewer"
+        check.given = f"{given}; calls of torch, or 20, the most allowed, if they are fewer"
         check(max(count.calls, 20), 20)
 
 
@@ -176,7 +176,7 @@ def test_collected(answer, check):
                 found = answer(parts)
             check(found, expected, rtol=0, atol=0)
             most = int(2.5 * 4 * expected.numel())
-            check.given = f"{given}; bytes written, or {most} if they are fewer"
+            check.given = f"{given}; bytes written, or {most}, the most allowed, if they are fewer"
             check(max(count.bytes, most), most)
 
 

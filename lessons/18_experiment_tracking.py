@@ -304,7 +304,7 @@ def figure(device="cpu"):
     right.bar(range(40), less.tolist(), color="tab:gray")
     mean, error = less.mean().item(), standard_error(less)
     right.axhspan(mean - 2 * error, mean + 2 * error, color="tab:blue", alpha=0.4)
-    right.set(xlabel="pair, in order", ylabel="accuracy, 32 less 24", title="in pairs")
+    right.set(xlabel="pair", ylabel="32 less 24", title="differences; mean +- 2 standard errors")
     return fig
 
 

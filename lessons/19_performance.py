@@ -117,7 +117,7 @@ def show_4(device):
     work = {"x + 1": 1 / 8, "n = 12": product_intensity(12), "n = 96": product_intensity(96)}
     for name, intensity in work.items():
         most = roofline(intensity, peak=100, bandwidth=20)
-        print(f"   {name}: {intensity:.3f} flop a byte, of 100 Gflop/s at 20 GB/s {most:.1f}")
+        print(f"   {name}: {intensity:.3f} flop a byte, at most {most:.1f} of 100 Gflop/s")
 
 
 # %% 5. What is kept for backward
@@ -296,13 +296,13 @@ def figure(device="cpu"):
     rates = [measured_rate(2 * len(a) ** 3, lambda a=a: a @ a) for a in squares]
     rates = [measured_rate(len(x), lambda: x.add_(1)), *rates]
     intensities = [1 / 8, *(product_intensity(n) for n in sizes)]
-    limits = [roofline(i, max(rates), bandwidth=8 * rates[0]) for i in intensities]
+    line = [2 ** (k / 8) for k in range(-24, 60)]
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
-    left.loglog(intensities, limits, label="roofline")
+    left.loglog(line, [roofline(i, max(rates), 8 * rates[0]) for i in line], label="roofline")
     left.loglog(intensities, rates, "o", label="x + 1, products of 16 to 1024")
-    left.set(xlabel="operations a byte", ylabel="Gflop/s", title="yours will differ")
-    left.legend(loc="lower right")
+    left.set(xlabel="operations a byte", ylabel="Gflop/s", ylim=(0.1, 20 * max(rates)))
+    left.legend(loc="upper left")
     right.plot([1, 2, 4, 8, 16], [16 / k - 1 + k for k in (1, 2, 4, 8, 16)], "o-")
     right.set(xlabel="layers in a block", ylabel="layers kept, 16 / k - 1 + k", ylim=(0, 17))
     return fig

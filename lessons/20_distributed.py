@@ -136,8 +136,7 @@ def show_2(device):
     for n in (2, 4):
         (sums, sent), *_ = together(ring, n, 1000)
         right = sums == [number * n * (n + 1) // 2 for number in range(1000)]
-        print(f"   {n} ranks, 8000 bytes: right {right}, each sends {sent}", end=", ")
-        print(f"theory {ring_bytes(n, 8000)}")
+        print(f"   {n} ranks: right {right}, each sends {sent}, theory {ring_bytes(n, 8000)}")
 
 
 # %% 3. Data parallel: each rank takes a share of the batch, gradients are averaged
@@ -300,7 +299,8 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 2), layout="constrained")
     for number, axes in enumerate(fig.subplots(1, 7, sharey=True)):
         axes.imshow(counts[number], vmin=1, vmax=4)
-        axes.set(title=f"round {number}", xlabel="block", xticks=range(4), yticks=range(4))
+        axes.set(title=f"after {number}", xlabel="block", xticks=range(4), yticks=range(4))
+    fig.colorbar(axes.images[0], label="ranks in the sum", ticks=range(1, 5))
     fig.axes[0].set_ylabel("rank")
     return fig
 

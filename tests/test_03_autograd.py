@@ -235,6 +235,14 @@ def test_a_graph_that_saved_tensors_is_walked_once_unless_it_is_retained(lesson,
     assert x.grad is None
 
 
+def test_a_tensor_that_backward_needs_may_not_be_overwritten():
+    w = torch.ones(2, requires_grad=True)
+    h = w.exp()
+    h += 1
+    with pytest.raises(RuntimeError):
+        h.sum().backward()
+
+
 def test_a_graph_that_saved_nothing_gives_twice_the_gradient_without_a_word(lesson, device):
     check(lesson.backward_twice(torch.sum, vector([1.0, -2.5], device)), [2, 2], device)
     x = vector([[1.0], [3.0]], device)

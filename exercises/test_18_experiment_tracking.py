@@ -36,9 +36,7 @@ def test_log(answer, check):
                 text = text_of(path)
                 check.given = f"{given}; the file afterwards, as far as it went before"
                 check(text[: len(older)], older)
-                check.given = (
-                    f"{given}; each line after that, read as JSON if it is"
-                )
+                check.given = f"{given}; each line after that, read as JSON if it is"
                 *lines, rest = text[len(older) :].split("\n")
                 expected = [sorted(map(as_json, values.items()))]
                 check([items_of(line) for line in lines], expected, rtol=0, atol=0)

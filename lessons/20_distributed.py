@@ -298,7 +298,7 @@ def figure(device="cpu"):
             counts[-1][rank, place] = counts[-2][rank - 1, place] + (step < 3)
     fig = Figure(figsize=(9, 2), layout="constrained")
     for number, axes in enumerate(fig.subplots(1, 7, sharey=True)):
-        axes.imshow(counts[number], vmin=1, vmax=4)
+        axes.imshow(counts[number].numpy(), vmin=1, vmax=4)
         axes.set(title=f"after {number}", xlabel="block", xticks=range(4), yticks=range(4))
     fig.colorbar(axes.images[0], label="ranks in the sum", ticks=range(1, 5))
     fig.axes[0].set_ylabel("rank")

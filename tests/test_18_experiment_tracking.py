@@ -410,6 +410,16 @@ def test_the_same_seed_makes_both_widths_good_and_bad_together(lesson, device):
         assert error == pytest.approx(expected, rel=5 * GROUP_STD / STD)
 
 
+def test_half_a_std_misleads_in_36_percent_and_two_standard_errors_of_four_pairs_in_one_of_seven():
+    """The difference of two runs has std sqrt(2); t with 3 degrees of freedom has a closed form."""
+    normal = statistics.NormalDist()
+    assert f"{normal.cdf(-0.5 / math.sqrt(2)):.0%}" == "36%"
+    assert f"{normal.cdf(-0.72 / math.sqrt(2)):.1f}" == "0.3"
+    t = 2 / math.sqrt(3)
+    assert 1 - 2 / math.pi * (math.atan(t) + t / (1 + t**2)) == pytest.approx(1 / 7, abs=0.005)
+    assert 2 * normal.cdf(-2) == pytest.approx(1 / 20, abs=0.005)
+
+
 # 5. Mistake: reporting the best seed
 def test_the_largest_of_n_normal_numbers_is_that_far_above_the_mean(lesson):
     assert lesson.best_of_normal(1) == pytest.approx(0, abs=1e-12)

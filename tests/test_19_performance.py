@@ -750,12 +750,12 @@ def test_the_picture_shows_a_roofline_under_the_best_and_what_blocks_keep(
     roof, points = left.lines
     rates = [0.75 * (1 + 8 % 3), *(5.0 * (1 + i % 3) for i in range(1, 8))]
     positions = [1 / 8, *(n / 6 for n in sizes)]
-    for line, heights in (
-        (points, rates),
-        (roof, [min(15.0, 8 * rates[0] * position) for position in positions]),
-    ):
-        np.testing.assert_allclose(line.get_xdata(), positions, rtol=1e-14)
-        np.testing.assert_allclose(line.get_ydata(), heights, rtol=1e-14)
+    np.testing.assert_allclose(points.get_xdata(), positions, rtol=1e-14)
+    np.testing.assert_allclose(points.get_ydata(), rates, rtol=1e-14)
+    line = np.array(roof.get_xdata())
+    np.testing.assert_allclose(np.diff(np.log2(line)), 1 / 8, rtol=1e-10)  # a smooth corner
+    assert line[0] == positions[0] and positions[-1] / 2 < line[-1] <= positions[-1] * 2
+    np.testing.assert_allclose(roof.get_ydata(), np.minimum(15.0, 8 * rates[0] * line), rtol=1e-14)
     assert roof.get_ydata()[0] == rates[0]  # x + 1 is what the bandwidth is taken from
     assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
     [curve] = right.lines

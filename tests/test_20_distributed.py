@@ -557,8 +557,10 @@ def test_a_process_of_torchrun_dies_in_its_first_attempt_alone(
 # The picture
 def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
     fig = lesson.figure()
-    assert [axes.get_title() for axes in fig.axes] == [f"round {number}" for number in range(7)]
-    for number, axes in enumerate(fig.axes):
+    *panels, bar = fig.axes
+    assert [axes.get_title() for axes in panels] == [f"after {number}" for number in range(7)]
+    assert bar.get_ylabel() == "ranks in the sum" and bar.get_yticks().tolist() == [1, 2, 3, 4]
+    for number, axes in enumerate(panels):
         # Block b starts on rank b. The rank d further on adds its own in round d, and gets the
         # finished block, which has been three further on, in round d + 4 (that one has it).
         further = (np.arange(4)[:, None] - np.arange(4)) % 4
@@ -579,7 +581,7 @@ def parent(folder, *lines):
     last = [
         "from test_20_distributed import behave, stay",
         "print(lesson.together(behave, 4, *4 * [None]), flush=True)",
-        "lesson.together(stay, 4, sys.argv[1], seconds=600)",
+        "lesson.together(stay, 4, sys.argv[1], seconds=3000)",
     ]
     paths = os.pathsep.join([str(ROOT / "lessons"), str(ROOT / "tests")])
     own = {"PYTHONPATH": paths, "TMPDIR": str(folder)}

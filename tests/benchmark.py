@@ -3,9 +3,9 @@
 A lesson and its floor run in turn, five times each; medians count. The floor is a fresh Python
 that imports what a plain run of the lesson imports, and no more: on top, inside functions, and
 what torch puts off until it is first used, which FIRST_USES therefore uses once: an optimizer's
-step, backward(v), a Jacobian, gradcheck, the device meta, each where the lesson has it. After
-that: where the time of each lesson goes, what a stream adds to the memory, and how the cost of
-training grows with the work.
+step, backward(v), a Jacobian, gradcheck, a dispatch mode, the device meta, each where the lesson
+has it. After that: where the time of each lesson goes, what a stream adds to the memory, and how
+the cost of training grows with the work.
 """
 
 import argparse
@@ -41,6 +41,14 @@ torch.autograd.functional.jacobian(torch.square, torch.ones(2))
     ".gradcheck(": """
 x = torch.ones(2, dtype=torch.float64, requires_grad=True)
 torch.autograd.gradcheck(torch.square, x)
+""",
+    "TorchDispatchMode": """
+from torch.utils._python_dispatch import TorchDispatchMode
+class Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+with Mode():
+    torch.ones(1)
 """,
     'device="meta"': """
 torch.ones(2, device="meta") + 1

@@ -35,7 +35,7 @@ def work(rank, folder, pipe):
     dist.init_process_group("gloo", meet, timeout, world_size=4, rank=rank)
     groups = {size: dist.new_group(list(range(size))) for size in (1, 2, 4)}
     pipe.send("joined")
-    with contextlib.suppress(EOFError):  # the parent has ended
+    with contextlib.suppress(EOFError, OSError):  # the parent has ended
         while True:
             function, size, arguments = pipe.recv()
             try:
@@ -64,27 +64,29 @@ def workers():
 
 
 def together(function, size, *arguments, seconds=60):
-    """[function(rank, group, *arguments) of each rank in a group of 1, 2 or 4 workers].
-
-    RuntimeError if a worker ends, raises, or gives no answer in so many seconds; then all end.
-    """
+    """[function(rank, group, *arguments) of each rank]; RuntimeError, and all end, if one fails."""
     chosen, answers = workers()[:size], []
-    for _, pipe in chosen:
-        pipe.send((function, size, arguments))
     deadline = time.monotonic() + seconds
-    for process, pipe in chosen:
-        answer = None, f"no answer within {seconds} seconds"
-        try:
-            answers += [pipe.recv() if pipe.poll(max(0, deadline - time.monotonic())) else answer]
-        except (EOFError, OSError):
-            process.join()
-            answers += [(None, f"ended with status {process.exitcode}")]
-    errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error]
-    if errors:
+    try:
+        for _, pipe in chosen:
+            with contextlib.suppress(OSError):  # it has ended, as is seen below
+                pipe.send((function, size, arguments))
+        for process, pipe in chosen:
+            answer = None, f"no answer within {seconds} seconds"
+            try:
+                answers += [pipe.recv() if pipe.poll(deadline - time.monotonic()) else answer]
+            except (EOFError, OSError):
+                process.join()
+                answers += [(None, f"ended with status {process.exitcode}")]
+        errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error]
+        if errors:
+            errors.sort(key=lambda error: "ended with" not in error)
+            raise RuntimeError("; ".join(errors))
+    except BaseException:  # Ctrl-C too: a late answer must not be taken for the next one
         for process, _ in workers():
             process.kill()
         workers.cache_clear()
-        raise RuntimeError("; ".join(sorted(errors, key=lambda error: "ended with" not in error)))
+        raise
     return [result for result, _ in answers]
 
 
@@ -113,8 +115,7 @@ def show_1(device):
 def ring(rank, group, numbers):
     """(all_reduce of (rank + 1) * arange(numbers), by hand, and the bytes that this rank sent)."""
     n = dist.get_world_size(group)
-    blocks = list(((rank + 1) * torch.arange(numbers)).tensor_split(n))
-    sent = 0
+    blocks, sent = list(((rank + 1) * torch.arange(numbers)).tensor_split(n)), 0
     for step in range(2 * (n - 1)):
         mine, place = blocks[(rank - step) % n], (rank - step - 1) % n
         received = torch.empty_like(blocks[place])
@@ -172,8 +173,7 @@ def by_ddp(rank, group, device):
     model, x, y = model_and_data(device)
     whole = gradient(model, F.mse_loss(model(x), y))
     parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
-    n = dist.get_world_size(group)
-    loss = F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank])
+    loss = F.mse_loss(parallel(x.chunk(group.size())[rank]), y.chunk(group.size())[rank])
     return (gradient(model, loss) - whole).abs().max().item()
 
 

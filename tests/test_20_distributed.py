@@ -33,6 +33,7 @@ sizes = pytest.mark.parametrize("n", [1, 2, 4])
 def pool(lesson):
     """The four workers that the tests ask; their work ends when nobody can ask any more."""
     before = set(multiprocessing.active_children())
+    lesson.workers()
     yield
     for _, pipe in lesson.workers():
         pipe.close()
@@ -41,6 +42,12 @@ def pool(lesson):
         assert process.exitcode == 0
     lesson.workers.cache_clear()
     assert set(multiprocessing.active_children()) <= before
+
+
+def ask(lesson, function, size, *arguments, **options):
+    """What the workers answer to a function of this file, by the name that they can import."""
+    function = getattr(importlib.import_module("test_20_distributed"), function.__name__)
+    return lesson.together(function, size, *arguments, **options)
 
 
 # What the workers do for the tests: each is called as f(rank, group, ...), in another process.
@@ -63,13 +70,13 @@ def place(rank, group, *arguments):
 
 
 def behave(rank, group, *manners):
-    """It raises, ends or hangs, as its manner is; else it answers."""
+    """It raises, ends or waits for the others, as its manner is; else it answers."""
     if manners[rank] == "raises":
         raise ArithmeticError(f"{rank} in the denominator")
     if manners[rank] == "ends":
         os._exit(5)
     if manners[rank] == "hangs":
-        time.sleep(600)
+        dist.all_reduce(torch.ones(1), group=group)  # which the others leave out
     return rank
 
 
@@ -136,21 +143,26 @@ def zero_redundancy(rank, group, steps):
 
 
 def watched(rank, group, folder):
-    """What this rank writes in the lesson's training: each file saved, each file renamed."""
-    events, save, replace = [], torch.save, os.replace
+    """What this rank writes in the lesson's training, and what it loads to go on from there."""
+    events, save, replace, load = [], torch.save, os.replace, torch.load
 
     def spy_on_save(state, path):
         events.append(Path(path).name)
         save(state, path)
 
     def spy_on_replace(old, new):
-        step = torch.load(old, weights_only=True)["step"]  # it is whole
+        step = load(old, weights_only=True)["step"]  # it is whole
         events.append((Path(old).name, Path(new).name, step))
         replace(old, new)
 
-    spies = mock.patch.object(torch, "save", spy_on_save)
+    def spy_on_load(path, **options):
+        events.append((Path(path).name, options))
+        return load(path, **options)
+
+    spies = mock.patch.multiple(torch, save=spy_on_save, load=spy_on_load)
     with spies, mock.patch.object(os, "replace", spy_on_replace):
-        the_lesson().trained(rank, group, folder)
+        for _ in range(2):
+            the_lesson().trained(rank, group, folder)
     return events
 
 
@@ -197,7 +209,7 @@ def adam(theta, x, y, steps, lr):
 @sizes
 def test_a_call_goes_to_the_first_workers_and_their_answers_come_in_the_order_of_ranks(lesson, n):
     loopback = {"darwin": "lo0", "win32": None}.get(sys.platform, "lo")
-    answers = lesson.together(place, n, "a", [2])
+    answers = ask(lesson, place, n, "a", [2])
     common = (n, 4, "gloo", 1, loopback)  # one thread each
     assert answers == [((rank, rank, *common), ("a", [2])) for rank in range(n)]
 
@@ -207,7 +219,7 @@ def test_the_workers_are_started_once(lesson):
     pids = [process.pid for process, _ in started]
     assert len(set(pids)) == 4 and os.getpid() not in pids
     assert all(process.daemon for process, _ in started)  # they end with this process
-    lesson.together(place, 4)
+    ask(lesson, place, 4)
     assert lesson.workers() is started and all(process.is_alive() for process, _ in started)
 
 
@@ -221,7 +233,7 @@ def test_on_linux_they_are_forked_off_a_process_that_has_torch_and_elsewhere_spa
 def test_ctrl_c_is_for_the_parent_alone(lesson):
     for process, _ in lesson.workers():
         os.kill(process.pid, signal.SIGINT)
-    assert lesson.together(behave, 4, *4 * [None]) == [0, 1, 2, 3]
+    assert ask(lesson, behave, 4, *4 * [None]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -241,23 +253,25 @@ def test_a_worker_that_fails_is_named_and_the_next_call_finds_new_ones(
     lesson, manners, message, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ask(lesson, place, 4)  # they have this file
     old, begin = lesson.workers(), time.monotonic()
     with pytest.raises(RuntimeError) as failure:
-        lesson.together(behave, len(manners), *manners, seconds=1 if "hangs" in manners else 60)
+        ask(lesson, behave, len(manners), *manners, seconds=1 if "hangs" in manners else 60)
     assert time.monotonic() - begin < 5
     assert str(failure.value) == message
     for process, _ in old:
         process.join(60)
         assert not process.is_alive()
-    assert lesson.together(behave, 4, *4 * [None]) == [0, 1, 2, 3]
+    assert ask(lesson, behave, 4, *4 * [None]) == [0, 1, 2, 3]
     assert not {process.pid for process, _ in old} & {p.pid for p, _ in lesson.workers()}
     assert not list(tmp_path.iterdir())
 
 
 def test_an_answer_that_waits_is_taken_however_late_another_was(lesson):
     """Rank 0 is asked for its answer first, and takes all the time that there is."""
+    ask(lesson, place, 4)
     with pytest.raises(RuntimeError) as failure:
-        lesson.together(behave, 4, "hangs", None, "raises", None, seconds=0.5)
+        ask(lesson, behave, 4, "hangs", None, "raises", None, seconds=0.5)
     assert "rank 1" not in str(failure.value) and "rank 3" not in str(failure.value)
     assert "rank 2: ArithmeticError" in str(failure.value)
 
@@ -315,7 +329,7 @@ def test_every_rank_has_the_same_model_and_data_and_nobody_elses_numbers_are_tou
     assert torch.equal(x.cpu(), inputs) and y.shape == (32, 1)
     np.testing.assert_allclose(y[:, 0].cpu(), inputs.numpy().sum(axis=1), rtol=0, atol=1e-14)
     if device == "cpu":
-        assert lesson.together(data_of, 4) == 4 * [(numbers(model), x.tolist(), y.tolist())]
+        assert ask(lesson, data_of, 4) == 4 * [(numbers(model), x.tolist(), y.tolist())]
 
 
 def test_the_gradient_is_one_vector_and_starts_anew(lesson, device):
@@ -344,7 +358,7 @@ def test_ddp_gives_each_rank_the_gradient_of_the_whole_batch(lesson, device, n):
 @pytest.mark.parametrize("n", [2, 4])
 def test_ddp_sends_rank_0s_start_to_all_and_they_stay_equal_to_the_last_bit(lesson, n):
     theta, x, y = network(lesson)
-    found = lesson.together(drift, n, True)
+    found = ask(lesson, drift, n, True)
     expected, _ = sgd(theta, x, y, 20, lr=0.05, momentum=0.8)
     for rank, (before, after, last) in enumerate(found):
         np.testing.assert_array_equal(before, theta + rank)
@@ -354,7 +368,7 @@ def test_ddp_sends_rank_0s_start_to_all_and_they_stay_equal_to_the_last_bit(less
 
 def test_past_the_wrapper_each_rank_trains_on_its_share_alone(lesson):
     theta, x, y = network(lesson)
-    for rank, (_, after, last) in enumerate(lesson.together(drift, 2, False)):
+    for rank, (_, after, last) in enumerate(ask(lesson, drift, 2, False)):
         rows = slice(16 * rank, 16 * rank + 16)
         expected, _ = sgd(theta, x[rows], y[rows], 20, lr=0.05, momentum=0.8)
         assert after == theta.tolist()
@@ -363,13 +377,13 @@ def test_past_the_wrapper_each_rank_trains_on_its_share_alone(lesson):
 
 def test_ddps_mean_of_sums_is_1_over_n_of_the_sum(lesson):
     theta, x, y = network(lesson)
-    for gradient, _, _ in lesson.together(wrapper, 4):
+    for gradient, _, _ in ask(lesson, wrapper, 4):
         expected = slope(theta, x, y, np.ones(32)) / 4
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12)
 
 
 def test_the_wrappers_names_begin_with_module(lesson):
-    for _, (wrapped, own), _ in lesson.together(wrapper, 2):
+    for _, (wrapped, own), _ in ask(lesson, wrapper, 2):
         assert own == ["0.weight", "0.bias", "2.weight", "2.bias"]
         assert wrapped == [f"module.{name}" for name in own]
 
@@ -385,7 +399,7 @@ def test_batch_norm_sees_its_own_share_alone(lesson):
         assert norm.running_var.item() == pytest.approx(variance, rel=1e-12)
         assert part.var(ddof=1) == pytest.approx(variance, rel=1e-12)
     assert f"{variances[0]:.2f}" == "1.67"
-    for rank, (_, _, output) in enumerate(lesson.together(wrapper, 2)):
+    for rank, (_, _, output) in enumerate(ask(lesson, wrapper, 2)):
         expected = (shares[rank] - means[rank]) / np.sqrt(shares[rank].var() + 1e-5)
         np.testing.assert_allclose(output, expected, rtol=0, atol=1e-12)
 
@@ -445,7 +459,7 @@ def test_each_rank_keeps_1_over_n_of_adams_two_moments(lesson, n):
 @sizes
 def test_adam_in_parts_ends_with_the_weights_of_adam(lesson, n):
     theta, x, y = network(lesson)
-    found = lesson.together(zero_redundancy, n, 5)
+    found = ask(lesson, zero_redundancy, n, 5)
     assert found == n * [found[0]]
     np.testing.assert_allclose(found[0], adam(theta, x, y, 5, lr=0.01), rtol=0, atol=1e-12)
     assert np.abs(found[0] - theta).max() > 0.04  # five steps of nearly lr
@@ -480,10 +494,11 @@ def test_the_training_is_20_steps_of_sgd_with_momentum(lesson, n, tmp_path):
     assert lesson.together(lesson.trained, n, folder) == n * [(20, found[0][1])]
 
 
-def test_rank_0_alone_saves_every_5_steps_beside_and_renames_what_is_whole(lesson, tmp_path):
-    first, *others = lesson.together(watched, 4, tmp_path)
+def test_rank_0_alone_saves_every_5_steps_beside_and_renames_and_all_load(lesson, tmp_path):
+    first, *others = ask(lesson, watched, 4, tmp_path)
     expected = [["run.part", ("run.part", "run.pt", step)] for step in (5, 10, 15, 20)]
-    assert first == joined(expected) and others == 3 * [[]]
+    loaded = [("run.pt", {"weights_only": True})]
+    assert first == joined(expected) + loaded and others == 3 * [loaded]
 
 
 @pytest.mark.parametrize("dies_at", [0, 4, 5, 12, 19])
@@ -569,33 +584,36 @@ def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
         np.testing.assert_array_equal(axes.images[0].get_array(), expected)
         assert axes.images[0].get_clim() == (1, 4)
         assert (axes.get_xlabel(), axes.get_xticks().tolist()) == ("block", [0, 1, 2, 3])
-    assert fig.axes[0].get_ylabel() == "rank"
+    assert (fig.axes[0].get_ylabel(), fig.axes[0].get_yticks().tolist()) == ("rank", [0, 1, 2, 3])
     assert (expected == 4).all()
 
 
 # When all else ends: no worker outlives its parent
-def parent(folder, *lines):
-    """A process that asks four workers to stay, and may end any moment."""
+PARENT = """
+import importlib, sys, types
+lesson = importlib.import_module("20_distributed")
+lesson.sys = types.SimpleNamespace(platform=sys.argv[1])
+from test_20_distributed import behave, stay
+print(lesson.together(behave, 4, *4 * [None]), flush=True)
+lesson.together(stay, 4, sys.argv[2], seconds=3000)
+"""
+
+
+def parent(folder, platform):
+    """A process that takes its system for another, and whose workers are busy while it lives."""
     (folder / "here").mkdir()
-    first = ["import importlib, sys, types", 'lesson = importlib.import_module("20_distributed")']
-    last = [
-        "from test_20_distributed import behave, stay",
-        "print(lesson.together(behave, 4, *4 * [None]), flush=True)",
-        "lesson.together(stay, 4, sys.argv[1], seconds=3000)",
-    ]
-    paths = os.pathsep.join([str(ROOT / "lessons"), str(ROOT / "tests")])
-    own = {"PYTHONPATH": paths, "TMPDIR": str(folder)}
-    code = "\n".join([*first, *lines, *last])
-    return start("-c", code, folder / "here", environment=os.environ | own, start_new_session=True)
+    own = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)}
+    arguments = "-c", PARENT, platform, folder / "here"
+    return start(*arguments, environment=os.environ | own, start_new_session=True)
 
 
 def parent_to_interrupt(folder):
-    return parent(folder)
+    return parent(folder, sys.platform)
 
 
-# Four workers that import torch one by one: 8 s of a core.
+# By spawn, each of the four workers imports torch: 10 s of a core.
 def parent_by_spawn_to_kill(folder):
-    return parent(folder, 'lesson.sys = types.SimpleNamespace(platform="darwin")')
+    return parent(folder, "darwin")
 
 
 def in_the_middle(process):

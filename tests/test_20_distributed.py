@@ -236,6 +236,25 @@ def test_ctrl_c_is_for_the_parent_alone(lesson):
     assert ask(lesson, behave, 4, *4 * [None]) == [0, 1, 2, 3]
 
 
+def test_after_an_interrupted_call_no_late_answer_is_taken_for_the_next_one(lesson, monkeypatch):
+    clock = mock.Mock(side_effect=[0, KeyboardInterrupt])  # the second look at it finds Ctrl-C
+    with monkeypatch.context() as patch:
+        patch.setattr(lesson.time, "monotonic", clock)
+        with pytest.raises(KeyboardInterrupt):
+            lesson.together(lesson.ring, 2, 6)
+    answers = lesson.together(lesson.collectives, 2)
+    assert [found["all_reduce"] for found in answers] == [[10, 12], [10, 12]]
+
+
+def test_a_worker_that_has_ended_between_two_calls_is_named_too(lesson):
+    process, _ = lesson.workers()[1]
+    process.kill()
+    process.join()
+    with pytest.raises(RuntimeError, match="rank 1: ended"):
+        lesson.together(lesson.collectives, 2)
+    assert len(lesson.together(lesson.collectives, 2)) == 2
+
+
 @pytest.mark.parametrize(
     ("manners", "message"),
     [

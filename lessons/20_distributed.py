@@ -307,7 +307,7 @@ def figure(device="cpu"):
 
 # %% Run it
 def main(device):
-    if "RANK" in os.environ:  # torchrun has started this process, as one of several
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started this process, as one of several
         print("rank {}: from step {} on, ends with the same bits: {}".format(*one_of_several()))
         return
     print(f"20 Distributed on {device}")

@@ -65,7 +65,7 @@ def test_main_prints_the_title_and_calls_each_section_in_order_and_that_is_all(p
     """So the sections, called one by one in an editor, print what the chapter shows of main."""
     *started, title, loop = definitions(path)["main"].body
     if path.stem == "20_distributed":  # torchrun has started it, as one of several
-        assert ast.unparse(started.pop(0)).startswith("if 'RANK' in os.environ:\n")
+        assert ast.unparse(started.pop(0)).startswith("if 'TORCHELASTIC_RUN_ID' in os.environ:\n")
     assert not started
     assert re.fullmatch(r"print\(f'\d\d [A-Z][a-z -]+ on {device}'\)", ast.unparse(title))
     sections = ", ".join(filter(SHOW.fullmatch, definitions(path)))

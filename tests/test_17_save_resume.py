@@ -446,7 +446,7 @@ def test_without_its_epoch_a_run_takes_50_steps_too_many(lesson):
 
 
 @undrawn
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(lesson, monkeypatch, seed):
     # Seeds 0 to 19, on torch 2.0.1 and 2.14: the least and the largest difference 0.0068 and 0.18;
     # the loss of a whole run 0.54 to 0.66, with a part forgotten higher by -0.057 to 0.011.
@@ -593,6 +593,7 @@ class Stopping:
 
 def test_a_save_that_stops_at_any_byte_leaves_the_old_file(lesson, tmp_path, monkeypatch):
     path, part, save = tmp_path / "run.pt", tmp_path / "run.pt.part", torch.save
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # which takes its time on a real disk
     lesson.save({"w": torch.tensor(1.0)}, path)
     old, size = path.read_bytes(), len(written({"w": torch.tensor(2.0)}))
     assert read(old) == {"w": torch.tensor(1.0)} and size > 500

@@ -28,8 +28,9 @@ def gradient_and_rounded(x):
     """
     x = x.detach().clone().requires_grad_()
     s = torch.sigmoid(x)
+    total = s.sum()
     s.data.round_()
-    s.sum().backward()
+    total.backward()
     return x.grad, s.detach()
 
 

@@ -75,7 +75,7 @@ def padded_with_mask(rows):
 
     Gets a list of n tensors of shape (length,).
     Returns (batch, mask), both (n, longest): the numbers with zeros at the ends, in their dtype,
-    and, in bool, True where a number is real (any number can be).
+    and, in bool, True where a number is real, not padding (a real number can be 0).
     torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) pads with zeros.
     Example: [3, 0] and [5] give [[3, 0], [5, 0]] and [[True, True], [True, False]].
     """

@@ -31,7 +31,7 @@ def test_row_shares(answer, check):
         x = torch.tensor(rows)
         check.given = f"{rows}"
         check(answer(x), torch.tensor([[number / sum(row) for number in row] for row in rows]))
-        check.given = f"{rows}; looked at afterwards"
+        check.given = f"{rows}; the input itself, afterwards"
         check(x, torch.tensor(rows))
 
 
@@ -43,7 +43,7 @@ def test_without_negatives(answer, check):
         check.given = f"{rows}"
         found = answer(x)
         check(found, expected)
-        check.given = f"{rows}; looked at afterwards"
+        check.given = f"{rows}; the input itself, afterwards"
         check(x, torch.tensor(rows))
         check.given = f"{rows}; looked at after 1 was added to what came back"
         found += 1

@@ -80,5 +80,6 @@ def test_mean_loss(answer, check):
         batches = [(torch.full((n, 1), error), torch.zeros(n, 1)) for n, error in pairs]
         for power, loss_function in ((1, torch.nn.L1Loss()), (2, torch.nn.MSELoss())):
             expected = sum(n * error**power for n, error in pairs) / sum(sizes)
-            check.given = f"{loss_function}, batches of {sizes} samples, each wrong by {errors}"
+            name = {1: "L1Loss(), the mean of |p - y|", 2: "MSELoss()"}[power]
+            check.given = f"{name}, batches of {sizes} samples, each wrong by {errors}"
             check(answer(loss_function, batches), expected)

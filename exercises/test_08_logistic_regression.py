@@ -32,7 +32,7 @@ def test_scaled_safely(answer, check):
         rows, others = torch.tensor(train), torch.tensor(test)
         check.given = given
         check(answer(rows, others), (torch.tensor(scaled_train), torch.tensor(scaled_test)))
-        check.given = f"{given}; both looked at afterwards"
+        check.given = f"{given}; both inputs, afterwards"
         check((rows, others), (torch.tensor(train), torch.tensor(test)))
 
 

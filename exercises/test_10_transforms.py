@@ -33,7 +33,7 @@ def test_between_0_and_1(answer, check):
         expected = torch.tensor([[[number / 255 for number in row] for row in numbers]])
         check.given = f"{[numbers]}"
         check(answer(image), expected)
-        check.given = f"{[numbers]}; looked at afterwards"
+        check.given = f"{[numbers]}; the input itself, afterwards"
         check(image, torch.tensor([numbers]))
 
 
@@ -84,5 +84,5 @@ def test_normalised_batch(answer, check):
     images = torch.tensor(numbers, dtype=torch.float32)
     check.given = "2 pictures of 3 channels, 2 x 4 pixels, whole numbers"
     check(answer(images), torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-5)
-    check.given = "the same pictures, looked at afterwards"
+    check.given = "the same pictures, as they are afterwards"
     check(images, torch.tensor(numbers, dtype=torch.float32))

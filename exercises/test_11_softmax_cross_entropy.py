@@ -37,7 +37,7 @@ def test_log_softmax_by_hand(answer, check):
             given = f"{numbers}, {str(dtype).removeprefix('torch.')}"
             check.given = given
             check(answer(z), torch.tensor(expected, dtype=dtype), rtol=0, atol=1e-4)
-            check.given = f"{given}; looked at afterwards"
+            check.given = f"{given}; the input itself, afterwards"
             check(z, torch.tensor(numbers, dtype=dtype))
 
 

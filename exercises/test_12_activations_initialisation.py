@@ -15,7 +15,7 @@ def test_block(answer, check):
             given = f"{numbers}, {str(dtype).removeprefix('torch.')}"
             check.given = given
             check(answer(x), torch.tensor(expected, dtype=dtype).view(x.shape))
-            check.given = f"{given}; looked at afterwards"
+            check.given = f"{given}; the input itself, afterwards"
             check(x, torch.tensor(numbers, dtype=dtype))
     leaf = torch.tensor([-1.0, 2.0, -0.5], requires_grad=True)
     x = 1 * leaf  # as a layer before the block would return it

@@ -36,7 +36,7 @@ def test_log(answer, check):
                 text = text_of(path)
                 check.given = f"{given}; the file afterwards, as far as it went before"
                 check(text[: len(older)], older)
-                check.given = f"{given}; each line after that, read as JSON if it is"
+                check.given = f"{given}; each line after that, as JSON, or as text (NaN is no JSON)"
                 *lines, rest = text[len(older) :].split("\n")
                 expected = [sorted(map(as_json, values.items()))]
                 check([items_of(line) for line in lines], expected, rtol=0, atol=0)
@@ -82,7 +82,7 @@ def test_paired_difference(answer, check):
         both = [torch.tensor(values, dtype=torch.float64) for values in (a, b)]
         check.given = given
         check(answer(*both), expected)
-        check.given = f"{given}; both looked at afterwards"
+        check.given = f"{given}; both inputs, afterwards"
         check([values.tolist() for values in both], [a, b], rtol=0, atol=0)
 
 

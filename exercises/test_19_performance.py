@@ -99,7 +99,7 @@ def test_pairwise(answer, check):
             found = answer(*both)
         expected = [[math.dist(row, other) for other in b] for row in a]
         check(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=most)
-        check.given = f"{given}; both looked at afterwards"
+        check.given = f"{given}; both inputs, afterwards"
         check([table.tolist() for table in both], [a, b], rtol=0, atol=0)
         check.given = f"{given}; calls of torch, or 20, the most allowed, if they are fewer"
         check(max(count.calls, 20), 20)

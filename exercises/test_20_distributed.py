@@ -104,7 +104,7 @@ def test_evaluated(answer, check):
         shares = dealt(order, ranks, right)
         check.given = f"{shares}"
         check(answer(shares), len(right) / len(order))
-        check.given = "the same; looked at afterwards"
+        check.given = "the same; the input itself, afterwards"
         check(shares, dealt(order, ranks, right))
 
 

@@ -260,7 +260,7 @@ def show_9(device):
     print(f"   2 * [1, 2, 3] on {device}, back on {doubled.device}: {doubled.tolist()}")
 
 
-# %% 10. Mistake: numbers that the dtype cannot hold
+# %% 10. Mistake: the wrong dtype, or a capital letter
 # uint8, the dtype of pictures, counts modulo 256; float32 has 24 significant bits.
 def uint8_arithmetic(a, b):
     """a + b and a - b in uint8."""
@@ -274,7 +274,7 @@ def round_trip(number, dtype):
 
 
 def show_10(device):
-    print("\n10. Mistake: numbers that the dtype cannot hold")
+    print("\n10. Mistake: the wrong dtype, or a capital letter")
     for a, b in ((200, 100), (50, 100)):
         total, difference = uint8_arithmetic(a, b)
         print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")

@@ -208,8 +208,9 @@ def sigmoid_gradient(x, write):
     """The gradient of sum(s), s = sigmoid(x), after write(s); a RuntimeError if it is noticed."""
     x = leaf(x)
     s = x.sigmoid()
+    total = s.sum()
     write(s)
-    s.sum().backward()
+    total.backward()
     return x.grad
 
 
@@ -239,9 +240,9 @@ def step_on_square(w, lr, in_place):
 
 def show_8(device):
     print("\n8. Mistake: w = w - lr * w.grad loses the leaf")
-    start = torch.tensor(1.0, device=device)
+    print("   one step on y = w^2 from w = 1, lr 0.1")
     for name, in_place in {"w -= lr * w.grad": True, "w = w - lr * w.grad": False}.items():
-        w = step_on_square(start, 0.1, in_place)
+        w = step_on_square(torch.tensor(1.0, device=device), 0.1, in_place)
         print(f"   {name:<19}   w {w:.2f}, requires_grad {w.requires_grad}, grad {w.grad}")
 
 
@@ -273,9 +274,8 @@ def show_9(device):
 def root_gradient(x, safe):
     """The gradient of sum(where(x > 0, sqrt(x), 0)); safe: a second where keeps 0 from sqrt."""
     x = leaf(x)
-    positive = x > 0
-    inside = torch.where(positive, x, 1) if safe else x
-    torch.where(positive, inside.sqrt(), 0).sum().backward()
+    inside = torch.where(x > 0, x, 1) if safe else x
+    torch.where(x > 0, inside.sqrt(), 0).sum().backward()
     return x.grad
 
 

@@ -198,6 +198,7 @@ def through_sigmoids(x, layers):
 
 def show_5(device):
     print("\n5. Why depth hurts: a gradient is a product of local gradients")
+    print("   at x = 0")
     (x,) = scalars([0.0], device)
     for layers in (1, 2, 5, 10, 20):
         gradient, product = through_sigmoids(x, layers)
@@ -284,7 +285,7 @@ def figure(device="cpu"):
         (9.6, 2): f"loss = $e^2$\n{loss:g}",
     }
     edges = {  # (from, to): the gradient that flows back, local gradient times what came before
-        ((0, 2), (3, 1)): f"dloss/dx = {dp:g} * w = {dp * 0.5:g}",
+        ((0, 2), (3, 1)): f"dloss/dx = {dp:g} * 0.5 = {dp * 0.5:g}",
         ((0, 0), (3, 1)): f"dloss/dw = {dp:g} * {p_w:g} = {dw:g}",
         ((3, 1), (6, 2)): f"dloss/dp = {de:g} * {e_p:g} = {dp:g}",
         ((3, 3), (6, 2)): f"dloss/dy = {de:g} * -1 = {-de:g}",

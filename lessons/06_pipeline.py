@@ -219,6 +219,7 @@ def path_of_calls(calls, x, y, start, lr, epochs):
 
 def show_5(device):
     print("\n5. Mistake: a call left out, or in the wrong place")
+    print("   the samples, start and rate of section 1")
     x, y = samples(device)
     for calls in ("zero_grad backward step", "backward step", "zero_grad step backward"):
         path = path_of_calls(calls.split(), x, y, (0.0, 0.0), 0.05, epochs=100)

@@ -249,7 +249,7 @@ def show_6(device):
 
 
 # %% 7. Mistake: sigmoid and then BCELoss
-# In float32 the sigmoid of 20 is 1, and that of -104 is 0. BCELoss cuts the infinite logarithm
+# In float32 the sigmoid of 20 is 1, and that of -89 is 0. BCELoss cuts the infinite logarithm
 # off at 100: it is flat there, and a sample that is wrong and sure cannot be put right.
 def loss_and_gradient(z, y, with_logits):
     """(loss, dloss/dz) of one logit, in float32."""

@@ -147,10 +147,10 @@ def show_3(device):
 
 
 # %% 4. Normalize and LinearTransformation want tensors
-# To whiten is to make the covariance matrix the identity matrix: 1 on its diagonal, 0 beside it.
 def normalised(image):
     """Normalize with the image's own statistics: mean 0 and std 1 in each channel."""
-    return v2.Normalize(image.mean(dim=(1, 2)).tolist(), image.std(dim=(1, 2)).tolist())(image)
+    mean, std = image.mean(dim=(1, 2)), image.std(dim=(1, 2), correction=0)
+    return v2.Normalize(mean.tolist(), std.tolist())(image)
 
 
 def whitened(samples):
@@ -176,7 +176,7 @@ def show_4(device):
 # %% 5. Random transforms draw from torch's generator: another picture each epoch
 def random_crops(image, seed):
     """What RandomCrop(50) makes of image in two epochs, with torch's generator seeded first."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # what is drawn here leaves no trace in it
         torch.default_generator.manual_seed(seed)
         crop = v2.RandomCrop(50)
         return crop(image), crop(image)

@@ -107,7 +107,7 @@ def show_3(device):
 # keeps about a sixth of what depends on the input; the biases, the same for all inputs, take over.
 def deep(layers, seed, he=False, width=64, device="cpu"):
     """16 inputs, so many layers of width relu units, 2 logits; he: N(0, 2 / n), biases 0."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: let it be
         torch.default_generator.manual_seed(seed)
         parts = [nn.Linear(16, width)]
         for _ in range(layers - 1):
@@ -266,7 +266,7 @@ def show_8(device):
     print(f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, theory {theory:.2f}")
 
 
-# %% 9. Mistake: all weights alike
+# %% 9. Mistake: all weights the same
 # Units with equal weights in and out get equal gradients and stay equal: eight say what one says.
 def alike(start, epochs=50):
     """(distinct hidden units, loss) of a trained 16-8-2 network; all its numbers were start."""
@@ -279,7 +279,7 @@ def alike(start, epochs=50):
 
 
 def show_9(device):
-    print("\n9. Mistake: all weights alike")
+    print("\n9. Mistake: all weights the same")
     for start in (0.0, 0.1):
         units, loss = alike(start)
         print(f"   all {start}: {units} distinct unit of 8 after 50 steps, loss {loss:.2f}")

@@ -176,9 +176,9 @@ def show_5(device):
 def folded(conv, norm):
     """One Conv2d for conv (with a bias, stride 1, no padding) and then norm, in evaluation."""
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    both = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size).to(conv.weight)
-    both.weight.data = conv.weight.data * factor[:, None, None, None]
-    both.bias.data = (conv.bias.data - norm.running_mean) * factor + norm.bias.data
+    both = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size)
+    both.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
+    both.bias = nn.Parameter((conv.bias - norm.running_mean) * factor + norm.bias)
     return both
 
 

@@ -138,8 +138,8 @@ def show_1(device):
     before = nn.utils.parameters_to_vector(model.body.parameters())
     fit(model, [few_labels(x, y, 2, seed=0)[:2]] * 10, body_lr=0, train_norm=False)
     after = nn.utils.parameters_to_vector(model.body.parameters())
-    print(f"   {trainable(model)} parameters train", end="; ")
-    print(f"its parameters are the same bit for bit: {torch.equal(before, after)}")
+    print(f"   {trainable(model)} parameters train, 128 * 5 + 5", end="; ")
+    print(f"the body's are the same bit for bit: {torch.equal(before, after)}")
 
 
 # %% 2. Mistake: frozen, and batch norm moves all the same

@@ -211,7 +211,7 @@ def train_gpt(steps, seed, device="cpu", **mistake):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = TinyGPT(**mistake).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)  # Adam with weight decay, 0.01
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
     losses = []
@@ -241,8 +241,7 @@ def show_7(device):
     model, losses = train_gpt(200, seed=0, device=device)
     print(f"   entropy of the source {ENTROPY:.4f}, log 5 is {math.log(5):.4f}")
     print(f"   loss: first {losses[0]:.1f}, last ten {sum(losses[-10:]) / 10:.1f}", end="; ")
-    found = excess(model, device)
-    print(f"above the entropy, by less than 0.05: {0 < found < 0.05}")
+    print(f"above the entropy, by less than 0.05: {0 < excess(model, device) < 0.05}")
 
 
 # %% 8. Mistake: a loss below the entropy
@@ -288,11 +287,11 @@ def figure(device="cpu"):
 
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
-    variants = {"right": {}, "no mask": {"causal": False}, "wrong dim": {"dim": -2}}
+    variants = {"correct": {}, "no mask": {"causal": False}, "wrong dim": {"dim": -2}}
     for name, mistake in variants.items():
         model, losses = train_gpt(200, seed=0, device=device, **mistake)
         left.plot(losses, label=name)
-        if name == "right":
+        if name == "correct":
             x = sequences(1, 15, torch.Generator().manual_seed(2)).to(device)
             x = model.layer.norm1(model.token(x) + model.position.weight)
             layer = model.layer.self_attn
@@ -304,6 +303,7 @@ def figure(device="cpu"):
         left.axhline(value, color="black", linestyle=style)
     left.set(title="loss; dashed: the entropy, dotted: log 5", xlabel="step")
     right.set(title="weights, mean of four heads", xlabel="key", ylabel="query")
+    right.set(xticks=range(0, 15, 2), yticks=range(0, 15, 2))
     left.legend()
     return fig
 

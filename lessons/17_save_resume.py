@@ -165,7 +165,7 @@ def show_4(device):
 
 
 # %% 5. Adam without its moments takes a first step of lr on every weight
-# Its step is lr * m / sqrt(v), and after one gradient g this is lr, up to the sign of g.
+# Its step is lr * m / sqrt(v), m and v corrected for their start at 0. After one gradient it is lr.
 def first_step(with_state, device="cpu"):
     """The median |step| / lr over all weights, of the step after (5, 3)."""
     with torch.random.fork_rng(devices=[]):
@@ -186,6 +186,7 @@ def show_5(device):
 
 # %% 6. Write beside the old file, then replace it
 # os.replace is one step, within one file system: whoever looks sees the old file or the new one.
+# (On Windows it raises where another program has the old one open.)
 def save(state, path):
     """torch.save that leaves the old file whole until the new one is."""
     part = path.with_name(path.name + ".part")

@@ -74,7 +74,9 @@ def together(function, size, *arguments, seconds=60):
         for process, pipe in chosen:
             answer = None, f"no answer within {seconds} seconds"
             try:
-                answers += [pipe.recv() if pipe.poll(deadline - time.monotonic()) else answer]
+                while time.monotonic() < deadline and not pipe.poll(1):
+                    pass  # Ctrl-C just before one long wait would be seen only after it
+                answers += [pipe.recv() if pipe.poll() else answer]
             except (EOFError, OSError):
                 process.join()
                 answers += [(None, f"ended with status {process.exitcode}")]
@@ -127,17 +129,12 @@ def ring(rank, group, numbers):
     return torch.cat(blocks).tolist(), sent
 
 
-def ring_bytes(n, size):
-    """What each of n ranks sends of size bytes, which n divides: 2 (n - 1) / n of them."""
-    return 2 * (n - 1) * size // n
-
-
 def show_2(device):
     print("\n2. all_reduce in a ring")
     for n in (2, 4):
         (sums, sent), *_ = together(ring, n, 1000)
         right = sums == [number * n * (n + 1) // 2 for number in range(1000)]
-        print(f"   {n} ranks: right {right}, each sends {sent}, theory {ring_bytes(n, 8000)}")
+        print(f"   {n} ranks: right {right}, each sends {sent}, theory {2 * (n - 1) * 8000 // n}")
 
 
 # %% 3. Data parallel: each rank takes a share of the batch, gradients are averaged
@@ -247,7 +244,10 @@ def trained(rank, group, folder, dies_at=None):
         optimizer.step()
         if rank == 0 and (step + 1) % 5 == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step + 1}, path.with_suffix(".part"))
+            with path.with_suffix(".part").open("wb") as file:  # as in lesson 17
+                torch.save({**state, "step": step + 1}, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(path.with_suffix(".part"), path)
     return first, nn.utils.parameters_to_vector(model.parameters()).tolist()
 
@@ -281,8 +281,7 @@ def one_of_several():
 def show_6(device):
     print("\n6. A worker dies, and the training ends as if it had not")
     error, first, same = restarted(dies_at=12)
-    print(f"   {error}")
-    print(f"   started again from step {first}, ends with the same bits: {same}")
+    print(f"   {error}\n   started again from step {first}, ends with the same bits: {same}")
 
 
 # %% The picture

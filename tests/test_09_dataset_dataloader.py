@@ -198,7 +198,7 @@ def test_a_zero_classifier_is_trained_on_scaled_training_rows(
     lesson, device, monkeypatch, seed, options
 ):
     train, test = lesson.train_test_rows(seed)
-    scaled = (X - X[train].mean(axis=0)) / X[train].std(axis=0, ddof=1)
+    scaled = (X - X[train].mean(axis=0)) / X[train].std(axis=0)
     found, right = [], []
 
     def spy(model, loss_function, optimizer, loader, device, epochs):

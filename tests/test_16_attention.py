@@ -708,7 +708,7 @@ def test_the_picture_shows_the_losses_and_where_the_heads_look(lesson, device, m
     monkeypatch.setattr(lesson, "train_gpt", few_steps)
     left, right = lesson.figure(device).axes
     assert {call[:2] for call in calls} == {(200, 0)}
-    mistakes = {"right": {}, "no mask": {"causal": False}, "wrong dim": {"dim": -2}}
+    mistakes = {"correct": {}, "no mask": {"causal": False}, "wrong dim": {"dim": -2}}
     assert {line.get_label() for line in left.lines[:3]} == mistakes.keys()
     assert len(left.lines) == 5
     for (_, _, mistake, _, losses), line in zip(calls, left.lines, strict=False):

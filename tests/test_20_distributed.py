@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import inspect
+import io
 import itertools
 import multiprocessing
 import os
@@ -146,9 +147,15 @@ def watched(rank, group, folder):
     """What this rank writes in the lesson's training, and what it loads to go on from there."""
     events, save, replace, load = [], torch.save, os.replace, torch.load
 
-    def spy_on_save(state, path):
-        events.append(Path(path).name)
-        save(state, path)
+    def spy_on_save(state, file):
+        content = io.BytesIO()
+        save(state, content)
+        events.append((Path(file.name).name, len(content.getvalue())))
+        file.write(content.getvalue())  # torch.save flushes, as it happens: this does not
+
+    def spy_on_fsync(descriptor):
+        events.append(os.fstat(descriptor).st_size)
+
 
     def spy_on_replace(old, new):
         step = load(old, weights_only=True)["step"]  # it is whole
@@ -160,7 +167,8 @@ def watched(rank, group, folder):
         return load(path, **options)
 
     spies = mock.patch.multiple(torch, save=spy_on_save, load=spy_on_load)
-    with spies, mock.patch.object(os, "replace", spy_on_replace):
+    on_disk = mock.patch.multiple(os, replace=spy_on_replace, fsync=spy_on_fsync)
+    with spies, on_disk:
         for _ in range(2):
             the_lesson().trained(rank, group, folder)
     return events
@@ -321,14 +329,9 @@ def test_the_ring_sums_up_and_sends_2_n_minus_1_over_n_of_the_data(lesson, n, bl
     data = np.outer(np.arange(1, n + 1), np.arange(numbers))
     sent = 2 * (n - 1) * 8 * blocks_of  # n - 1 blocks of int64 twice
     assert lesson.together(lesson.ring, n, numbers) == n * [(data.sum(axis=0).tolist(), sent)]
-    assert lesson.ring_bytes(n, data[0].nbytes) == sent
+    assert 2 * (n - 1) * data[0].nbytes == n * sent
+    assert 2 * 7 / 8 * 400 == 700  # the first answer, in MB
 
-
-def test_in_theory_each_rank_sends_less_than_twice_the_data(lesson):
-    assert lesson.ring_bytes(8, 400 * 10**6) == 700 * 10**6
-    assert [lesson.ring_bytes(n, 60) for n in (1, 2, 3, 4, 5, 6)] == [0, 60, 80, 90, 96, 100]
-    assert type(lesson.ring_bytes(4, 8000)) is int
-    assert 2 * 0.999 < lesson.ring_bytes(1001, 1001 * 10**6) / (1001 * 10**6) < 2
 
 
 # 3. Data parallel: each rank takes a share of the batch, and gradients are averaged
@@ -515,9 +518,11 @@ def test_the_training_is_20_steps_of_sgd_with_momentum(lesson, n, tmp_path):
 
 def test_rank_0_alone_saves_every_5_steps_beside_and_renames_and_all_load(lesson, tmp_path):
     first, *others = ask(lesson, watched, 4, tmp_path)
-    expected = [["run.part", ("run.part", "run.pt", step)] for step in (5, 10, 15, 20)]
     loaded = [("run.pt", {"weights_only": True})]
-    assert first == joined(expected) + loaded and others == 3 * [loaded]
+    assert first[12:] == loaded and others == 3 * [loaded]
+    for number, step in enumerate((5, 10, 15, 20)):
+        saved, on_disk, renamed = first[3 * number : 3 * number + 3]
+        assert saved == ("run.part", on_disk) and renamed == ("run.part", "run.pt", step)
 
 
 @pytest.mark.parametrize("dies_at", [0, 4, 5, 12, 19])

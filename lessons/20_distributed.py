@@ -74,9 +74,7 @@ def together(function, size, *arguments, seconds=60):
         for process, pipe in chosen:
             answer = None, f"no answer within {seconds} seconds"
             try:
-                while time.monotonic() < deadline and not pipe.poll(1):
-                    pass  # Ctrl-C just before one long wait would be seen only after it
-                answers += [pipe.recv() if pipe.poll() else answer]
+                answers += [pipe.recv() if pipe.poll(deadline - time.monotonic()) else answer]
             except (EOFError, OSError):
                 process.join()
                 answers += [(None, f"ended with status {process.exitcode}")]

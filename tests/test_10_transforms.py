@@ -152,7 +152,7 @@ def test_an_image_normalised_by_its_own_statistics_has_mean_0_and_std_1(lesson, 
     assert (result.dtype, result.device) == (image.dtype, image.device)
     pixels = image.cpu().numpy()
     mean = pixels.mean(axis=(1, 2), keepdims=True)
-    deviation = pixels.std(axis=(1, 2), ddof=1, keepdims=True)
+    deviation = pixels.std(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(result.cpu(), (pixels - mean) / deviation, rtol=0, atol=1e-13)
 
 

@@ -614,8 +614,9 @@ def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
 
 # When all else ends: no worker outlives its parent
 PARENT = """
-import importlib, sys, types
-lesson = importlib.import_module("20_distributed")
+import importlib, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores Ctrl-C
+lesson =  importlib.import_module("20_distributed")
 lesson.sys = types.SimpleNamespace(platform=sys.argv[1])
 from test_20_distributed import behave, stay
 print(lesson.together(behave, 4, *4 * [None]), flush=True)

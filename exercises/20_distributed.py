@@ -61,8 +61,8 @@ def saved(rank, parallel, optimizer, step, path):
     Returns None, without waiting for another rank. Rank 0 alone writes: a dictionary with the keys
     "model" and "optimizer", what their load_state_dict takes in a run of one process, and "step".
     At each moment the older one is at path, or the new one, and either is whole, unless the power
-    fails; where there was no older one, there may be none. What torch.save raises is raised. Unless it has raised, no
-    other file is left over. Other ranks write nothing, anywhere.
+    fails; where there was no older one, there may be none. What torch.save raises is raised.
+    Unless it has raised, no other file is left over. Other ranks write nothing, anywhere.
     Example: called by ranks 0, 1 and 2, there is one file, with the names and numbers of rank 0's
     model: a Linear has "weight" and "bias". Called by rank 1 alone, there is none.
     """

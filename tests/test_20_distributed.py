@@ -156,7 +156,6 @@ def watched(rank, group, folder):
     def spy_on_fsync(descriptor):
         events.append(os.fstat(descriptor).st_size)
 
-
     def spy_on_replace(old, new):
         step = load(old, weights_only=True)["step"]  # it is whole
         events.append((Path(old).name, Path(new).name, step))
@@ -331,7 +330,6 @@ def test_the_ring_sums_up_and_sends_2_n_minus_1_over_n_of_the_data(lesson, n, bl
     assert lesson.together(lesson.ring, n, numbers) == n * [(data.sum(axis=0).tolist(), sent)]
     assert 2 * (n - 1) * data[0].nbytes == n * sent
     assert 2 * 7 / 8 * 400 == 700  # the first answer, in MB
-
 
 
 # 3. Data parallel: each rank takes a share of the batch, and gradients are averaged

@@ -616,12 +616,12 @@ def test_with_two_pictures_frozen_beats_scratch_on_average(lesson, device, data,
 
 # 5. The body's learning rate decides how much is forgotten
 @pytest.mark.parametrize("body_lr", [0, 0.001, 0.02])
-def test_the_new_task_is_forty_steps_on_five_pictures_each_with_batch_norm_at_rest(
+def test_the_new_task_is_twenty_steps_on_five_pictures_each_with_batch_norm_at_rest(
     lesson, device, data, body_lr, recorded
 ):
     model = lesson.after_new_task(*data(device), body_lr)
     [(_, trained, found, settings)] = recorded
-    assert trained is model and settings == (body_lr, False) and len(found) == 40
+    assert trained is model and settings == (body_lr, False) and len(found) == 20
     x, y, _, _ = lesson.few_labels(*data(device), 5, seed=0)
     assert all(torch.equal(a, x) and torch.equal(b, y) for a, b in found)
     assert same(state(model), state(lesson.pretrained(device)))  # the old head again
@@ -643,7 +643,7 @@ def test_a_rate_of_0_forgets_nothing_at_all(lesson, device, data):
 
 
 def test_a_rate_of_a_tenth_forgets_the_old_task(lesson, device, data):
-    # Twenty times, with four networks: it fell by 0.63 to 0.81, 0.72 give or take 0.045.
+    # With twelve choices of the pictures it fell by 0.65 to 0.81.
     before = lesson.old_task(lesson.pretrained(device), *data(device))
     after = lesson.old_task(lesson.after_new_task(*data(device), 0.1), *data(device))
     assert before - after > 0.5

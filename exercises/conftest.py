@@ -131,7 +131,7 @@ def problem_of(checks, find, path):
 def explained(error, check, path):
     """What ended a check, in words: a Problem's own, or what was given and the error."""
     if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with words
-        return "not written yet"
+        return "not written yet: raise NotImplementedError still stands there"
     if isinstance(error, Problem):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -273,7 +273,7 @@ def pytest_terminal_summary(terminalreporter, config):
         first = next(report for report in reports if report in todo)
         end += f"; next: {name_of_exercise(first)}, python -m pytest {first.location[0]}"
     elif todo and not config.option.hints:
-        end += "; add --hints for a hint"
+        end += "; for hints add --hints to the command"
     line(end)
 
 

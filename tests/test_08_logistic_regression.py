@@ -403,6 +403,16 @@ def test_80_coins_are_flipped_and_20_of_500_features_chosen(lesson):
     assert torch.equal(state, torch.get_rng_state())
 
 
+# What else the chapter says goes wrong
+def test_one_nan_in_the_data_makes_all_weights_nan():
+    x, y = torch.ones(5, 3), torch.zeros(5)
+    assert ((x - x.mean(dim=0)) / x.std(dim=0)).isnan().all()  # a constant column: 0 / 0
+    x[2, 1] = math.nan
+    model = torch.nn.Linear(3, 1)
+    torch.nn.BCEWithLogitsLoss()(model(x)[:, 0], y).backward()
+    assert all(parameter.grad.isnan().all() for parameter in model.parameters())
+
+
 # The picture
 def test_the_picture_shows_the_roc_and_every_test_row_once(lesson, device):
     curve, histogram = lesson.figure(device).axes

@@ -122,7 +122,9 @@ def test_an_exercise_says_what_it_gets_and_returns_and_has_an_example(path, name
 def test_an_exercise_fails_as_shipped(path, name):
     kind, _ = task(path, name)
     said = problem(path, name, lambda: conftest.function(path, name))
-    as_shipped = said.startswith("not written yet") if kind == "Write" else said.startswith("given  ")
+    as_shipped = (
+        said.startswith("not written yet") if kind == "Write" else said.startswith("given  ")
+    )
     if not as_shipped and not os.environ.get("CI"):
         pytest.skip("solved, or being solved, here")
     assert as_shipped

@@ -4,7 +4,10 @@ import collections
 import re
 
 import pytest
+import torch
+import torch.nn.functional as F
 from course import CHAPTERS, ROOT, read
+from torch import nn
 
 SYMPTOMS, WAYS = ROOT / "lessons" / "symptoms.md", ROOT / "lessons" / "ways.md"
 
@@ -58,6 +61,34 @@ def test_rows_of_a_symptom_that_share_a_test_are_one_mistake_in_two_lessons(titl
         assert test and cause != test
         causes[test].add((cause, link))
     assert all(len({link for _, link in found}) == len(found) for found in causes.values())
+
+
+def twice():
+    """backward, a step, and backward once more through the same graph."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    loss = model(torch.ones(4, 2)).sum()
+    loss.backward(retain_graph=True)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda: torch.ones(2, requires_grad=True).numpy(), "Can't call numpy() on Tensor that"),
+        (lambda: torch.ones(2, requires_grad=True).argmax().backward(), "element 0 of tensors"),
+        (lambda: F.cross_entropy(torch.zeros(4, 3), torch.ones(4, 1).long()), "0D or 1D target"),
+        (
+            lambda: nn.Linear(2, 3).load_state_dict(nn.Linear(2, 4).state_dict()),
+            "size mismatch for",
+        ),
+        (twice, "modified by an inplace operation"),
+    ],
+)
+def test_a_message_is_what_torch_says(mistake, message):
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        mistake()
+    assert any(message in row[0] for row in tables()["A message"])
 
 
 def minutes(chapter):

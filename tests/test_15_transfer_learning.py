@@ -172,7 +172,6 @@ def pretrained_before(lesson, request):
     assert torch.equal(before, torch.get_rng_state())
 
 
-
 @pytest.fixture
 def recorded(pretrained_before, lesson, monkeypatch):
     """Whatever trains is put down instead: (name, model, batches or (x, y), the settings)."""

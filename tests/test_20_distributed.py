@@ -618,7 +618,7 @@ lesson =  importlib.import_module("20_distributed")
 lesson.sys = types.SimpleNamespace(platform=sys.argv[1])
 from test_20_distributed import behave, stay
 print(lesson.together(behave, 4, *4 * [None]), flush=True)
-lesson.together(stay, 4, sys.argv[2], seconds=3000)
+lesson.together(stay, 4, sys.argv[2], seconds=1000)
 """
 
 

@@ -296,8 +296,8 @@ def figure(device="cpu"):
     left, right = fig.subplots(1, 2)
     found = {width: fit(width, range(40), device)[1] for width in (24, 32)}
     for width, color in ((24, "tab:orange"), (32, "tab:blue")):
-        left.plot(range(1, 6), found[width], color=color, alpha=0.2)
-        left.plot(range(1, 6), found[width].mean(dim=1), color, linewidth=3, label=f"width {width}")
+        left.plot(range(1, 6), found[width].numpy(), color=color, alpha=0.2)
+        left.plot(range(1, 6), found[width].mean(1).numpy(), color, lw=3, label=f"width {width}")
     left.set(xlabel="epoch", ylabel="accuracy", xticks=range(1, 6), title="40 seeds of each width")
     left.legend()
     less = (found[32][-1] - found[24][-1]).sort().values

@@ -78,8 +78,11 @@ def test_mean_loss(answer, check):
     for sizes, errors in (((4, 1), (1.0, 3.0)), ((5, 5, 2), (1.0, 2.0, 4.0))):
         pairs = list(zip(sizes, errors, strict=True))
         batches = [(torch.full((n, 1), error), torch.zeros(n, 1)) for n, error in pairs]
-        for power, loss_function in ((1, torch.nn.L1Loss()), (2, torch.nn.MSELoss())):
+        for name, power, loss_function in (
+            ("L1Loss(), the mean of |p - y|", 1, torch.nn.L1Loss()),
+            ("MSELoss()", 2, torch.nn.MSELoss()),
+        ):
             expected = sum(n * error**power for n, error in pairs) / sum(sizes)
-            name = {1: "L1Loss(), the mean of |p - y|", 2: "MSELoss()"}[power]
+
             check.given = f"{name}, batches of {sizes} samples, each wrong by {errors}"
             check(answer(loss_function, batches), expected)

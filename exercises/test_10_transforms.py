@@ -84,5 +84,5 @@ def test_normalised_batch(answer, check):
     images = torch.tensor(numbers, dtype=torch.float32)
     check.given = "2 pictures of 3 channels, 2 x 4 pixels, whole numbers"
     check(answer(images), torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-5)
-    check.given = "the same pictures, as they are afterwards"
+    check.given = "the same; the input itself, afterwards"
     check(images, torch.tensor(numbers, dtype=torch.float32))

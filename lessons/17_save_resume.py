@@ -4,8 +4,8 @@ To the last bit: the same weights. And a checkpoint that survives a crash at any
 """
 
 import argparse
-import concurrent.futures
 import copy
+import functools
 import io
 import multiprocessing
 import os
@@ -69,9 +69,8 @@ class Training:
     def __init__(self, device="cpu"):
         torch.manual_seed(0)
         layers = nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2)
-        self.x = torch.randn(200, 8)
-        self.y = (self.x[:, 0] * self.x[:, 1] > 0).long().to(device)
-        self.x = self.x.to(device)
+        x = torch.randn(200, 8)
+        self.x, self.y = x.to(device), (x[:, 0] * x[:, 1] > 0).long().to(device)
         self.model = nn.Sequential(*layers).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=3, gamma=0.5)
@@ -129,11 +128,10 @@ def resumed_in_new_process(until, device="cpu"):
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         path = Path(folder) / "run.pt"
         torch.save(Training(device).run(until).checkpoint(), path)
-        spawn = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            resumed = pool.submit(finish, path, device, torch.get_num_threads()).result()
-        whole = Training(device).run((10, 0)).model
-    return resumed == [parameter.tolist() for parameter in whole.parameters()]
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            resumed = pool.apply_async(finish, (path, device, torch.get_num_threads()))
+            whole = Training(device).run((10, 0)).model.parameters()
+            return resumed.get(timeout=300) == [parameter.tolist() for parameter in whole]
 
 
 def show_3(device):
@@ -147,14 +145,20 @@ def show_3(device):
 PARTS = ("optimizer", "scheduler", "epoch", "batch", "order", "random")
 
 
+@functools.cache  # trained once for all parts
+def undisturbed(device, until):
+    """(checkpoint after 5 epochs and 3 batches, weights at until) of a run that goes on."""
+    run = Training(device).run((5, 3))
+    checkpoint = copy.deepcopy(run.checkpoint())
+    return checkpoint, nn.utils.parameters_to_vector(run.run(until).model.parameters())
+
+
 def cost_of_forgetting(parts, device="cpu", until=(10, 0)):
     """The largest |weight difference| then, for a checkpoint restored without these parts."""
     with torch.random.fork_rng(devices=[]):
-        run = Training(device).run((5, 3))
-        checkpoint = copy.deepcopy(run.checkpoint())
-        whole = nn.utils.parameters_to_vector(run.run(until).model.parameters())
-        other = Training(device).restore(checkpoint, forget=parts).run(until).model
-    return (nn.utils.parameters_to_vector(other.parameters()) - whole).abs().max().item()
+        checkpoint, whole = undisturbed(device, until)
+        run = Training(device).restore(copy.deepcopy(checkpoint), forget=parts).run(until)
+    return (nn.utils.parameters_to_vector(run.model.parameters()) - whole).abs().max().item()
 
 
 def show_4(device):
@@ -168,13 +172,11 @@ def show_4(device):
 # Its step is lr * m / sqrt(v), m and v corrected for their start at 0. After one gradient it is lr.
 def first_step(with_state, device="cpu"):
     """The median |step| / lr over all weights, of the step after (5, 3)."""
+    forget = () if with_state else ("optimizer",)
     with torch.random.fork_rng(devices=[]):
-        run = Training(device).run((5, 3))
-        if not with_state:
-            run.optimizer = torch.optim.Adam(run.model.parameters(), lr=0.01)
-        before = nn.utils.parameters_to_vector(run.model.parameters()).detach()
-        run.run((5, 4))
-        after = nn.utils.parameters_to_vector(run.model.parameters()).detach()
+        checkpoint, before = undisturbed(device, (5, 3))
+        run = Training(device).restore(copy.deepcopy(checkpoint), forget).run((5, 4))
+        after = nn.utils.parameters_to_vector(run.model.parameters())
     return ((after - before).abs() / run.optimizer.param_groups[0]["lr"]).median().item()
 
 
@@ -186,7 +188,6 @@ def show_5(device):
 
 # %% 6. Write beside the old file, then replace it
 # os.replace is one step, within one file system: whoever looks sees the old file or the new one.
-# (On Windows it raises where another program has the old one open.)
 def save(state, path):
     """torch.save that leaves the old file whole until the new one is."""
     part = path.with_name(path.name + ".part")

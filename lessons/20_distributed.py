@@ -305,7 +305,8 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started this process, as one of several
-        print("rank {}: from step {} on, ends with the same bits: {}".format(*one_of_several()))
+        line = "rank {}: from step {} on, ends with the same bits: {}\n".format(*one_of_several())
+        print(line, end="")  # in one piece, newline and all: the other process prints too
         return
     print(f"20 Distributed on {device}")
     for show in (show_1, show_2, show_3, show_4, show_5, show_6):

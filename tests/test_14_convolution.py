@@ -16,11 +16,12 @@ windows_of = np.lib.stride_tricks.sliding_window_view
 KINDS = ("mlp", "cnn", "cnn, norm")
 # The accuracy on digits moved by 0, 1 and 2 pixels, over the seeds 1 to 20 (each with a split and
 # a start of its own): mean and standard deviation. In 20 of 20 each kind beats the one before it
-# when moved by 1 and by 2, by 0.035 at least, and falls less deep, by 0.022 at least.
-MEAN = {"mlp": (0.945, 0.456, 0.121), "cnn": (0.954, 0.600, 0.267)}
-MEAN |= {"cnn, norm": (0.978, 0.737, 0.419)}
-STD = {"mlp": (0.010, 0.023, 0.011), "cnn": (0.017, 0.049, 0.027)}
-STD |= {"cnn, norm": (0.008, 0.041, 0.046)}
+# when moved by 1 and by 2, by 0.028 at least, and falls less deep, by 0.004 at least. Over the
+# seeds 21 to 40 too, but that once batch norm lost by 0.027 when moved by 1.
+MEAN = {"mlp": (0.924, 0.446, 0.118), "cnn": (0.928, 0.584, 0.259)}
+MEAN |= {"cnn, norm": (0.972, 0.713, 0.402)}
+STD = {"mlp": (0.013, 0.020, 0.011), "cnn": (0.020, 0.041, 0.032)}
+STD |= {"cnn, norm": (0.010, 0.040, 0.044)}
 
 
 def tensor(numbers, device):
@@ -483,7 +484,7 @@ def test_fit_is_adam_on_batches_of_64_in_a_new_order_each_epoch(lesson, device, 
     generator = torch.Generator().manual_seed(0)
     first = second = np.zeros(theta.shape)
     step = 0
-    for _ in range(epochs or 6):
+    for _ in range(epochs or 4):
         order = torch.randperm(150, generator=generator).numpy()
         for rows in (order[:64], order[64:128], order[128:]):
             p = np.exp(a[rows] @ theta)
@@ -601,8 +602,8 @@ def test_what_is_moved_is_known_less_well_and_least_by_the_mlp(device, trained):
         for accuracy, mean, std in zip(found[kind], MEAN[kind], STD[kind], strict=True):
             assert accuracy == pytest.approx(mean, abs=5 * std)
         assert found[kind][0] > found[kind][1] > found[kind][2]  # none is blind to moving
-    # With batch norm it beats the mlp by 0.28 +- 0.05 when moved by one pixel and 0.30 +- 0.05 by
-    # two, without by 0.146 +- 0.024 by two, and they fall by 0.26 and 0.14 less.
+    # With batch norm it beats the mlp by 0.27 +- 0.05 when moved by one pixel and 0.28 +- 0.05 by
+    # two, without by 0.141 +- 0.028 by two, and they fall by 0.24 and 0.14 less.
     mlp, cnn, norm = found.values()
     assert mlp[1] < norm[1] and mlp[2] < cnn[2] and mlp[2] < norm[2]
     assert mlp[0] - mlp[2] > max(cnn[0] - cnn[2], norm[0] - norm[2])

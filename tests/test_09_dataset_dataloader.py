@@ -31,8 +31,22 @@ def loaders(monkeypatch):
     return made
 
 
+@pytest.fixture(scope="module")
+def from_workers(lesson):
+    """Start method -> the future of the batches of seed 3, fetched by workers started so.
+
+    All but those that fork import torch, which takes seconds: they do it beside other tests.
+    """
+    with ThreadPoolExecutor() as pool:
+        yield {
+            method: pool.submit(lesson.shuffled_batches, 3, 32, 1, method)
+            for method in START_METHODS - {"fork"}
+        }
+
+
 # Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
 # 1. A Dataset knows its length and each of its samples
+@pytest.mark.usefixtures("from_workers")  # begun here, for a test further down
 def test_the_wines_are_the_files_with_classes_from_0(lesson):
     wine = lesson.Wine()
     assert isinstance(wine, data.Dataset) and len(wine) == 178
@@ -243,19 +257,30 @@ def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
 
 
 # 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
-def test_workers_bring_the_same_batches_however_they_start(lesson, loaders):
+def test_workers_bring_the_same_batches_however_they_start(lesson, from_workers):
     alone = lesson.shuffled_batches(3, 32, workers=0)
     assert [x.shape for x in alone] == [(32, 13)] * 5 + [(18, 13)]
     found = [lesson.shuffled_batches(3, 32, 2, method) for method in START_METHODS & {"fork"}]
-    slow = START_METHODS - {"fork"}  # each imports torch: at the same time, with a worker each
-    with ThreadPoolExecutor() as pool:
-        found += pool.map(lambda method: lesson.shuffled_batches(3, 32, 1, method), slow)
+    found += [future.result() for future in from_workers.values()]
     for together in found:
         assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert loaders[0].num_workers == 0
-    started = {a.multiprocessing_context.get_start_method(): a.num_workers for a in loaders[1:]}
-    assert started == dict.fromkeys(slow, 1) | dict.fromkeys(START_METHODS - slow, 2)
-    assert len(found) == len(loaders) - 1 == len(START_METHODS)
+
+
+def test_so_many_workers_are_started_as_was_said(lesson, monkeypatch):
+    asked = []
+
+    def loader(dataset, *arguments, **options):
+        asked.append((arguments, options))
+        return [(dataset[0], None)]
+
+    monkeypatch.setattr(data, "DataLoader", loader)
+    lesson.shuffled_batches(3, 32, 2, "spawn")
+    lesson.shuffled_batches(3, 16, 0)
+    settings = [
+        (arguments, options["num_workers"], options["multiprocessing_context"])
+        for arguments, options in asked
+    ]
+    assert settings == [((32,), 2, "spawn"), ((16,), 0, None)]
 
 
 def test_the_batches_are_all_wines_in_another_order(lesson):

@@ -240,7 +240,7 @@ class Stack(nn.Module):
 
 
 def trainable(model):
-    """How many numbers model.parameters() hands to an optimizer."""
+    """How many numbers of a model an optimizer would train."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

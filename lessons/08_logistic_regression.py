@@ -116,7 +116,7 @@ def train(model, loss_function, optimizer, x, y, epochs):
 def fit_sgd(x, y, weight_decay, epochs):
     """theta, shape (d + 1,): the weights and then the bias, by SGD with momentum."""
     model = nn.Linear(x.shape[1], 1, device=x.device, dtype=x.dtype)
-    decayed = {"params": [model.weight], "weight_decay": weight_decay}
+    decayed = {"params": [model.weight], "weight_decay": weight_decay}  # one of two groups
     optimizer = torch.optim.SGD([decayed, {"params": [model.bias]}], lr=1.0, momentum=0.85)
     train(model, nn.BCEWithLogitsLoss(), optimizer, x, y[:, None], epochs)
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])

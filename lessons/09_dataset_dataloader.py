@@ -129,7 +129,7 @@ def accuracy_on_test(seed, device, shuffle=True, lr=0.5, batch_size=32, epochs=3
     nn.init.zeros_(model.bias)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     train_in_batches(model, nn.CrossEntropyLoss(), optimizer, loader, device, epochs)
-    with torch.inference_mode():
+    with torch.no_grad():
         predicted = model(x[test].to(device)).argmax(dim=1).cpu()
     return (predicted == wine.y[test]).double().mean().item()
 

@@ -177,7 +177,7 @@ def show_4(device):
 def random_crops(image, seed):
     """What RandomCrop(50) makes of image in two epochs, with torch's generator seeded first."""
     with torch.random.fork_rng(devices=[]):  # what is drawn here leaves no trace in it
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs, too
         crop = v2.RandomCrop(50)
         return crop(image), crop(image)
 

@@ -290,7 +290,7 @@ def show_10(device):
 
 # %% The picture
 def figure(device="cpu"):
-    """Loss and gradient against the gap between two classes, for three losses."""
+    """Loss and gradient against the lead of the wrong of two classes, for three losses."""
     from matplotlib.figure import Figure
 
     leads = np.linspace(-8, 8, 161)

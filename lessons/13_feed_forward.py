@@ -161,7 +161,7 @@ def show_4(device):
 
 
 # %% 5. What one number can tell
-# 360 test rows are a sample. Their accuracy p is good to about sqrt(p (1 - p) / 360).
+# 360 test rows are a random draw. Their accuracy p is good to about sqrt(p (1 - p) / 360).
 def confusion_matrix(said, y, classes=10):
     """Counts, (classes, classes): row y, column what was said."""
     return torch.bincount(classes * y + said, minlength=classes**2).reshape(classes, classes)
@@ -209,9 +209,9 @@ def watch(x, y, share, seed, epochs):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     found = []
     for _ in range(epochs):
+        right = accuracy(model, x[test], y[test])
         with torch.no_grad():
             loss = F.cross_entropy(model(x[choose]), labels[choose]).item()
-        right = accuracy(model, x[test], y[test])
         [before] = train(model, F.cross_entropy, optimizer, x[known], labels[known], epochs=1)
         found.append((before, loss, right))
     return np.array(found)

@@ -216,7 +216,7 @@ def network(kind, seed, device="cpu"):
         else:
             layers = []
             for channels, more in ((1, 8), (8, 16)):
-                layers.append(nn.Conv2d(channels, more, 3, padding=1))
+                layers.append(nn.Conv2d(channels, more, 3, padding=1))  # a norm makes its bias idle
                 layers += [nn.BatchNorm2d(more)] if kind == "cnn, norm" else []
                 layers += [nn.ReLU(), nn.MaxPool2d(2)]
             layers += [nn.Flatten(), nn.Linear(16 * 3 * 3, 10)]

@@ -212,7 +212,7 @@ def train_gpt(steps, seed, device="cpu", **mistake):
         torch.default_generator.manual_seed(seed)
         model = TinyGPT(**mistake).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)  # Adam with weight decay, 0.01
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(steps):
@@ -221,7 +221,7 @@ def train_gpt(steps, seed, device="cpu", **mistake):
         loss = F.cross_entropy(model(x[:, :-1])[:, 1:].flatten(0, 1), x[:, 2:].flatten())
         loss.backward()
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         losses.append(loss.detach())
     return model, torch.stack(losses).tolist()
 
@@ -282,7 +282,7 @@ def show_9(device):
 
 # %% The picture
 def figure(device="cpu"):
-    """Losses of the right model and of three mistakes, and where the heads look."""
+    """Losses of the right model and of two mistakes, and where the heads look."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")

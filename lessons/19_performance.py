@@ -18,7 +18,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 # The counter, and what is counted: no need to read on before section 1.
 class Count(TorchDispatchMode):
-    """Notes each call of a kernel: its name, bytes of output, operations of a matrix product."""
+    """Notes each call of torch: its name, bytes of output, operations of a matrix product."""
 
     def __init__(self):
         super().__init__()

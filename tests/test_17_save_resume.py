@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 import types
@@ -775,6 +776,18 @@ def test_a_model_saved_whole_needs_its_class_where_it_is_loaded(monkeypatch):
     del mine.Model
     with pytest.raises(AttributeError):
         torch.load(io.BytesIO(content), weights_only=False)
+
+
+def test_each_python_orders_a_set_of_letters_anew():
+    code = "letters = set('a vocabulary'); print(*letters); print(*sorted(letters))"
+    found = []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}  # unless set, each Python draws one
+        command = [sys.executable, "-S", "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.append(done.stdout.splitlines())
+    (as_it_comes, in_order), (as_it_comes_again, in_order_again) = found
+    assert as_it_comes != as_it_comes_again and in_order == in_order_again
 
 
 def test_a_slice_brings_its_whole_storage():

@@ -79,7 +79,7 @@ class Training:
 
     def run(self, until):
         """Train up to (epoch, batch) = until, and return self."""
-        while (self.position["epoch"], self.position["batch"]) != until:
+        while (self.position["epoch"], self.position["batch"]) < until:
             self.order.set_state(self.position["order"])  # as it was when the epoch began
             rows = torch.randperm(200, generator=self.order).split(20)[self.position["batch"]]
             self.optimizer.zero_grad()

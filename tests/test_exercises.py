@@ -465,6 +465,16 @@ def test_a_single_file_says_what_is_wrong(folder, exercises_run):
     assert printed.strip().endswith("\n1 of 4 solved")
 
 
+def test_tests_of_another_folder_in_the_same_run_are_no_exercises(
+    folder, exercises_run, tmp_path_factory
+):
+    other = tmp_path_factory.mktemp("other") / "test_other.py"
+    other.write_text("def test_right():\n    pass\n\n\ndef test_wrong():\n    assert False\n")
+    status, printed = exercises_run(folder / "test_11_new.py", other)
+    assert status == 1 and "11_new  right" in printed and "1 of 4 solved" in printed
+    assert "::test_wrong" in printed
+
+
 def test_a_file_that_ends_python_hides_no_exercise(folder, exercises_run):
     (folder / "11_new.py").write_text("import sys\nsys.exit('bye')\n")
     status, printed = exercises_run(folder)

@@ -360,6 +360,13 @@ def test_the_mean_of_batch_means_weighs_the_last_batch_too_much(lesson, device, 
     assert (measured[0] == measured[1]) == (n % size == 0)
 
 
+def test_eval_goes_on_recording_and_no_grad_does_not():
+    model, x = nn.Linear(2, 1).eval(), torch.ones(3, 2)
+    assert model(x).requires_grad
+    with torch.no_grad():
+        assert not model(x).requires_grad
+
+
 # 8. Mistake: keeping the loss keeps its graph
 def test_a_kept_loss_keeps_two_nodes_a_step_and_a_number_none(lesson):
     # A product and a sum each step, and the accumulation into w once.

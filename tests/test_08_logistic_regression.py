@@ -329,6 +329,12 @@ def test_one_split_is_good_to_a_few_percent(lesson, device):
     assert min(found) > MEAN - 6 * STD and max(found) - min(found) > 2 * STD
 
 
+def test_the_largest_of_one_logit_is_the_first():
+    logits = torch.tensor([[-3.0], [0.0], [5.0]])
+    assert logits.argmax(dim=1).tolist() == [0, 0, 0]
+    assert (logits[:, 0] > 0).tolist() == [False, False, True]
+
+
 # 6. Mistake: sigmoid before BCEWithLogitsLoss
 def test_a_sigmoid_too_many_puts_a_floor_under_the_loss(lesson, device):
     # A no becomes the logit 0, a yes the logit 1.

@@ -266,6 +266,10 @@ def test_a_write_into_the_data_set_multiplies_at_every_reading(lesson):
     assert lesson.three_readings(in_place=True) == [4 * first, 16 * first, 64 * first]
 
 
+def test_a_picture_from_0_to_1_in_uint8_is_black_but_for_what_is_white():
+    assert np.array([0.0, 0.5, 0.999, 1.0]).astype(np.uint8).tolist() == [0, 0, 0, 1]
+
+
 # 8. Mistake: the wrong range
 def test_only_whole_numbers_are_scaled_by_their_largest_and_only_on_request(lesson):
     cases = {

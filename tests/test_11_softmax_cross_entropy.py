@@ -621,6 +621,17 @@ def test_over_the_batch_the_columns_sum_to_1_and_the_rows_to_c_over_n(lesson, n,
         assert sums.tolist() == pytest.approx([expected] * n, rel=1e-6)
 
 
+def test_logits_by_place_raise_unless_there_are_as_many_places_as_classes():
+    y = torch.tensor([[0, 1, 0, 2]])  # one row of four places
+    z = 100 * F.one_hot(y, 3).float()  # (n, T, C)
+    with pytest.raises(RuntimeError, match="Expected target size"):
+        F.cross_entropy(z, y)
+    assert F.cross_entropy(z.movedim(2, 1), y) == 0
+    y = torch.tensor([[0, 0, 1]])
+    z = 100 * F.one_hot(y, 3).float()  # as many places as classes: it runs, and means other places
+    assert F.cross_entropy(z, y) > 10 > F.cross_entropy(z.movedim(2, 1), y) == 0
+
+
 @pytest.mark.parametrize(
     ("y", "cost"),
     [

@@ -305,6 +305,16 @@ def test_torchs_seed_is_not_that_of_random_nor_of_numpy():
     assert states == (random.getstate(), repr(np.random.get_state()))
 
 
+def test_a_seed_set_again_brings_the_same_draws_again():
+    with torch.random.fork_rng(devices=[]):
+        drawn = []
+        for _ in range(3):
+            torch.manual_seed(0)
+            drawn.append(torch.randperm(100)[:8].tolist())
+        drawn.append(torch.randperm(100)[:8].tolist())
+    assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
+
+
 # 3. The same settings, another seed, another result
 def test_the_results_are_those_at_the_end_on_500_and_on_497_rows(lesson, device):
     parameters, found = lesson.fit(6, range(2), device)

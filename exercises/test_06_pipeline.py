@@ -83,6 +83,5 @@ def test_mean_loss(answer, check):
             ("MSELoss()", 2, torch.nn.MSELoss()),
         ):
             expected = sum(n * error**power for n, error in pairs) / sum(sizes)
-
             check.given = f"{name}, batches of {sizes} samples, each wrong by {errors}"
             check(answer(loss_function, batches), expected)

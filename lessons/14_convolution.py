@@ -171,7 +171,7 @@ def show_5(device):
 
 
 # %% 6. Batch norm behind a convolution
-# In evaluation the convolution can do its work; in training it takes the convolution's bias away.
+# In evaluation the convolution can do the norm's work; in training the norm takes its bias away.
 def folded(conv, norm):
     """One Conv2d for conv (with a bias, stride 1, no padding) and then norm, in evaluation."""
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)

@@ -296,6 +296,19 @@ def test_seed_3_among_20_is_seed_3_alone(lesson, device):
         check(p[3], alone, device, rtol=0, atol=1e-12)
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="another library may round")
+def test_on_one_thread_twenty_seeds_at_once_end_with_the_bits_of_each_alone(lesson):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        together, _ = lesson.fit(16, range(20), epochs=1)
+        for seed in range(20):
+            alone, _ = lesson.fit(16, (seed,), epochs=1)
+            assert all(torch.equal(p[seed], q[0]) for p, q in zip(together, alone, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_torchs_seed_is_not_that_of_random_nor_of_numpy():
     states = random.getstate(), repr(np.random.get_state())
     with torch.random.fork_rng(devices=CARDS):

@@ -186,6 +186,13 @@ def section_after(path, diff, text):
     return out.getvalue()
 
 
+def batches_by_workers(method):
+    """The batches of wines, as lists, that lesson 09's workers fetch if started by this method."""
+    lesson = importlib.import_module("09_dataset_dataloader")
+    workers = 2 if method == "fork" else 1  # any other imports torch, which takes seconds
+    return [x.tolist() for x in lesson.shuffled_batches(3, 32, workers, method)]
+
+
 def submissions(texts):
     """What pytest --submissions says of {NAME: text of 02_tensors.py}: (status, what it printed).
 

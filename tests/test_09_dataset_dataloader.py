@@ -2,13 +2,12 @@
 
 import math
 import multiprocessing
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
-from course import ROOT
+from course import ROOT, ahead, batches_by_workers
 from torch.utils import data
 
 TABLE = np.loadtxt(ROOT / "data" / "wine.csv", delimiter=",", skiprows=1)
@@ -31,22 +30,8 @@ def loaders(monkeypatch):
     return made
 
 
-@pytest.fixture(scope="module")
-def from_workers(lesson):
-    """Start method -> the future of the batches of seed 3, fetched by workers started so.
-
-    All but those that fork import torch, which takes seconds: they do it beside other tests.
-    """
-    with ThreadPoolExecutor() as pool:
-        yield {
-            method: pool.submit(lesson.shuffled_batches, 3, 32, 1, method)
-            for method in START_METHODS - {"fork"}
-        }
-
-
 # Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
 # 1. A Dataset knows its length and each of its samples
-@pytest.mark.usefixtures("from_workers")  # begun here, for a test further down
 def test_the_wines_are_the_files_with_classes_from_0(lesson):
     wine = lesson.Wine()
     assert isinstance(wine, data.Dataset) and len(wine) == 178
@@ -257,13 +242,12 @@ def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
 
 
 # 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
-def test_workers_bring_the_same_batches_however_they_start(lesson, from_workers):
+@pytest.mark.parametrize("method", sorted(START_METHODS))
+@ahead(batches_by_workers)
+def test_workers_bring_the_same_batches_however_they_start(lesson, method, result):
     alone = lesson.shuffled_batches(3, 32, workers=0)
     assert [x.shape for x in alone] == [(32, 13)] * 5 + [(18, 13)]
-    found = [lesson.shuffled_batches(3, 32, 2, method) for method in START_METHODS & {"fork"}]
-    found += [future.result() for future in from_workers.values()]
-    for together in found:
-        assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert result == [x.tolist() for x in alone]
 
 
 def test_so_many_workers_are_started_as_was_said(lesson, monkeypatch):

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 EPS32 = 2.0**-23
@@ -255,6 +256,18 @@ def test_the_optimizer_steps_before_its_scheduler(lesson, recwarn):
     assert not [each for each in recwarn if issubclass(each.category, UserWarning)]
 
 
+@pytest.mark.parametrize(
+    ("told", "sign", "rate"), [({}, 1, 0.01), ({"mode": "max"}, 1, 0.1), ({}, -1, 0.1)]
+)
+def test_twelve_epochs_each_above_the_last_are_a_plateau_unless_max_is_the_mode(told, sign, rate):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **told)
+    for epoch in range(12):
+        assert optimizer.param_groups[0]["lr"] == 0.1  # still, before the twelfth has been seen
+        scheduler.step(sign * epoch)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-14)
+
+
 # 4. Mistake: evaluating in training mode
 @pytest.mark.parametrize("p", [0.5, 0.2])
 def test_dropout_keeps_the_mean_and_only_eval_stops_it(lesson, device, p):
@@ -285,6 +298,15 @@ def test_no_grad_switches_off_recording_and_not_dropout(lesson, training):
     finally:
         hook.remove()
     assert seen == [(training, False, [1, 1, 1])] * 2
+
+
+def test_dropout_as_a_function_is_on_unless_told(device):
+    ones = torch.ones(40_000, device=device)
+    dropped = F.dropout(ones, 0.5)
+    assert set(dropped.tolist()) == {0.0, 2.0}
+    # 1 - 4 d^2, the share of 2 being 1/2 + d, and d six standard deviations, 0.015, at most.
+    assert abs(dropped.var().item() - 1) < 0.001
+    assert F.dropout(ones, 0.5, False).equal(ones)
 
 
 # 5. Mistake: a call left out, or in the wrong place

@@ -340,6 +340,11 @@ def test_a_weighted_sampler_evens_the_classes_out(lesson):
         assert lesson.class_shares(balanced, n, seed=2) != shares
 
 
+def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples():
+    sampler = data.WeightedRandomSampler(1 / np.bincount(Y), len(Y))
+    assert set(sampler) == {0, 1, 2} and set(Y[:3]) == {0}
+
+
 def test_rows_of_unequal_length_are_padded_with_zeros(lesson):
     for dtype in (torch.float32, torch.int64):
         rows = [torch.tensor(row, dtype=dtype) for row in ([5], [1, 2, 3], [4, 6])]

@@ -612,6 +612,15 @@ def test_nll_of_four_equal_probabilities_is_minus_0_25(device):
     assert F.nll_loss(p, torch.tensor([2], device=device)).item() == -0.25
 
 
+def test_kl_divergence_is_of_logs_and_of_probabilities_below_0(device):
+    p, target = probabilities(logits(6, 4, seed=12)[0]), probabilities(logits(6, 4, seed=13)[0])
+    for given in (np.log(p), p):
+        expected = (target * (np.log(target) - given)).sum() / 6
+        ours = tensor(given, device), tensor(target, device)
+        check(F.kl_div(*ours, reduction="batchmean"), expected, device)
+        assert (expected < 0) == (given is p)
+
+
 # 10. Mistake: the wrong dimension
 @pytest.mark.parametrize(("n", "classes"), [(4, 10), (8, 2), (5, 5), (3, 12)])
 def test_over_the_batch_the_columns_sum_to_1_and_the_rows_to_c_over_n(lesson, n, classes):

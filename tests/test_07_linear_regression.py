@@ -197,6 +197,15 @@ def test_on_standardised_data_descent_finds_the_certified_line(lesson, device, l
     check(theta, [SLOPE, INTERCEPT], device, rtol=3e-9)
 
 
+def test_standardised_by_rows_multiples_of_a_row_are_one_row_and_by_columns_not():
+    x = torch.tensor([[1.0, 2.0], [10.0, 20.0]], dtype=torch.float64)
+    by_rows, by_columns = (
+        (x - x.mean(dim, keepdim=True)) / x.std(dim, keepdim=True, correction=0) for dim in (1, 0)
+    )
+    assert by_rows.tolist() == [[-1, 1], [-1, 1]]
+    assert by_columns.tolist() == [[-1, -1], [1, 1]]
+
+
 # 4. The pipeline gets there in float32, to float32's precision
 def test_training_is_descent_and_returns_the_loss_before_each_step(lesson, device):
     x, y = small(device)

@@ -335,6 +335,16 @@ def test_the_largest_of_one_logit_is_the_first():
     assert (logits[:, 0] > 0).tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize(("pos_weight", "p"), [(1, 1 / 10), (9, 1 / 2), (1 / 9, 1 / 82)])
+def test_pos_weight_moves_p_of_one_positive_in_ten_from_0_1_to_0_5_or_0_012(device, pos_weight, p):
+    assert f"{1 / 82:.3f}" == "0.012"
+    y = tensor([1] + 9 * [0], device)
+    loss_function = torch.nn.BCEWithLogitsLoss(pos_weight=tensor(pos_weight, device))
+    z = tensor(math.log(p / (1 - p)), device).requires_grad_()
+    loss_function(z.expand(10), y).backward()
+    assert abs(z.grad.item()) < 1e-15  # the loss is convex: a slope of 0 is its minimum
+
+
 # 6. Mistake: sigmoid before BCEWithLogitsLoss
 def test_a_sigmoid_too_many_puts_a_floor_under_the_loss(lesson, device):
     # A no becomes the logit 0, a yes the logit 1.

@@ -340,6 +340,12 @@ def test_a_weighted_sampler_evens_the_classes_out(lesson):
         assert lesson.class_shares(balanced, n, seed=2) != shares
 
 
+def test_the_last_number_of_a_padded_row_is_at_its_length_less_1(lesson):
+    x, lengths = lesson.pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
+    assert x[:, -1].tolist() == [3, 0]
+    assert x[torch.arange(len(x)), lengths - 1].tolist() == [3, 4]
+
+
 def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples():
     sampler = data.WeightedRandomSampler(1 / np.bincount(Y), len(Y))
     assert set(sampler) == {0, 1, 2} and set(Y[:3]) == {0}

@@ -616,6 +616,13 @@ def test_who_sees_what_comes_gets_below_the_entropy(lesson, device, mistake, lea
     assert (loss < lesson.ENTROPY - 5 * STANDARD_ERROR) is ("positions" not in mistake)
 
 
+def test_where_the_target_is_the_input_a_copy_has_no_loss(lesson, device):
+    x = lesson.sequences(20, 16, torch.Generator().manual_seed(0)).to(device)
+    copied = 50.0 * F.one_hot(x, 5).movedim(2, 1)  # (n, 5, t): cross_entropy's order
+    assert F.cross_entropy(copied, x).item() < 1e-12
+    assert F.cross_entropy(copied[:, :, :-1], x[:, 1:]).item() > 0.6615
+
+
 # 9. Mistake: a mask upside down
 def test_true_is_allowed_in_one_place_and_blocked_in_the_other(lesson, device):
     random = np.random.default_rng(8)

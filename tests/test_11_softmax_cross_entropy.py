@@ -612,13 +612,14 @@ def test_nll_of_four_equal_probabilities_is_minus_0_25(device):
     assert F.nll_loss(p, torch.tensor([2], device=device)).item() == -0.25
 
 
-def test_kl_divergence_is_of_logs_and_of_probabilities_below_0(device):
-    p, target = probabilities(logits(6, 4, seed=12)[0]), probabilities(logits(6, 4, seed=13)[0])
-    for given in (np.log(p), p):
+def test_kl_divergence_is_of_logs_and_below_0_of_probabilities_or_of_these_logits(device):
+    z, target = logits(6, 4, seed=12)[0] + 5, probabilities(logits(6, 4, seed=13)[0])
+    p = probabilities(z)
+    for given, sign in ((np.log(p), 1), (p, -1), (z, -1)):
         expected = (target * (np.log(target) - given)).sum() / 6
         ours = tensor(given, device), tensor(target, device)
         check(F.kl_div(*ours, reduction="batchmean"), expected, device)
-        assert (expected < 0) == (given is p)
+        assert sign * expected > 0
 
 
 # 10. Mistake: the wrong dimension

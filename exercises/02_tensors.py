@@ -10,9 +10,9 @@ import torch
 def for_a_network(images):
     """Write: pictures as a network wants them.
 
-    Gets images, uint8, shape (n, height, width, channels), from 0 to 255.
-    Returns them as float32, shape (n, channels, height, width), from 0 to 1.
-    Example: the pixel images[0, 1, 2] = [255, 0, 51] becomes result[0, :, 1, 2] = [1.0, 0.0, 0.2].
+    Gets images, uint8, shape (n, height, width, channels), from 0 to 255. Returns them
+    as float32, shape (n, channels, height, width), from 0 to 1. Example: the pixel
+    images[0, 1, 2] = [255, 0, 51] becomes result[0, :, 1, 2] = [1.0, 0.0, 0.2].
     """
     raise NotImplementedError
 

@@ -22,9 +22,9 @@ def neuron_gradients(x, y, w, b):
 def layer_gradients(x, w, dz):
     """Mend: the gradients of a linear layer z = x w^T + b.
 
-    Gets x, shape (n, inputs), w, shape (outputs, inputs), and dz = dloss/dz, shape (n, outputs).
-    Returns a tuple, dx, dw and db, in the shapes of x, w and b, which is (outputs,).
-    Example: dz = [[1, 2], [3, 4]] gives db = [4, 6].
+    Gets x, shape (n, inputs), w, shape (outputs, inputs), and dz = dloss/dz, shape (n,
+    outputs). Returns a tuple, dx, dw and db, in the shapes of x, w and b, which is
+    (outputs,). Example: dz = [[1, 2], [3, 4]] gives db = [4, 6].
     """
     return dz @ w, dz.T @ x, dz.mean(dim=0)
 
@@ -33,10 +33,9 @@ def layer_gradients(x, w, dz):
 def softsign_backward(z, gradient):
     """Write: the backward of softsign, h = z / (1 + |z|).
 
-    Gets z, the input of the forward pass, and gradient = dloss/dh, both of shape (n,). The slope
-    of softsign is 1 / (1 + |z|)^2.
-    Returns dloss/dz, shape (n,).
-    Example: z = [1] and gradient = [8] give [2].
+    Gets z, the input of the forward pass, and gradient = dloss/dh, both of shape (n,).
+    The slope of softsign is 1 / (1 + |z|)^2. Returns dloss/dz, shape (n,). Example: z =
+    [1] and gradient = [8] give [2].
     """
     raise NotImplementedError
 
@@ -45,11 +44,10 @@ def softsign_backward(z, gradient):
 def first_weights(units, inputs, seed):
     """Mend: weights to start a layer with.
 
-    Gets three whole numbers.
-    Returns float32, shape (units, inputs): normal numbers with mean 0 and std 1 / sqrt(inputs),
-    drawn from the seed with a torch.Generator of their own, so that torch.rand elsewhere is left
-    as it was. The same seed gives the same weights, another seed others.
-    Example: first_weights(50, 400, 0) has std 1/20 and rank 50. (A constant of that size trains,
-    but all units stay the same.)
+    Gets three whole numbers. Returns float32, shape (units, inputs): normal numbers
+    with mean 0 and std 1 / sqrt(inputs), drawn from the seed with a torch.Generator of
+    their own, so that torch.rand elsewhere is left as it was. The same seed gives the
+    same weights, another seed others. Example: first_weights(50, 400, 0) has std 1/20
+    and rank 50. (A constant of that size trains, but all units stay the same.)
     """
     return torch.ones(units, inputs) / inputs**0.5

@@ -11,23 +11,22 @@ import torch
 def minimise(loss, start, lr, steps):
     """Write: gradient descent on any function, by autograd.
 
-    Gets loss, a function from shape (n,) to shape (), start, floats of shape (n,), which stays as
-    it is, and two numbers.
-    Returns where so many steps lead, shape (n,), on the device of start; the result requires no
-    gradient.
-    Example: for sum(w^2), start [1, -2], lr 0.25, one step leads to [0.5, -1].
+    Gets loss, a function from shape (n,) to shape (), start, floats of shape (n,),
+    which stays as it is, and two numbers. Returns where so many steps lead, shape (n,),
+    on the device of start; the result requires no gradient. Example: for sum(w^2),
+    start [1, -2], lr 0.25, one step leads to [0.5, -1].
     """
     raise NotImplementedError
 
 
 # %% 2. Write (medium, 10 minutes)
 def two_rates(x):
-    """Write: the learning rates that matter for f(x) = w x and the loss mean((w x - y)^2).
+    """Write: the learning rates that matter for f(x) = w x and the loss mean((w x -
+    y)^2).
 
-    Gets x, shape (n,), float64.
-    Returns two Python numbers: the rate that arrives in one step, and the smallest one at which it
-    no longer converges.
-    Example: x = [1, 2, 3, 4] gives 1/15 and 2/15.
+    Gets x, shape (n,), float64. Returns two Python numbers: the rate that arrives in
+    one step, and the smallest one at which it no longer converges. Example: x = [1, 2,
+    3, 4] gives 1/15 and 2/15.
     """
     raise NotImplementedError
 

@@ -10,11 +10,10 @@ import torch
 def epochs_needed(model, optimizer, x, y, tolerance, most):
     """Write: train until the mean squared error is at most tolerance.
 
-    Gets a model, its optimizer, and x and y, shape (n, 1). Before each epoch
-    (one step on all of x and y) look at the loss; stop if it is at most tolerance, or after `most`
-    epochs.
-    Returns how many epochs were made.
-    Example: 0 where the loss is small enough from the start.
+    Gets a model, its optimizer, and x and y, shape (n, 1). Before each epoch (one step
+    on all of x and y) look at the loss; stop if it is at most tolerance, or after
+    `most` epochs. Returns how many epochs were made. Example: 0 where the loss is small
+    enough from the start.
     """
     raise NotImplementedError
 
@@ -23,10 +22,9 @@ def epochs_needed(model, optimizer, x, y, tolerance, most):
 def deep(width, depth):
     """Mend: a model of so many hidden layers, all of which are trained.
 
-    Gets two whole numbers.
-    Returns a Module from shape (n, width) to (n, 1): depth times Linear(width, width) and tanh,
-    then Linear(width, 1). model.parameters() must know them all.
-    Example: deep(10, 3) has 341 numbers to train.
+    Gets two whole numbers. Returns a Module from shape (n, width) to (n, 1): depth
+    times Linear(width, width) and tanh, then Linear(width, 1). model.parameters() must
+    know them all. Example: deep(10, 3) has 341 numbers to train.
     """
 
     class Deep(torch.nn.Module):
@@ -47,11 +45,10 @@ def deep(width, depth):
 def evaluated(model, loss_function, x, y):
     """Mend: the loss of a model, measured as the model will be used.
 
-    Gets a model, a loss function of (predictions, y), and tensors x and y.
-    Returns a Python number. Dropout must be off and nothing recorded; afterwards the model is in
-    the mode in which it came: model.training says whether it trains, and model.train(flag) sets
-    it.
-    Example: Dropout(0.5) alone, MSELoss and y = x give 0.0.
+    Gets a model, a loss function of (predictions, y), and tensors x and y. Returns a
+    Python number. Dropout must be off and nothing recorded; afterwards the model is in
+    the mode in which it came: model.training says whether it trains, and
+    model.train(flag) sets it. Example: Dropout(0.5) alone, MSELoss and y = x give 0.0.
     """
     return loss_function(model(x), y).item()
 
@@ -60,9 +57,9 @@ def evaluated(model, loss_function, x, y):
 def percent_of_batches(batches):
     """Mend: the percentage of right predictions in all batches.
 
-    Gets a list of pairs (predicted, labels), tensors of integers, shape (n,), where n may differ.
-    Returns a Python float.
-    Example: [1, 1] for [1, 0] and [0, 0] for [0, 0] give 75.0.
+    Gets a list of pairs (predicted, labels), tensors of integers, shape (n,), where n
+    may differ. Returns a Python float. Example: [1, 1] for [1, 0] and [0, 0] for [0, 0]
+    give 75.0.
     """
     right = total = 0
     for predicted, labels in batches:
@@ -75,9 +72,8 @@ def percent_of_batches(batches):
 def mean_loss(loss_function, batches):
     """Mend: the mean loss of all samples, which come in batches.
 
-    Gets a loss that is a mean over samples, such as MSELoss(), and a list of pairs (p, y) of
-    floats, shape (n, 1), where the last n is smaller.
-    Returns a Python float.
+    Gets a loss that is a mean over samples, such as MSELoss(), and a list of pairs (p,
+    y) of floats, shape (n, 1), where the last n is smaller. Returns a Python float.
     Example: losses of 1 in a batch of 4 and 6 in a batch of 1 give 2.0.
     """
     return sum(loss_function(p, y).item() for p, y in batches) / len(batches)

@@ -22,10 +22,9 @@ def fitted_parabola(x, y):
 def model_error(model, x, y):
     """Mend: the mean squared error of a model.
 
-    Gets a model from shape (n, d) to (n, 1), x, floats of shape (n, d), and y, floats of shape
-    (n,).
-    Returns a tensor of shape () that can be differentiated.
-    Example: predictions [[1], [2]] and y = [1, 2] give 0.
+    Gets a model from shape (n, d) to (n, 1), x, floats of shape (n, d), and y, floats
+    of shape (n,). Returns a tensor of shape () that can be differentiated. Example:
+    predictions [[1], [2]] and y = [1, 2] give 0.
     """
     return ((model(x) - y) ** 2).mean()
 
@@ -34,11 +33,11 @@ def model_error(model, x, y):
 def line_in_units_of_the_data(slope, intercept, x, y):
     """Write: a line fitted to standardised data, in the units of the data.
 
-    Both axes were standardised: u = (x - mean of x) / (std of x), and v likewise from y, with the
-    std that divides by n, x.std(correction=0). Gets slope and intercept of the line v = slope u +
-    intercept, two numbers, and x and y, shape (n,), float64.
-    Returns slope and intercept of y over x as Python numbers.
-    Example: x = [0, 2], y = [0, 6], slope 1, intercept 0 gives 3 and 0.
+    Both axes were standardised: u = (x - mean of x) / (std of x), and v likewise from
+    y, with the std that divides by n, x.std(correction=0). Gets slope and intercept of
+    the line v = slope u + intercept, two numbers, and x and y, shape (n,), float64.
+    Returns slope and intercept of y over x as Python numbers. Example: x = [0, 2], y =
+    [0, 6], slope 1, intercept 0 gives 3 and 0.
     """
     raise NotImplementedError
 
@@ -47,9 +46,8 @@ def line_in_units_of_the_data(slope, intercept, x, y):
 def r_squared(p, y):
     """Mend: R-squared, the share of y's variance that the predictions p explain.
 
-    Gets p and y, floats of shape (n,). R-squared is 1 - (sum of squared errors) / (sum of squares
-    around the mean). Returns it, a Python number.
-    Example: 1 for p = y, 0 where p is the mean of y everywhere, and less than 0 where p is worse
-    than that.
+    Gets p and y, floats of shape (n,). R-squared is 1 - (sum of squared errors) / (sum
+    of squares around the mean). Returns it, a Python number. Example: 1 for p = y, 0
+    where p is the mean of y everywhere, and less than 0 where p is worse than that.
     """
     return (1 - ((y - p) ** 2).sum() / ((p - p.mean()) ** 2).sum()).item()

@@ -35,11 +35,10 @@ def sample(line):
 def noisy(x):
     """Mend: a data set with noise that never repeats.
 
-    Gets x, float32, shape (n, d).
-    Returns a Dataset whose sample i is x[i] plus normal noise with std 0.1, float32, shape (d,).
-    The noise must be new at every reading, and in every worker, which has a copy of the data set.
-    After the same torch.manual_seed it must be the same.
-    Example: two readings of sample 0 differ.
+    Gets x, float32, shape (n, d). Returns a Dataset whose sample i is x[i] plus normal
+    noise with std 0.1, float32, shape (d,). The noise must be new at every reading, and
+    in every worker, which has a copy of the data set. After the same torch.manual_seed
+    it must be the same. Example: two readings of sample 0 differ.
     """
 
     class Noisy(Dataset):
@@ -60,10 +59,10 @@ def noisy(x):
 def share(n, worker, workers):
     """Mend: the rows that one worker of several reads from a file of n rows.
 
-    Gets n, and the worker's number from 0 to workers - 1.
-    Returns the row numbers, a list or a range. Together the workers must read each of the rows 0
-    ... n - 1 once, and the lengths of their lists may differ by 1 at most.
-    Example: 5 rows for 2 workers can be [0, 2, 4] and [1, 3].
+    Gets n, and the worker's number from 0 to workers - 1. Returns the row numbers, a
+    list or a range. Together the workers must read each of the rows 0 ... n - 1 once,
+    and the lengths of their lists may differ by 1 at most. Example: 5 rows for 2
+    workers can be [0, 2, 4] and [1, 3].
     """
     rows = n // workers
     return list(range(worker * rows, (worker + 1) * rows))
@@ -73,10 +72,10 @@ def share(n, worker, workers):
 def padded_with_mask(rows):
     """Write: a collate_fn for unequal lengths, with a mask of what is real.
 
-    Gets a list of n tensors of shape (length,).
-    Returns (batch, mask), both (n, longest): the numbers with zeros at the ends, in their dtype,
-    and, in bool, True where a number is real, not padding (a real number can be 0).
-    torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) pads with zeros.
-    Example: [3, 0] and [5] give [[3, 0], [5, 0]] and [[True, True], [True, False]].
+    Gets a list of n tensors of shape (length,). Returns (batch, mask), both (n,
+    longest): the numbers with zeros at the ends, in their dtype, and, in bool, True
+    where a number is real, not padding (a real number can be 0).
+    torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) pads with zeros. Example:
+    [3, 0] and [5] give [[3, 0], [5, 0]] and [[True, True], [True, False]].
     """
     raise NotImplementedError

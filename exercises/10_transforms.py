@@ -12,10 +12,9 @@ from torchvision.transforms import v2
 def stages(*transforms):
     """Write: a chain of transforms that shows every stage.
 
-    Gets one callable or more.
-    Returns a callable of one argument, a sample, that applies them all, the first one first, and
-    returns a list: the sample, and what each transform made of what it got.
-    Example: stages(str, len)(1000) is [1000, "1000", 4].
+    Gets one callable or more. Returns a callable of one argument, a sample, that
+    applies them all, the first one first, and returns a list: the sample, and what each
+    transform made of what it got. Example: stages(str, len)(1000) is [1000, "1000", 4].
     """
     raise NotImplementedError
 
@@ -46,10 +45,11 @@ def loaded(picture):
 def flipped_together(image, mask):
     """Mend: a picture and its mask, flipped together.
 
-    Gets image, floats of shape (c, h, w), and mask, bool, shape (h, w). A v2 transform takes
-    several arguments, and tv_tensors.Mask(mask) tells it that this is a mask.
-    Returns both flipped from left to right, or both as they are; a coin decides each time.
-    Example: what is white in the left half is white in the right half of both, or of neither.
+    Gets image, floats of shape (c, h, w), and mask, bool, shape (h, w). A v2 transform
+    takes several arguments, and tv_tensors.Mask(mask) tells it that this is a mask.
+    Returns both flipped from left to right, or both as they are; a coin decides each
+    time. Example: what is white in the left half is white in the right half of both, or
+    of neither.
     """
     flip = v2.RandomHorizontalFlip(p=0.5)
     return flip(image), flip(mask)
@@ -59,9 +59,9 @@ def flipped_together(image, mask):
 def normalised_batch(images):
     """Write: pictures with mean 0 and std 1 in each channel.
 
-    Gets images, float32, shape (n, c, h, w).
-    Returns the same shape: each channel minus its mean over all pictures and pixels, divided by
-    its std there, the one that divides by the count, x.std(correction=0).
-    Example: two pictures of one pixel and one channel, 1 and 3, become -1 and 1.
+    Gets images, float32, shape (n, c, h, w). Returns the same shape: each channel minus
+    its mean over all pictures and pixels, divided by its std there, the one that
+    divides by the count, x.std(correction=0). Example: two pictures of one pixel and
+    one channel, 1 and 3, become -1 and 1.
     """
     raise NotImplementedError

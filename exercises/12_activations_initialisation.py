@@ -11,10 +11,9 @@ import torch.nn.functional as F
 def block(x):
     """Mend: a residual block, relu(x) + x.
 
-    Gets x, floats of any shape, which stay as they are.
-    Returns a tensor of the same shape and dtype. Its slope is 2 where x is above 0, and 1 where x
-    is below.
-    Example: [-1, 2] gives [-1, 4].
+    Gets x, floats of any shape, which stay as they are. Returns a tensor of the same
+    shape and dtype. Its slope is 2 where x is above 0, and 1 where x is below. Example:
+    [-1, 2] gives [-1, 4].
     """
     return F.relu(x, inplace=True) + x
 
@@ -23,11 +22,11 @@ def block(x):
 def predict(model, x):
     """Mend: what a trained model says of each row, whatever stands beside it.
 
-    Gets a model, which may hold batch norm and dropout, and x, floats of shape (n, d), where n may
-    be 1.
-    Returns model(x) in evaluation mode; nothing is recorded. Afterwards the model is in the mode
-    in which it came, training or not, its parameters can be trained, and autograd records again.
-    Example: a batch norm with running mean 2 and running variance 4 makes 0.5 of the row 3.
+    Gets a model, which may hold batch norm and dropout, and x, floats of shape (n, d),
+    where n may be 1. Returns model(x) in evaluation mode; nothing is recorded.
+    Afterwards the model is in the mode in which it came, training or not, its
+    parameters can be trained, and autograd records again. Example: a batch norm with
+    running mean 2 and running variance 4 makes 0.5 of the row 3.
     """
     with torch.no_grad():
         return model(x)
@@ -37,11 +36,12 @@ def predict(model, x):
 def he_normal(fan_out, fan_in, generator):
     """Write: He's first weights for a layer, from a generator.
 
-    Gets the number of the layer's outputs, the number of its inputs, and a torch.Generator.
-    Returns float32 numbers of shape (fan_out, fan_in), drawn independently from the normal
-    distribution with mean 0 and variance 2 / fan_in. They come from the generator alone: two
-    generators with the same seed give the same weights, and a second call gives others.
-    Example: for fan_in = 200 the variance is 0.01, and 68 % lie between -0.1 and 0.1, roughly.
+    Gets the number of the layer's outputs, the number of its inputs, and a
+    torch.Generator. Returns float32 numbers of shape (fan_out, fan_in), drawn
+    independently from the normal distribution with mean 0 and variance 2 / fan_in. They
+    come from the generator alone: two generators with the same seed give the same
+    weights, and a second call gives others. Example: for fan_in = 200 the variance is
+    0.01, and 68 % lie between -0.1 and 0.1, roughly.
     """
     raise NotImplementedError
 
@@ -50,10 +50,10 @@ def he_normal(fan_out, fan_in, generator):
 def mean_square_after(layers, gain):
     """Write: the mean square q that theory foretells after so many layers with relu.
 
-    Gets a whole number, 1 or more, and a float. The inputs come from N(0, 1). Each layer has
-    weights of variance gain^2 / n, where n is its fan-in, and no biases; relu stands between the
-    layers, and neither before the first nor after the last.
-    Returns a Python float, the mean square of the last layer's sums, over all such networks.
+    Gets a whole number, 1 or more, and a float. The inputs come from N(0, 1). Each
+    layer has weights of variance gain^2 / n, where n is its fan-in, and no biases; relu
+    stands between the layers, and neither before the first nor after the last. Returns
+    a Python float, the mean square of the last layer's sums, over all such networks.
     Example: a gain of 3.0 gives 9.0 after one layer, and 40.5 after two.
     """
     raise NotImplementedError

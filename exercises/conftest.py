@@ -1,4 +1,5 @@
-"""What the checks share, what pytest prints of them, and how a class of submissions is checked.
+"""What the checks share, what pytest prints of them, and how a class of submissions is
+checked.
 
 There is no need to read this to solve the exercises.
 """
@@ -26,7 +27,8 @@ import torch
 collect_ignore = ["solutions"]
 with contextlib.suppress(importlib.metadata.PackageNotFoundError):
     if importlib.metadata.version("torchvision").startswith("0.15."):
-        collect_ignore.append("test_10_transforms.py")  # it needs 0.16, as the lesson does
+        # it needs 0.16, as the lesson does
+        collect_ignore.append("test_10_transforms.py")
 
 
 # %% The two fixtures of a check
@@ -55,7 +57,8 @@ def check():
 
 @pytest.fixture
 def answer(request):
-    """The function that a check is about: for test_blend it is blend, in the file beside it."""
+    """The function that a check is about: for test_blend it is blend, in the file
+    beside it."""
     return function(answers_of(request.path), name_of(request.function))
 
 
@@ -83,18 +86,25 @@ def load(path):
 
 
 def function(path, name):
-    """The function of that name in the file at path; where there is none, a Problem says why."""
+    """The function of that name in the file at path; where there is none, a Problem
+    says why."""
     if not path.is_file():
         others = " or ".join(repr(other.name) for other in similar(path))
         cure = f"rename {others}" if others else "copy it from the course anew"
         raise Problem(f"there is no file {path.name}: {cure}")
     module = load(path)
     if isinstance(module, SystemExit):
-        raise Problem(f"{located(module, path)}: take the line that ends Python out of the file")
+        raise Problem(
+            f"{located(module, path)}: take the line that ends Python out of the file"
+        )
     if isinstance(module, BaseException):
-        raise Problem(f"{located(module, path)}: mend this first, for nothing below it was read")
+        raise Problem(
+            f"{located(module, path)}: mend this first, for nothing below it was read"
+        )
     if not callable(getattr(module, name, None)):
-        there = [key for key, value in vars(module).items() if hasattr(value, "__code__")]
+        there = [
+            key for key, value in vars(module).items() if hasattr(value, "__code__")
+        ]
         others = f"only {', '.join(there)}" if there else "nor any other"
         cure = "mend its name, or copy it from the course anew"
         raise Problem(f"{path.name} has no function {name}, {others}: {cure}")
@@ -102,12 +112,16 @@ def function(path, name):
 
 
 def similar(path):
-    """The files beside path whose names begin with its number, such as '02_tensors (1).py'."""
-    return sorted(other for other in path.parent.glob(f"{path.name[:3]}*") if other != path)
+    """The files beside path whose names begin with its number, such as '02_tensors
+    (1).py'."""
+    return sorted(
+        other for other in path.parent.glob(f"{path.name[:3]}*") if other != path
+    )
 
 
 def located(error, path):
-    """An error in one line: the last line of the file at path that it came through, and itself."""
+    """An error in one line: the last line of the file at path that it came through, and
+    itself."""
     name = type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
@@ -130,7 +144,8 @@ def problem_of(checks, find, path):
 
 def explained(error, check, path):
     """What ended a check, in words: a Problem's own, or what was given and the error."""
-    if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with words
+    if isinstance(error, NotImplementedError) and not str(error):
+        # torch raises it with words
         return "not written yet: raise NotImplementedError still stands there"
     if isinstance(error, Problem):
         return str(error)
@@ -146,8 +161,12 @@ def difference(found, expected, **tolerance):
     if is_row(found) and is_row(expected):
         if len(found) != len(expected):
             return f"{len(found)} came back, not {len(expected)}"
-        reasons = [difference(*pair, **tolerance) for pair in zip(found, expected, strict=True)]
-        return next((f"at [{i}]: {reason}" for i, reason in enumerate(reasons) if reason), "")
+        reasons = [
+            difference(*pair, **tolerance) for pair in zip(found, expected, strict=True)
+        ]
+        return next(
+            (f"at [{i}]: {reason}" for i, reason in enumerate(reasons) if reason), ""
+        )
     if type(found) is not type(expected):
         return f"{kind(found)} came back, not {kind(expected)}"
     if not isinstance(expected, torch.Tensor):
@@ -160,7 +179,9 @@ def difference(found, expected, **tolerance):
         if theirs != ours:
             return f"{what} {theirs} came back, not {ours}"
     tolerance = TOLERANCE.get(expected.dtype, {}) | tolerance
-    pairs = list(zip(found.flatten().tolist(), expected.flatten().tolist(), strict=True))
+    pairs = list(
+        zip(found.flatten().tolist(), expected.flatten().tolist(), strict=True)
+    )
     wrong = [i for i, pair in enumerate(pairs) if not equal(*pair, **tolerance)]
     if not wrong:
         return ""
@@ -171,7 +192,8 @@ def difference(found, expected, **tolerance):
     return f"{len(wrong)} of {len(pairs)} differ, first at {list(place)}: {first}"
 
 
-# Those of torch.testing.assert_close, which loads torch.distributed first, a second at each start.
+# Those of torch.testing.assert_close, which loads torch.distributed first, a second at
+# each start.
 TOLERANCE = {torch.float32: {"rtol": 1.3e-6, "atol": 1e-5}}
 
 
@@ -192,12 +214,15 @@ def kind(value):
     if value is None:
         return "None"
     name = "tensor" if type(value) is torch.Tensor else type(value).__name__
-    inside = f" ({', '.join(kind(item) for item in value[:5])})" if is_row(value) else ""
+    inside = (
+        f" ({', '.join(kind(item) for item in value[:5])})" if is_row(value) else ""
+    )
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}{inside}"
 
 
 def short(value):
-    """A value in one line; of a large tensor its shape, its dtype and its first numbers."""
+    """A value in one line; of a large tensor its shape, its dtype and its first
+    numbers."""
     if isinstance(value, torch.Tensor) and value.numel() > 16:
         numbers = ", ".join(f"{number:.4g}" for number in value.flatten()[:6].tolist())
         dtype = str(value.dtype).removeprefix("torch.")
@@ -209,26 +234,38 @@ def short(value):
 
 
 # %% What pytest prints
-PARTS = (("10", "Foundations"), ("16", "Networks"), ("20", "Practice"))  # (last lesson, name)
+# (last lesson, name)
+PARTS = (("10", "Foundations"), ("16", "Networks"), ("20", "Practice"))
 
 
 def pytest_addoption(parser):
-    parser.addoption("--hints", action="store_true", help="show a hint below what is wrong")
-    parser.addoption("--submissions", metavar="FOLDER", help="check FOLDER/NAME/NN_name.py of all")
-    parser.addoption("--limit", metavar="SECONDS", type=float, default=60, help="for each NAME")
+    parser.addoption(
+        "--hints", action="store_true", help="show a hint below what is wrong"
+    )
+    parser.addoption(
+        "--submissions", metavar="FOLDER", help="check FOLDER/NAME/NN_name.py of all"
+    )
+    parser.addoption(
+        "--limit", metavar="SECONDS", type=float, default=60, help="for each NAME"
+    )
 
 
 def pytest_configure(config):
     config.args = [checks_beside(argument) for argument in config.args]
-    config.option.verbose = min(config.option.verbose, -2)  # our lines instead of pytest's
-    config.option.tbstyle = "native"  # no traceback is shown: the one that is made quickest
+    # our lines instead of pytest's
+    config.option.verbose = min(config.option.verbose, -2)
+    # no traceback is shown: the one that is made quickest
+    config.option.tbstyle = "native"
     folder = config.getoption("submissions", None)
     if folder is not None and not students(folder):
-        raise pytest.UsageError(f"--submissions: {folder!r} must be a folder of folders, one each")
+        raise pytest.UsageError(
+            f"--submissions: {folder!r} must be a folder of folders, one each"
+        )
 
 
 def checks_beside(argument):
-    """exercises/test_02_tensors.py for exercises/02_tensors.py; any other argument as it is."""
+    """exercises/test_02_tensors.py for exercises/02_tensors.py; any other argument as
+    it is."""
     path, separator, rest = argument.partition("::")
     checks = Path(path).parent / f"test_{Path(path).name}"
     return f"{checks}{separator}{rest}" if checks.is_file() else argument
@@ -236,7 +273,8 @@ def checks_beside(argument):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Put beside a report which exercise it is about, what is wrong with its answer, the hint."""
+    """Put beside a report which exercise it is about, what is wrong with its answer,
+    the hint."""
     report = (yield).get_result()
     path, check = answers_of(item.path), item.funcargs.get("check", Check())
     report.exercise, report.hint = f"{path.stem}  {name_of(item.function)}", check.hint
@@ -253,7 +291,8 @@ def pytest_report_teststatus(report):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Of one file a line for each exercise and what is wrong; of several what is solved."""
+    """Of one file a line for each exercise and what is wrong; of several what is
+    solved."""
     line = terminalreporter.line
     todo, solved = (terminalreporter.getreports(state) for state in ("to do", "solved"))
     reports = sorted([*todo, *solved], key=lambda report: report.location[:2])
@@ -264,8 +303,14 @@ def pytest_terminal_summary(terminalreporter, config):
     for report in reports if single else ():
         line(f"{report.exercise:<50}{'to do' if report in todo else 'solved'}")
         if report in todo:
-            printed = [f"printed    {text}" for text in report.capstdout.splitlines()[:20]]
-            hints = [f"hint       {report.hint}"] if report.hint and config.option.hints else []
+            printed = [
+                f"printed    {text}" for text in report.capstdout.splitlines()[:20]
+            ]
+            hints = (
+                [f"hint       {report.hint}"]
+                if report.hint and config.option.hints
+                else []
+            )
             for text in [*report.problem.splitlines(), *printed, *hints]:
                 line(f"    {text}")
     if not single:
@@ -273,7 +318,9 @@ def pytest_terminal_summary(terminalreporter, config):
     end = f"{len(solved)} of {len(reports)} solved"
     if todo and not single:
         first = next(report for report in reports if report in todo)
-        end += f"; next: {name_of_exercise(first)}, python -m pytest {first.location[0]}"
+        end += (
+            f"; next: {name_of_exercise(first)}, python -m pytest {first.location[0]}"
+        )
     elif todo and not config.option.hints:
         end += "; for hints add --hints to the command"
     line(end)
@@ -285,9 +332,12 @@ def name_of_exercise(report):
 
 
 def progress(reports, todo, line):
-    """A line for each lesson, # for each exercise solved and - for each to do, below its part."""
+    """A line for each lesson, # for each exercise solved and - for each to do, below
+    its part."""
     part = None
-    for lesson, of_lesson in itertools.groupby(reports, lambda report: report.exercise.split()[0]):
+    for lesson, of_lesson in itertools.groupby(
+        reports, lambda report: report.exercise.split()[0]
+    ):
         marks = "".join("-" if report in todo else "#" for report in of_lesson)
         here = next((name for last, name in PARTS if lesson[:2] <= last), "")
         if here != part:
@@ -298,10 +348,15 @@ def progress(reports, todo, line):
 
 # %% A class of submissions: a process for each student
 def students(folder):
-    """The folders in a folder, in order, but for hidden ones; none if there is no such folder."""
+    """The folders in a folder, in order, but for hidden ones; none if there is no such
+    folder."""
     folder = Path(folder).resolve()
-    folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(path for path in folders if path.name[0] != "." and path.name != "__pycache__")
+    folders = (
+        [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    )
+    return sorted(
+        path for path in folders if path.name[0] != "." and path.name != "__pycache__"
+    )
 
 
 def pytest_runtestloop(session):
@@ -318,7 +373,9 @@ def pytest_runtestloop(session):
         for student, problems, notes in pool.map(examine, students(folder)):
             solved = list(problems.values()).count("")
             session.testsfailed += solved < len(exercises)
-            line(": ".join([f"{student:<30}{solved} of {len(exercises)} solved", *notes]))
+            line(
+                ": ".join([f"{student:<30}{solved} of {len(exercises)} solved", *notes])
+            )
             for exercise, problem in problems.items():
                 if problem and single:
                     line(f"    {exercise.split('::test_')[1]}")
@@ -329,7 +386,8 @@ def pytest_runtestloop(session):
 
 
 def examined(exercises, limit, folder):
-    """A student's name, {exercise: what is wrong, or nothing}, and what else there is to say."""
+    """A student's name, {exercise: what is wrong, or nothing}, and what else there is
+    to say."""
     files = {exercise: submitted(folder, exercise) for exercise in exercises}
     there = [exercise for exercise in exercises if files[exercise].is_file()]
     notes = []
@@ -349,12 +407,19 @@ def submitted(folder, exercise):
 
 
 def marks(folder, exercises, limit):
-    """Check one student in a process of its own: {exercise: what is wrong}, and how it ended."""
+    """Check one student in a process of its own: {exercise: what is wrong}, and how it
+    ended."""
     command = [sys.executable, "-P", "-B", __file__, str(folder), *exercises]
-    options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": limit}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # there are as many as cores already
+    options = {
+        "stdin": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "timeout": limit,
+    }
+    # there are as many as cores already
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     problems, ended = {}, "Python was ended"
-    with tempfile.TemporaryFile() as results:  # a pipe would wait for whatever was started there
+    with tempfile.TemporaryFile() as results:
+        # a pipe would wait for whatever was started there
         try:
             subprocess.run(command, stdout=results, env=environment, **options)
         except subprocess.TimeoutExpired:
@@ -368,14 +433,22 @@ def marks(folder, exercises, limit):
 
 
 def check_one_student(folder, *exercises):
-    """Write a line for each exercise to standard output, which the answers do not get to see."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this, and is no student's error
-    results, nothing = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.open(os.devnull, os.O_RDWR)
+    """Write a line for each exercise to standard output, which the answers do not get
+    to see."""
+    # Ctrl-C ends this, and is no student's error
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    results, nothing = (
+        os.fdopen(os.dup(1), "w", encoding="utf-8"),
+        os.open(os.devnull, os.O_RDWR),
+    )
     for standard in (1, 2):
         os.dup2(nothing, standard)
     for exercise in exercises:
         path, test = exercise.split("::")
-        checks, answers = getattr(load(Path(path)), test), submitted(Path(folder), exercise)
+        checks, answers = (
+            getattr(load(Path(path)), test),
+            submitted(Path(folder), exercise),
+        )
         find = functools.partial(function, answers, name_of(checks))
         problem = problem_of(checks, find, answers)
         if not problem and not refuses_what_is_wrong():
@@ -386,10 +459,23 @@ def check_one_student(folder, *exercises):
 
 
 def refuses_what_is_wrong():
-    """Whether the comparison works as it should, after code that may have changed torch."""
+    """Whether the comparison works as it should, after code that may have changed
+    torch."""
     one, three = torch.ones(1), torch.full((1,), 3.0)
-    wrong = [(one, three), (one.int(), three.int()), (one, one.int()), (one, torch.ones(2))]
-    wrong += [(one > 0, one < 0), (1.0, 3.0), (1, 3), (True, False), (1, 1.0), ((one,), (three,))]
+    wrong = [
+        (one, three),
+        (one.int(), three.int()),
+        (one, one.int()),
+        (one, torch.ones(2)),
+    ]
+    wrong += [
+        (one > 0, one < 0),
+        (1.0, 3.0),
+        (1, 3),
+        (True, False),
+        (1, 1.0),
+        ((one,), (three,)),
+    ]
     return all(difference(found, expected) for found, expected in wrong)
 
 

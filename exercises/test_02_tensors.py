@@ -25,11 +25,16 @@ def test_blend(answer, check):
 
 
 def test_row_shares(answer, check):
-    check.hint = "Which shape must the sums have so that they stand beside the rows of x?"
+    check.hint = (
+        "Which shape must the sums have so that they stand beside the rows of x?"
+    )
     for rows in ([[1.0, 3.0], [1.0, 1.0]], [[1.0, 1.0, 2.0], [5.0, 0.0, 5.0]]):
         x = torch.tensor(rows)
         check.given = f"{rows}"
-        check(answer(x), torch.tensor([[number / sum(row) for number in row] for row in rows]))
+        check(
+            answer(x),
+            torch.tensor([[number / sum(row) for number in row] for row in rows]),
+        )
         check.given = f"{rows}; the input itself, afterwards"
         check(x, torch.tensor(rows))
 
@@ -38,7 +43,9 @@ def test_without_negatives(answer, check):
     check.hint = "Which tensors share their memory with x, and which have its shape?"
     for rows in ([-1.0, 2.0], [[3, -4], [-5, 0]], [1.0, 2.0]):
         x = torch.tensor(rows)
-        expected = torch.tensor([max(number, 0) for number in x.flatten().tolist()]).view(x.shape)
+        expected = torch.tensor(
+            [max(number, 0) for number in x.flatten().tolist()]
+        ).view(x.shape)
         check.given = f"{rows}"
         found = answer(x)
         check(found, expected)

@@ -29,7 +29,10 @@ def test_gradient_and_rounded(answer, check):
     check.hint = "What does backward need of s, and when? What does round() do to s, and round_()?"
     for numbers in ([0.0, 2.0], [-1.0, 1.0, 3.0]):
         s = [1 / (1 + math.exp(-number)) for number in numbers]
-        expected = torch.tensor([p * (1 - p) for p in s]), torch.tensor([float(p > 0.5) for p in s])
+        expected = (
+            torch.tensor([p * (1 - p) for p in s]),
+            torch.tensor([float(p > 0.5) for p in s]),
+        )
         check.given = f"{numbers}"
         with Watch() as watch:
             found = answer(torch.tensor(numbers))
@@ -44,11 +47,16 @@ def test_log_or_zero(answer, check):
         x = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
         check.given = f"{numbers}; the values"
         y = answer(x)
-        values = torch.tensor([math.log(n) if n > 0 else 0 for n in numbers], dtype=x.dtype)
+        values = torch.tensor(
+            [math.log(n) if n > 0 else 0 for n in numbers], dtype=x.dtype
+        )
         check(y.detach(), values)
         check.given = f"{numbers}; the gradient of their sum"
         y.sum().backward()
-        check(x.grad, torch.tensor([1 / n if n > 0 else 0 for n in numbers], dtype=x.dtype))
+        check(
+            x.grad,
+            torch.tensor([1 / n if n > 0 else 0 for n in numbers], dtype=x.dtype),
+        )
 
 
 def test_hessian(answer, check):
@@ -57,9 +65,15 @@ def test_hessian(answer, check):
         "grad takes retain_graph=True too, and torch.stack makes a matrix of rows."
     )
     matrix = torch.tensor([[2.0, 1.0, 0.5], [1.0, 4.0, -3.0], [0.5, -3.0, 6.0]])
-    cases = [("x[0] * x[1]", lambda x: x[0] * x[1], [5.0, 7.0], [[0.0, 1.0], [1.0, 0.0]])]
-    cases += [("x A x / 2", lambda x: x @ matrix @ x / 2, [1.0, 2.0, 3.0], matrix.tolist())]
-    cases += [("sum(x)^3", lambda x: x.sum() ** 3, [1.0, 1.0], [[12.0, 12.0], [12.0, 12.0]])]
+    cases = [
+        ("x[0] * x[1]", lambda x: x[0] * x[1], [5.0, 7.0], [[0.0, 1.0], [1.0, 0.0]])
+    ]
+    cases += [
+        ("x A x / 2", lambda x: x @ matrix @ x / 2, [1.0, 2.0, 3.0], matrix.tolist())
+    ]
+    cases += [
+        ("sum(x)^3", lambda x: x.sum() ** 3, [1.0, 1.0], [[12.0, 12.0], [12.0, 12.0]])
+    ]
     for name, function, x, expected in cases:
         check.given = f"{name} at {x}"
         check(answer(function, torch.tensor(x)), torch.tensor(expected))

@@ -9,39 +9,55 @@ def test_neuron_gradients(answer, check):
     check.hint = "Go back from the loss to p, to z, to w and b. The sigmoid's slope is p (1 - p)."
 
     def loss(xs, ys, w, b):
-        errors = [1 / (1 + math.exp(-w * x - b)) - y for x, y in zip(xs, ys, strict=True)]
+        errors = [
+            1 / (1 + math.exp(-w * x - b)) - y for x, y in zip(xs, ys, strict=True)
+        ]
         return math.fsum(error**2 for error in errors) / len(errors)
 
-    for xs, ys, w, b in (([0.0], [0.0], 0.0, 0.0), ([1.0, -2.0, 0.5], [1.0, 0.0, 3.0], 0.7, -0.2)):
+    for xs, ys, w, b in (
+        ([0.0], [0.0], 0.0, 0.0),
+        ([1.0, -2.0, 0.5], [1.0, 0.0, 3.0], 0.7, -0.2),
+    ):
         h = 1e-5
         dw = (loss(xs, ys, w + h, b) - loss(xs, ys, w - h, b)) / (2 * h)
         db = (loss(xs, ys, w, b + h) - loss(xs, ys, w, b - h)) / (2 * h)
-        tensors = [torch.tensor(number, dtype=torch.float64) for number in (xs, ys, w, b)]
-        expected = torch.tensor(dw, dtype=torch.float64), torch.tensor(db, dtype=torch.float64)
+        tensors = [
+            torch.tensor(number, dtype=torch.float64) for number in (xs, ys, w, b)
+        ]
+        expected = (
+            torch.tensor(dw, dtype=torch.float64),
+            torch.tensor(db, dtype=torch.float64),
+        )
         check.given = f"x = {xs}, y = {ys}, w = {w}, b = {b}; autograd is off"
         with torch.inference_mode():
             check(answer(*tensors), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_layer_gradients(answer, check):
-    check.hint = "In how many ways does each element of x, w and b reach the loss? They add up."
+    check.hint = (
+        "In how many ways does each element of x, w and b reach the loss? They add up."
+    )
     generator = torch.Generator().manual_seed(0)
     for n, inputs, outputs in ((3, 2, 4), (2, 2, 2)):
         shapes = (n, inputs), (outputs, inputs), (outputs,), (n, outputs)
-        x, w, b, dz = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+        x, w, b, dz = (
+            torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes
+        )
         leaves = [t.clone().requires_grad_() for t in (x, w, b)]
         z = leaves[0] @ leaves[1].T + leaves[2]
         expected = torch.autograd.grad((z * dz).sum(), leaves)
-        check.given = f"{n} rows, {inputs} inputs, {outputs} outputs, random numbers; dx, dw, db"
+        check.given = (
+            f"{n} rows, {inputs} inputs, {outputs} outputs, random numbers; dx, dw, db"
+        )
         check(answer(x, w, dz), expected)
 
 
 def test_softsign_backward(answer, check):
-    check.hint = (
-        "backward receives a gradient and hands a gradient on. At which number is the slope?"
-    )
+    check.hint = "backward receives a gradient and hands a gradient on. At which number is the slope?"
     for z, gradient in (([1.0], [8.0]), ([-3.0, 0.0, 0.5], [1.0, -2.0, 9.0])):
-        expected = [g / (1 + abs(number)) ** 2 for number, g in zip(z, gradient, strict=True)]
+        expected = [
+            g / (1 + abs(number)) ** 2 for number, g in zip(z, gradient, strict=True)
+        ]
         check.given = f"z = {z}, gradient = {gradient}"
         check(answer(torch.tensor(z), torch.tensor(gradient)), torch.tensor(expected))
 

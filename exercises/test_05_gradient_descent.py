@@ -7,9 +7,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def test_minimise(answer, check):
-    check.hint = (
-        "Four parts make a step: forward, backward, update, reset. Whose memory is updated?"
-    )
+    check.hint = "Four parts make a step: forward, backward, update, reset. Whose memory is updated?"
     curvature = torch.tensor([2.0, 0.5])
 
     def loss(w):
@@ -37,7 +35,12 @@ def test_two_rates(answer, check):
         squares = sum(number * number for number in numbers)
         expected = len(numbers) / (2 * squares), len(numbers) / squares
         check.given = f"{numbers}"
-        check(answer(torch.tensor(numbers, dtype=torch.float64)), expected, rtol=1e-12, atol=0)
+        check(
+            answer(torch.tensor(numbers, dtype=torch.float64)),
+            expected,
+            rtol=1e-12,
+            atol=0,
+        )
 
 
 def test_fitted(answer, check):
@@ -52,6 +55,8 @@ def test_fitted(answer, check):
 def test_slope_gradient(answer, check):
     check.hint = "Write the derivative down as a sum over the samples. Which line does which part?"
     for xs, ys, w in (([1, 2, 3, 4], [2, 4, 6, 8], 0.0), ([1, 0, -2], [5, 1, 1], 1.5)):
-        expected = sum(2 * (w * x - y) * x for x, y in zip(xs, ys, strict=True)) / len(xs)
+        expected = sum(2 * (w * x - y) * x for x, y in zip(xs, ys, strict=True)) / len(
+            xs
+        )
         check.given = f"x = {xs}, y = {ys}, w = {w}"
         check(answer(np.array(xs, dtype=float), np.array(ys, dtype=float), w), expected)

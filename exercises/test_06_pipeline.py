@@ -6,12 +6,16 @@ import torch
 
 
 def test_epochs_needed(answer, check):
-    check.hint = (
-        "A loop with a return in it. In which order do looking and the parts of a step come?"
-    )
+    check.hint = "A loop with a return in it. In which order do looking and the parts of a step come?"
     x = torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64)
-    # Lesson 05: from w = 0 the loss after k steps for y = 2 x is 7.5 (2 (1 - 15 lr)^k)^2.
-    for lr, tolerance, most in ((0.01, 1e-3, 99), (0.06, 1e-6, 99), (0.01, 1e-3, 7), (0.1, 30, 9)):
+    # Lesson 05: from w = 0 the loss after k steps for y = 2 x is 7.5 (2 (1 - 15
+    # lr)^k)^2.
+    for lr, tolerance, most in (
+        (0.01, 1e-3, 99),
+        (0.06, 1e-6, 99),
+        (0.01, 1e-3, 7),
+        (0.1, 30, 9),
+    ):
         model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
         torch.nn.init.zeros_(model.weight)
         optimizer = torch.optim.SGD(model.parameters(), lr=lr)
@@ -21,7 +25,9 @@ def test_epochs_needed(answer, check):
         check.given = given
         check(answer(model, optimizer, x, 2 * x, tolerance, most), expected)
         check.given = f"{given}; the weight afterwards"
-        check(model.weight.item(), 2 * (1 - (1 - 15 * lr) ** expected), rtol=1e-9, atol=0)
+        check(
+            model.weight.item(), 2 * (1 - (1 - 15 * lr) ** expected), rtol=1e-9, atol=0
+        )
 
 
 def test_deep(answer, check):
@@ -36,7 +42,9 @@ def test_deep(answer, check):
             h = math.tanh(0.1 * width * h + 0.1)
         for parameter in model.parameters():
             torch.nn.init.constant_(parameter, 0.1)
-        check.given = f"width {width}, depth {depth}, all parameters 0.1; of ones(5, {width})"
+        check.given = (
+            f"width {width}, depth {depth}, all parameters 0.1; of ones(5, {width})"
+        )
         found = model(torch.ones(5, width))
         check(found.detach(), torch.full((5, 1), 0.1 * width * h + 0.1))
 
@@ -50,7 +58,9 @@ def test_evaluated(answer, check):
         return ((p - y) ** 2).mean()
 
     for training in (True, False):
-        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5)).train(training)
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5)).train(
+            training
+        )
         torch.nn.init.eye_(model[0].weight)
         torch.nn.init.ones_(model[0].bias)
         x = torch.arange(300.0).view(100, 3)
@@ -64,11 +74,19 @@ def test_evaluated(answer, check):
 
 
 def test_percent_of_batches(answer, check):
-    check.hint = "What would it say of a model that is always wrong? Of batches of 4 and 1?"
-    cases = [([[1, 1], [0, 0]], [[1, 0], [0, 0]], 75.0), ([[1, 2, 3]], [[1, 2, 3]], 100.0)]
+    check.hint = (
+        "What would it say of a model that is always wrong? Of batches of 4 and 1?"
+    )
+    cases = [
+        ([[1, 1], [0, 0]], [[1, 0], [0, 0]], 75.0),
+        ([[1, 2, 3]], [[1, 2, 3]], 100.0),
+    ]
     cases += [([[0, 0, 0, 0], [1]], [[1, 0, 0, 1], [0]], 40.0)]
     for predicted, labels, expected in cases:
-        batches = [tuple(map(torch.tensor, pair)) for pair in zip(predicted, labels, strict=True)]
+        batches = [
+            tuple(map(torch.tensor, pair))
+            for pair in zip(predicted, labels, strict=True)
+        ]
         check.given = f"predicted {predicted}, labels {labels}"
         check(answer(batches), expected)
 

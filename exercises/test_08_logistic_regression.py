@@ -7,16 +7,26 @@ import torch
 
 def test_loss_of(answer, check):
     check.hint = "Who applies the sigmoid, how often, and what is left of 150 after it in float32?"
-    cases = [([0.0], [1.0]), ([150.0, -2.0], [0.0, 0.0]), ([3.0, -1.0, 0.5], [1.0, 1.0, 0.0])]
+    cases = [
+        ([0.0], [1.0]),
+        ([150.0, -2.0], [0.0, 0.0]),
+        ([3.0, -1.0, 0.5], [1.0, 1.0, 0.0]),
+    ]
     for logits, y in cases:
-        costs = [math.log1p(math.exp(z)) - z * t for z, t in zip(logits, y, strict=True)]
+        costs = [
+            math.log1p(math.exp(z)) - z * t for z, t in zip(logits, y, strict=True)
+        ]
         check.given = f"a model that returns x, logits {logits}, y {y}"
-        found = answer(lambda x: x, torch.tensor(logits)[:, None], torch.tensor(y)[:, None])
+        found = answer(
+            lambda x: x, torch.tensor(logits)[:, None], torch.tensor(y)[:, None]
+        )
         check(found, torch.tensor(sum(costs) / len(costs)))
 
 
 def test_scaled_safely(answer, check):
-    check.hint = "Test rows stand for the future: what may be known of them? What if a std is 0?"
+    check.hint = (
+        "Test rows stand for the future: what may be known of them? What if a std is 0?"
+    )
     cases = [([[0.0], [2.0]], [[3.0], [1.0]], [[-1.0], [1.0]], [[2.0], [0.0]])]
     cases += [
         (
@@ -26,12 +36,22 @@ def test_scaled_safely(answer, check):
             [[0.0, 3.0], [4.0, 0.0]],
         )
     ]
-    cases += [([[5.0, 0.0], [5.0, 4.0]], [[5.0, 2.0]], [[0.0, -1.0], [0.0, 1.0]], [[0.0, 0.0]])]
+    cases += [
+        (
+            [[5.0, 0.0], [5.0, 4.0]],
+            [[5.0, 2.0]],
+            [[0.0, -1.0], [0.0, 1.0]],
+            [[0.0, 0.0]],
+        )
+    ]
     for train, test, scaled_train, scaled_test in cases:
         given = f"train = {train}, test = {test}"
         rows, others = torch.tensor(train), torch.tensor(test)
         check.given = given
-        check(answer(rows, others), (torch.tensor(scaled_train), torch.tensor(scaled_test)))
+        check(
+            answer(rows, others),
+            (torch.tensor(scaled_train), torch.tensor(scaled_test)),
+        )
         check.given = f"{given}; both inputs, afterwards"
         check((rows, others), (torch.tensor(train), torch.tensor(test)))
 
@@ -63,8 +83,13 @@ def test_precision_and_recall(answer, check):
 
 
 def test_ranked_right(answer, check):
-    check.hint = "Shape (n, 1) against (m,) is a table of all pairs. What is a pair worth?"
-    cases = [([2.0, 1.0, 1.0], [1, 0, 1]), ([3.0, -1.0, 0.5, 0.5, 2.0, -4.0], [1, 1, 0, 1, 0, 0])]
+    check.hint = (
+        "Shape (n, 1) against (m,) is a table of all pairs. What is a pair worth?"
+    )
+    cases = [
+        ([2.0, 1.0, 1.0], [1, 0, 1]),
+        ([3.0, -1.0, 0.5, 0.5, 2.0, -4.0], [1, 1, 0, 1, 0, 0]),
+    ]
     for z, y in cases:
         ones = [a for a, label in zip(z, y, strict=True) if label == 1]
         zeros = [a for a, label in zip(z, y, strict=True) if label == 0]

@@ -7,26 +7,33 @@ from torch.utils.data import DataLoader
 
 
 def test_batch_sizes(answer, check):
-    check.hint = "n // batch_size batches are full; n % batch_size samples remain, or none do."
+    check.hint = (
+        "n // batch_size batches are full; n % batch_size samples remain, or none do."
+    )
     for n, batch_size in ((5, 2), (6, 2), (100, 20), (3, 8), (178, 4)):
         for drop_last in (False, True):
             loader = DataLoader(range(n), batch_size, drop_last=drop_last)
-            check.given = f"{n} samples in batches of {batch_size}, drop_last={drop_last}"
+            check.given = (
+                f"{n} samples in batches of {batch_size}, drop_last={drop_last}"
+            )
             check(answer(n, batch_size, drop_last), [len(batch) for batch in loader])
 
 
 def test_sample(answer, check):
-    check.hint = "CrossEntropyLoss wants one whole number for each sample. Where does it begin?"
-    cases = [("2,12.37,0.94", [12.37, 0.94], 1), ("1,14.23,1.71,2.43", [14.23, 1.71, 2.43], 0)]
+    check.hint = (
+        "CrossEntropyLoss wants one whole number for each sample. Where does it begin?"
+    )
+    cases = [
+        ("2,12.37,0.94", [12.37, 0.94], 1),
+        ("1,14.23,1.71,2.43", [14.23, 1.71, 2.43], 0),
+    ]
     for line, x, y in cases:
         check.given = repr(line)
         check(answer(line), (torch.tensor(x), torch.tensor(y)))
 
 
 def test_noisy(answer, check):
-    check.hint = (
-        "Whose random generator does torch seed anew for each worker, and when is it asked?"
-    )
+    check.hint = "Whose random generator does torch seed anew for each worker, and when is it asked?"
     x, state = torch.arange(4000.0).view(4, 1000), torch.get_rng_state()
     given = "x, shape (4, 1000)"
     check.given = f"{given}; the length"
@@ -42,7 +49,9 @@ def test_noisy(answer, check):
     check(torch.equal(x, torch.arange(4000.0).view(4, 1000)), True)
     check.given = f"{given}; are two readings of sample 1 equal"
     check(torch.equal(dataset[1], dataset[1]), False)
-    check.given = f"{given}; is sample 0 equal in two copies of the data set, as two workers have"
+    check.given = (
+        f"{given}; is sample 0 equal in two copies of the data set, as two workers have"
+    )
     here, there = copy.deepcopy(dataset), copy.deepcopy(dataset)
     check(torch.equal(here[0], there[0]), False)
     check.given = f"{given}; is sample 1 equal after torch.manual_seed(1) twice"
@@ -60,7 +69,9 @@ def test_share(answer, check):
         parts = [answer(n, worker, workers) for worker in range(workers)]
         check(sorted(row for part in parts for row in part), list(range(n)))
         lengths = [len(part) for part in parts]
-        check.given = f"{n} rows for {workers} workers, who read {lengths}; is that fair"
+        check.given = (
+            f"{n} rows for {workers} workers, who read {lengths}; is that fair"
+        )
         check(max(lengths) - min(lengths) <= 1, True)
 
 

@@ -5,7 +5,9 @@ import torch
 
 
 def test_stages(answer, check):
-    check.hint = "A function inside a function, with a loop in it. What does each transform get?"
+    check.hint = (
+        "A function inside a function, with a loop in it. What does each transform get?"
+    )
 
     def double(x):
         return 2 * x
@@ -27,7 +29,9 @@ def test_stages(answer, check):
 
 
 def test_between_0_and_1(answer, check):
-    check.hint = "Which number does every picture have in common? What will the next epoch read?"
+    check.hint = (
+        "Which number does every picture have in common? What will the next epoch read?"
+    )
     for numbers in ([[0.0, 51.0], [102.0, 255.0]], [[0.0, 25.5], [127.5, 204.0]]):
         image = torch.tensor([numbers])
         expected = torch.tensor([[[number / 255 for number in row] for row in numbers]])
@@ -38,12 +42,16 @@ def test_between_0_and_1(answer, check):
 
 
 def test_loaded(answer, check):
-    check.hint = "Three things are asked for: the order of the axes, the dtype, the range."
+    check.hint = (
+        "Three things are asked for: the order of the axes, the dtype, the range."
+    )
     picture = np.arange(0, 240, 10, dtype=np.uint8).reshape(2, 4, 3)
     expected = torch.empty(3, 2, 4)
     for i in range(2):
         for j in range(4):
-            expected[:, i, j] = torch.tensor([number / 255 for number in picture[i, j].tolist()])
+            expected[:, i, j] = torch.tensor(
+                [number / 255 for number in picture[i, j].tolist()]
+            )
     check.given = "0, 10, 20 ... 230, uint8, shape (2, 4, 3)"
     check(plain(answer(picture)), expected)
 
@@ -62,7 +70,10 @@ def test_flipped_together(answer, check):
         check.given = f"{given}; is the picture as it was, or flipped; and the mask"
         new_image, new_mask = answer(image, mask)
         same = torch.equal(new_image, image), torch.equal(new_mask, mask)
-        flipped = torch.equal(new_image, image.flip(-1)), torch.equal(new_mask, mask.flip(-1))
+        flipped = (
+            torch.equal(new_image, image.flip(-1)),
+            torch.equal(new_mask, mask.flip(-1)),
+        )
         check((same[0] or flipped[0], same[1] or flipped[1]), (True, True))
         check.given = f"{given}; is the picture flipped, is the mask"
         check(flipped, (flipped[0], flipped[0]))
@@ -80,9 +91,13 @@ def test_normalised_batch(answer, check):
     numbers[:, 1] *= 7
     expected = numbers.copy()
     for c in range(3):
-        expected[:, c] = (expected[:, c] - np.mean(numbers[:, c])) / np.std(numbers[:, c])
+        expected[:, c] = (expected[:, c] - np.mean(numbers[:, c])) / np.std(
+            numbers[:, c]
+        )
     images = torch.tensor(numbers, dtype=torch.float32)
     check.given = "2 pictures of 3 channels, 2 x 4 pixels, whole numbers"
-    check(answer(images), torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-5)
+    check(
+        answer(images), torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-5
+    )
     check.given = "the same; the input itself, afterwards"
     check(images, torch.tensor(numbers, dtype=torch.float32))

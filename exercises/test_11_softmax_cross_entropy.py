@@ -25,13 +25,16 @@ def test_loss_of(answer, check):
 
 
 def test_log_softmax_by_hand(answer, check):
-    check.hint = "What can be taken away from a row and change nothing? Which shape has that?"
+    check.hint = (
+        "What can be taken away from a row and change nothing? Which shape has that?"
+    )
     cases = [[[0.0, 0.0]], [[0.0, 0.0], [1000.0, -1000.0]], [[0.0, -200.0, 3.0]]]
     cases += [[[1.0, 2.0, 0.5], [3.0, -1.0, 0.0], [-4.0, 0.0, 4.0]]]
     cases += [[[1000.0, 999.0, 1000.0], [-1000.0, -1001.0, -1003.0]]]
     for numbers in cases:
         expected = [log_p(row) for row in numbers]
-        # From 512 to 1024 float32 knows multiples of 6.1e-5: log_sum_exp is rounded to one there.
+        # From 512 to 1024 float32 knows multiples of 6.1e-5: log_sum_exp is rounded to
+        # one there.
         for dtype in (torch.float32, torch.float64):
             z = torch.tensor(numbers, dtype=dtype)
             given = f"{numbers}, {str(dtype).removeprefix('torch.')}"
@@ -42,13 +45,27 @@ def test_log_softmax_by_hand(answer, check):
 
 
 def test_cross_entropy_gradient(answer, check):
-    check.hint = "How does the loss change with each logit? What do w and b do to the logits?"
+    check.hint = (
+        "How does the loss change with each logit? What do w and b do to the logits?"
+    )
     cases = [([[2.0]], [0], [[0.0], [0.0]], [0.0, 0.0])]
-    cases += [([[1.0, -2.0], [0.5, 3.0]], [0, 0], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5]], [0.0] * 3)]
-    cases += [([[1.0], [-1.0], [2.0]], [2, 0, 1], [[0.5], [-1.0], [0.0]], [1.0, 0.0, -2.0])]
+    cases += [
+        (
+            [[1.0, -2.0], [0.5, 3.0]],
+            [0, 0],
+            [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5]],
+            [0.0] * 3,
+        )
+    ]
+    cases += [
+        ([[1.0], [-1.0], [2.0]], [2, 0, 1], [[0.5], [-1.0], [0.0]], [1.0, 0.0, -2.0])
+    ]
     cases += [([[10.0], [-10.0]], [1, 0], [[100.0], [-100.0]], [0.0, 1.0])]
     for x, y, w, b in cases:
-        dw = [[slope(x, y, w, b, w[k], i) for i in range(len(w[k]))] for k in range(len(w))]
+        dw = [
+            [slope(x, y, w, b, w[k], i) for i in range(len(w[k]))]
+            for k in range(len(w))
+        ]
         db = [slope(x, y, w, b, b, k) for k in range(len(b))]
         for dtype in (torch.float32, torch.float64):
             check.given = f"x = {x}, y = {y}, w = {w}, b = {b}, {str(dtype).removeprefix('torch.')}"
@@ -81,7 +98,9 @@ def mean_cost(x, y, w, b):
 
 
 def test_mean_loss(answer, check):
-    check.hint = "For how many rows does each batch's number speak? What is a mean over none?"
+    check.hint = (
+        "For how many rows does each batch's number speak? What is a mean over none?"
+    )
     for batches in (
         [[(1.0, 0), (3.0, 1)], [(8.0, 2), (5.0, -100), (5.0, -100)]],
         [[(2.0, 1), (4.0, 0)]],
@@ -99,8 +118,13 @@ def test_mean_loss(answer, check):
         found.backward()
         for number, (rows, (z, _)) in enumerate(zip(batches, pairs, strict=True)):
             expected = [gradient_of(cost, label, len(costs)) for cost, label in rows]
-            check.given = f"{given}; the gradient by the logits of batch {number} afterwards"
-            check(torch.zeros_like(z) if z.grad is None else z.grad, torch.tensor(expected))
+            check.given = (
+                f"{given}; the gradient by the logits of batch {number} afterwards"
+            )
+            check(
+                torch.zeros_like(z) if z.grad is None else z.grad,
+                torch.tensor(expected),
+            )
 
 
 def pair_of(rows):
@@ -113,7 +137,8 @@ def pair_of(rows):
 
 
 def gradient_of(cost, label, n):
-    """Of three logits: p of the class is e^-cost, and each other class has half of the rest."""
+    """Of three logits: p of the class is e^-cost, and each other class has half of the
+    rest."""
     if label < 0:
         return [0.0] * 3
     other = -math.expm1(-cost) / 2 / n

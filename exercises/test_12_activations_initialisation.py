@@ -28,13 +28,13 @@ def test_block(answer, check):
 
 
 def test_predict(answer, check):
-    check.hint = (
-        "What does the model know of its mode, and autograd of recording: before, during, after?"
-    )
+    check.hint = "What does the model know of its mode, and autograd of recording: before, during, after?"
     for training in (True, False):
         for numbers in ([3.0, 1.0], [3.0, 1000.0], [3.0]):
             model, recorded = watched_model(training)
-            given = f"batch norm with running mean 2 and variance 4, training={training}, "
+            given = (
+                f"batch norm with running mean 2 and variance 4, training={training}, "
+            )
             given += f"rows {numbers}"
             check.given = given
             with torch.enable_grad():
@@ -44,16 +44,22 @@ def test_predict(answer, check):
             check(found, torch.tensor(expected)[:, None])
             check.given = f"{given}; was anything recorded"
             check(any(recorded) or found.requires_grad, False)
-            check.given = f"{given}; model.training of the model and its layers afterwards"
+            check.given = (
+                f"{given}; model.training of the model and its layers afterwards"
+            )
             check([module.training for module in model.modules()], [training] * 4)
             check.given = f"{given}; do the parameters require gradients afterwards"
-            check([parameter.requires_grad for parameter in model.parameters()], [True] * 4)
+            check(
+                [parameter.requires_grad for parameter in model.parameters()],
+                [True] * 4,
+            )
             check.given = f"{given}; does autograd record afterwards"
             check(again, True)
 
 
 def watched_model(training):
-    """x, batch norm, dropout; and a list: did what each layer returned require a gradient?"""
+    """x, batch norm, dropout; and a list: did what each layer returned require a
+    gradient?"""
     layers = torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1), torch.nn.Dropout(0.5)
     model, recorded = torch.nn.Sequential(*layers).train(training), []
     torch.nn.init.ones_(model[0].weight)
@@ -66,9 +72,7 @@ def watched_model(training):
 
 
 def test_he_normal(answer, check):
-    check.hint = (
-        "Who draws, and by which numbers are the draws multiplied? Measure the mean, the variance."
-    )
+    check.hint = "Who draws, and by which numbers are the draws multiplied? Measure the mean, the variance."
     before = torch.get_rng_state()
     for fan_out, fan_in in ((50, 200), (200, 50)):
         n = fan_out * fan_in
@@ -85,8 +89,9 @@ def test_he_normal(answer, check):
         check.given = f"{given}; how many rows, and how many columns, are distinct"
         distinct = [len(set(map(tuple, part.tolist()))) for part in (w, w.T)]
         check(distinct, [fan_out, fan_in])
-        # Of n normal numbers with variance v the mean has a standard deviation of sqrt(v / n), the
-        # variance one of v sqrt(2 / n), a share p one of sqrt(p (1 - p) / n): six of these.
+        # Of n normal numbers with variance v the mean has a standard deviation of
+        # sqrt(v / n), the variance one of v sqrt(2 / n), a share p one of sqrt(p (1 -
+        # p) / n): six of these.
         numbers, v = w.detach().double(), 2 / fan_in
         check.given = f"{given}; the mean of all weights"
         check(numbers.mean().item(), 0.0, rtol=0, atol=6 * math.sqrt(v / n))
@@ -108,7 +113,9 @@ def test_he_normal(answer, check):
 
 
 def test_mean_square_after(answer, check):
-    check.hint = "Go through one, two and three layers on paper: what does each do to q?"
+    check.hint = (
+        "Go through one, two and three layers on paper: what does each do to q?"
+    )
     for layers, gain, expected in (
         (1, 3.0, 9.0),
         (2, 3.0, 40.5),

@@ -6,20 +6,33 @@ import math
 import torch
 from torch import nn
 
-CORNERS = {"top left": (0, 0), "top right": (0, 7), "bottom left": (7, 0), "bottom right": (7, 7)}
+CORNERS = {
+    "top left": (0, 0),
+    "top right": (0, 7),
+    "bottom left": (7, 0),
+    "bottom right": (7, 7),
+}
 
 
 def corner_models():
-    """(in words, model) for models whose logits are the four corners of a picture of 8 x 8."""
+    """(in words, model) for models whose logits are the four corners of a picture of 8
+    x 8."""
     kernel = torch.zeros(4, 1, 8, 8)
     for kind, (i, j) in enumerate(CORNERS.values()):
         kernel[kind, 0, i, j] = 1.0
     models = [nn.Sequential(nn.Conv2d(1, 4, 8, bias=False), nn.Flatten())]
     models[0][0].weight.data = kernel
     models += [nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(64, 4))]
-    models[1][0].weight.data, models[1][0].bias.data = torch.ones(1, 1, 1, 1), torch.zeros(1)
+    models[1][0].weight.data, models[1][0].bias.data = (
+        torch.ones(1, 1, 1, 1),
+        torch.zeros(1),
+    )
     models[1][2].weight.data, models[1][2].bias.data = kernel.flatten(1), torch.zeros(4)
-    return zip(("a convolution of 8 x 8", "a convolution and a linear layer"), models, strict=True)
+    return zip(
+        ("a convolution of 8 x 8", "a convolution and a linear layer"),
+        models,
+        strict=True,
+    )
 
 
 def test_predict_one(answer, check):
@@ -28,11 +41,15 @@ def test_predict_one(answer, check):
         model = nn.Sequential(nn.Conv2d(1, len(logits), 8), nn.Flatten()).eval()
         nn.init.zeros_(model[0].weight)
         model[0].bias.data = torch.tensor(logits)
-        check.given = f"a convolution of 8 x 8 whose logits are {logits} for any picture"
+        check.given = (
+            f"a convolution of 8 x 8 whose logits are {logits} for any picture"
+        )
         check(answer(model, torch.ones(8, 8)), logits.index(max(logits)))
     for words, model in corner_models():
         shapes = []
-        model.eval().register_forward_pre_hook(lambda _, x, to=shapes: to.append(x[0].shape))
+        model.eval().register_forward_pre_hook(
+            lambda _, x, to=shapes: to.append(x[0].shape)
+        )
         for expected, (corner, place) in enumerate(CORNERS.items()):
             bright = torch.zeros(8, 8)
             bright[place] = 0.5
@@ -60,7 +77,9 @@ def test_classifier(answer, check):
         model = answer(height, width, classes)
         if any(map(nn.parameter.is_lazy, model.parameters())):
             model(torch.zeros(1, 1, height, width))  # which makes them
-        parameters = {tuple(parameter.shape): parameter for parameter in model.parameters()}
+        parameters = {
+            tuple(parameter.shape): parameter for parameter in model.parameters()
+        }
         check(sum(parameter.numel() for parameter in model.parameters()), numbers)
         check.given = f"{given}; the shapes of its parameters, sorted"
         left = (numbers - 80 - 1168) // classes - 1
@@ -73,12 +92,18 @@ def test_classifier(answer, check):
             for c in range(8):
                 parameters[8, 1, 3, 3][c, 0, c // 3, c % 3] = (-1.0) ** c
             for d in range(16):
-                parameters[16, 8, 3, 3][d, d % 8, d % 9 // 3, d % 3] = 1.0 if d < 8 else -1.0
+                parameters[16, 8, 3, 3][d, d % 8, d % 9 // 3, d % 3] = (
+                    1.0 if d < 8 else -1.0
+                )
             parameters[16,].fill_(2.5)
-            parameters[classes, left].copy_(torch.arange(1.0, classes + 1)[:, None] / 64)
+            parameters[classes, left].copy_(
+                torch.arange(1.0, classes + 1)[:, None] / 64
+            )
             parameters[classes,].fill_(0.25)
         sums = [sum_of_features(rows) for rows in pictures]
-        expected = [[(k + 1) / 64 * total + 0.25 for k in range(classes)] for total in sums]
+        expected = [
+            [(k + 1) / 64 * total + 0.25 for k in range(classes)] for total in sums
+        ]
         check.given = f"{given} with weights that shift a picture, of 4 pictures"
         found = model(torch.tensor(pictures)[:, None])
         check(found.detach(), torch.tensor(expected))
@@ -87,19 +112,26 @@ def test_classifier(answer, check):
 def picture(p, height, width):
     """Whole numbers from -4 to 8, in no order that matters, as rows of floats."""
     rows = range(height)
-    return [[(7 * i * i + 5 * j + i * j + 3 * p) % 13 - 4.0 for j in range(width)] for i in rows]
+    return [
+        [(7 * i * i + 5 * j + i * j + 3 * p) % 13 - 4.0 for j in range(width)]
+        for i in rows
+    ]
 
 
 def sum_of_features(rows):
-    """What is left of a picture, summed, where each kernel of a classifier has one weight."""
+    """What is left of a picture, summed, where each kernel of a classifier has one
+    weight."""
     first = [halved(shifted(rows, c, (-1.0) ** c, 0.0)) for c in range(8)]
     signs = [1.0] * 8 + [-1.0] * 8
     second = [halved(shifted(first[d % 8], d % 9, signs[d], 2.5)) for d in range(16)]
-    return math.fsum(itertools.chain.from_iterable(itertools.chain.from_iterable(second)))
+    return math.fsum(
+        itertools.chain.from_iterable(itertools.chain.from_iterable(second))
+    )
 
 
 def shifted(rows, tap, factor, bias):
-    """factor times the pixel that a kernel of 3 x 3 sees at a tap, from 0 to 8, plus bias."""
+    """factor times the pixel that a kernel of 3 x 3 sees at a tap, from 0 to 8, plus
+    bias."""
     height, width = len(rows), len(rows[0])
     out = [[bias] * width for _ in rows]
     for i, j in itertools.product(range(height), range(width)):
@@ -127,16 +159,25 @@ def test_max_pool_by_loops(answer, check):
         height, width = len(rows), len(rows[0])
         ends = [range(0, length - k + 1, stride) for length in (height, width)]
         expected = [
-            [max(max(row[j : j + k]) for row in rows[i : i + k]) for j in ends[1]] for i in ends[0]
+            [max(max(row[j : j + k]) for row in rows[i : i + k]) for j in ends[1]]
+            for i in ends[0]
         ]
-        check.given = f"{rows}, as shape (1, 1, {height}, {width}), k = {k}, stride {stride}"
+        check.given = (
+            f"{rows}, as shape (1, 1, {height}, {width}), k = {k}, stride {stride}"
+        )
         check(answer(torch.tensor([[rows]]), k, stride), torch.tensor([[expected]]))
     for (n, channels, height, width), k, stride in (
-        *(((2, 3, 5, 8), 2, 2), ((1, 2, 8, 5), 3, 2), ((3, 1, 7, 7), 2, 3), ((2, 2, 4, 6), 3, 1)),
+        *(
+            ((2, 3, 5, 8), 2, 2),
+            ((1, 2, 8, 5), 3, 2),
+            ((3, 1, 7, 7), 2, 3),
+            ((2, 2, 4, 6), 3, 1),
+        ),
         *(((1, 1, 5, 4), 1, 1), ((1, 3, 3, 3), 3, 2), ((2, 1, 6, 7), 1, 3)),
     ):
         size = n * channels * height * width
-        numbers = [float(i * i * 37 % 101 - 110) / 4 for i in range(size)]  # all below 0
+        # all below 0
+        numbers = [float(i * i * 37 % 101 - 110) / 4 for i in range(size)]
         tops, lefts = range(0, height - k + 1, stride), range(0, width - k + 1, stride)
         expected = [
             max(
@@ -150,13 +191,17 @@ def test_max_pool_by_loops(answer, check):
         ]
         for dtype in (torch.float32, torch.float64):
             x = torch.tensor(numbers, dtype=dtype).view(n, channels, height, width)
-            check.given = f"numbers of shape {tuple(x.shape)}, {dtype}, k = {k}, stride {stride}"
+            check.given = (
+                f"numbers of shape {tuple(x.shape)}, {dtype}, k = {k}, stride {stride}"
+            )
             right = torch.tensor(expected, dtype=dtype)
             check(answer(x, k, stride), right.view(n, channels, len(tops), len(lefts)))
 
 
 def test_mean_without_dark_border(answer, check):
-    check.hint = "How many pixels stand behind the sum in a corner, at an edge, in the middle?"
+    check.hint = (
+        "How many pixels stand behind the sum in a corner, at an edge, in the middle?"
+    )
     for rows, k in (
         ([[1.0, 2.0, 6.0]], 3),
         ([[1.0] * 4] * 4, 3),
@@ -177,12 +222,15 @@ def test_mean_without_dark_border(answer, check):
 
 
 def mean_inside(rows, k):
-    """For each number the mean of its neighbours up to k // 2 away, by slices that end in time."""
+    """For each number the mean of its neighbours up to k // 2 away, by slices that end
+    in time."""
     far, out = k // 2, []
     for i in range(len(rows)):
         near = rows[max(i - far, 0) : i + far + 1]
         out.append([])
         for j in range(len(rows[0])):
-            numbers = [number for row in near for number in row[max(j - far, 0) : j + far + 1]]
+            numbers = [
+                number for row in near for number in row[max(j - far, 0) : j + far + 1]
+            ]
             out[-1].append(math.fsum(numbers) / len(numbers))
     return out

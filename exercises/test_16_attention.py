@@ -23,20 +23,29 @@ def test_heads(answer, check):
     ):
         size = d // number
         firsts = [[100.0 * i + 10 * t + 1 for t in range(length)] for i in range(n)]
-        rows = [[[first + j for j in range(d)] for first in sample] for sample in firsts]
+        rows = [
+            [[first + j for j in range(d)] for first in sample] for sample in firsts
+        ]
         expected = [
             [[row[h * size : (h + 1) * size] for row in sample] for h in range(number)]
             for sample in rows
         ]
         for dtype in (torch.float32, torch.float64):
-            check.given = f"{rows}, as shape {(n, length, d)}, {dtype}, and number = {number}"
+            check.given = (
+                f"{rows}, as shape {(n, length, d)}, {dtype}, and number = {number}"
+            )
             x = torch.tensor(rows, dtype=dtype)
             check(answer(x, number), torch.tensor(expected, dtype=dtype))
 
 
 def test_look_back(answer, check):
     check.hint = "Print a mask for 3 tokens: the row asks, the column is asked. What is True here?"
-    for n, length, d, number in ((1, 3, 4, 2), (2, 5, 8, 4), (4, 4, 6, 3), (3, 1, 4, 2)):
+    for n, length, d, number in (
+        (1, 3, 4, 2),
+        (2, 5, 8, 4),
+        (4, 4, 6, 3),
+        (3, 1, 4, 2),
+    ):
         layer = nn.MultiheadAttention(d, number, batch_first=True)
         for parameter in layer.parameters():
             values = torch.tensor(numbers(*parameter.shape))
@@ -49,7 +58,9 @@ def test_look_back(answer, check):
         check.given = given
         out = answer(layer, x.requires_grad_())
         check(out.detach(), expected)
-        check.given = f"{given}; the largest gradient of each output, a row, by each later token"
+        check.given = (
+            f"{given}; the largest gradient of each output, a row, by each later token"
+        )
         table = []
         for t in range(length):
             [gradient] = torch.autograd.grad(out[:, t].sum(), x, retain_graph=True)
@@ -73,7 +84,11 @@ def attended(q, k, v, real):
 
 def padded(n, length, places, d, e, real):
     """(q, k, v, real) with loud padding: 8 in each key, 1000 in each value."""
-    q, k, v = numbers(n, length, d), numbers(n, places, d, start=5), numbers(n, places, e, start=3)
+    q, k, v = (
+        numbers(n, length, d),
+        numbers(n, places, d, start=5),
+        numbers(n, places, e, start=3),
+    )
     for i, s in itertools.product(range(n), range(places)):
         if not real[i][s]:
             k[i][s], v[i][s] = [8.0] * d, [1000.0] * e
@@ -81,7 +96,8 @@ def padded(n, length, places, d, e, real):
 
 
 def loud(keys):
-    """(q, k, v, real) of one query with a score of 20 times each key, of which the last is not."""
+    """(q, k, v, real) of one query with a score of 20 times each key, of which the last
+    is not."""
     q, k, v = [40.0, 0.0, 0.0, 0.0], [[key] * 4 for key in keys], [[1.0], [2.0], [5.0]]
     return [[q]], [k], [v], [[True, True, False]]
 
@@ -98,14 +114,19 @@ def test_attention_with_padding(answer, check):
         loud([40.0, 39.9375, 150.0]),  # scores of 800, 798.75 and, of the padding, 3000
         loud([-40.0, -39.9375, 0.0]),
     ):
-        expected = [[attended(row, k[i], v[i], real[i]) for row in q[i]] for i in range(len(q))]
+        expected = [
+            [attended(row, k[i], v[i], real[i]) for row in q[i]] for i in range(len(q))
+        ]
         for dtype in (torch.float32, torch.float64):
             tensors = [torch.tensor(x, dtype=dtype) for x in (q, k, v)]
             shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
             check.given = f"q, k and v of shapes {shapes}, {dtype}, and real = {real}"
             if len(real) == 1:
                 check.given = f"q = {q}, k = {k}, v = {v}, {dtype}, and real = {real}"
-            check(answer(*tensors, torch.tensor(real)), torch.tensor(expected, dtype=dtype))
+            check(
+                answer(*tensors, torch.tensor(real)),
+                torch.tensor(expected, dtype=dtype),
+            )
 
 
 def entropy(p):
@@ -116,20 +137,23 @@ def entropy(p):
 def mean_entropy(table, frequencies):
     """The mean of the entropies of the rows, each as often as its symbol is seen."""
     pairs = zip(frequencies, table, strict=True)
-    return math.fsum(often * entropy(row) for often, row in pairs) / math.fsum(frequencies)
+    return math.fsum(often * entropy(row) for often, row in pairs) / math.fsum(
+        frequencies
+    )
 
 
 def test_entropy_rate(answer, check):
-    check.hint = (
-        "Draw two symbols and four arrows. How often is each seen? What does each leave open?"
-    )
+    check.hint = "Draw two symbols and four arrows. How often is each seen? What does each leave open?"
     cases = []
     # Two symbols: as many steps lead from 0 to 1 as back, so a p_0 = b p_1.
     for a, b in ((0.5, 0.25), (0.9, 0.3), (0.01, 0.03), (0.7, 0.7)):
         table = [[1 - a, a], [b, 1 - b]]
         cases.append((table, mean_entropy(table, [b, a])))
     # All alike, and rows that do not look at the symbol before.
-    cases += [([[1 / 5] * 5] * 5, math.log(5)), ([[0.7, 0.1, 0.2]] * 3, entropy([0.7, 0.1, 0.2]))]
+    cases += [
+        ([[1 / 5] * 5] * 5, math.log(5)),
+        ([[0.7, 0.1, 0.2]] * 3, entropy([0.7, 0.1, 0.2])),
+    ]
     # Columns that sum to 1 too: equal shares stay equal.
     table = [[0.8, 0.1, 0.1], [0.1, 0.4, 0.5], [0.1, 0.5, 0.4]]
     cases.append((table, mean_entropy(table, [1, 1, 1])))
@@ -142,7 +166,8 @@ def test_entropy_rate(answer, check):
     ]
     table = [[width / sum(row) for width in row] for row in roads]
     cases.append((table, mean_entropy(table, [sum(row) for row in roads])))
-    # Three symbols, rather in a circle: by the trees that lead to each (Markov chain tree theorem).
+    # Three symbols, rather in a circle: by the trees that lead to each (Markov chain
+    # tree theorem).
     table = [[0.1, 0.8, 0.1], [0.05, 0.25, 0.7], [0.5, 0.1, 0.4]]
     trees = []
     for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
@@ -150,6 +175,8 @@ def test_entropy_rate(answer, check):
         trees.append(from_j * from_k + to_k * from_k + to_j * from_j)
     cases.append((table, mean_entropy(table, trees)))
     for table, expected in cases:
-        check.given = f"table = {[[round(number, 4) for number in row] for row in table]}"
+        check.given = (
+            f"table = {[[round(number, 4) for number in row] for row in table]}"
+        )
         found = answer(torch.tensor(table, dtype=torch.float64))
         check(found, expected, rtol=0, atol=1e-6)

@@ -34,9 +34,7 @@ def raised(function, *arguments):
 
 @quiet()
 def test_best_weights(answer, check):
-    check.hint = (
-        "Write down for each epoch what is in the model then, and what in the thing that you kept."
-    )
+    check.hint = "Write down for each epoch what is in the model then, and what in the thing that you kept."
     for losses in (
         *([3.0, 1.0, 2.0], [4.0, 2.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [3.0, 2.0, 1.0]),
         *([0.5], [-1.0, -3.0, -2.0], [3e30, 2e30, 4e30]),
@@ -68,7 +66,8 @@ def fill_and_count(losses, epochs, model):
 
 
 def filled_with(number):
-    """The state of a Linear(2, 1) and a BatchNorm1d(1), all numbers of which are the same."""
+    """The state of a Linear(2, 1) and a BatchNorm1d(1), all numbers of which are the
+    same."""
     vectors = [torch.full((1,), float(number)) for _ in range(5)]
     return [torch.full((1, 2), float(number)), *vectors, torch.tensor(number)]
 
@@ -122,7 +121,8 @@ def stops_after(n, save):
 
 
 def watched(answer, state, path, first):
-    """What was at path, one after the other, and whether the new one was on the disk by then.
+    """What was at path, one after the other, and whether the new one was on the disk by
+    then.
 
     Python calls look before and after each call, also of C, while the answer runs.
     """
@@ -132,8 +132,14 @@ def watched(answer, state, path, first):
         found = content(path)
         if found != seen[-1]:
             seen.append(found)
-        if event == "c_call" and getattr(called, "__name__", "") == "fsync" and found == first:
-            others = [content(other) for other in path.parent.iterdir() if other != path]
+        if (
+            event == "c_call"
+            and getattr(called, "__name__", "") == "fsync"
+            and found == first
+        ):
+            others = [
+                content(other) for other in path.parent.iterdir() if other != path
+            ]
             on_disk.append("a checkpoint of 2.0" in others)
 
     before = sys.getprofile()
@@ -182,7 +188,9 @@ class Run:
 
     def numbers(self):
         """All parameters and buffers, in one vector."""
-        return torch.cat([part.flatten().double() for part in self.model.state_dict().values()])
+        return torch.cat(
+            [part.flatten().double() for part in self.model.state_dict().values()]
+        )
 
     def restore(self, state):
         self.model.load_state_dict(state["model"])
@@ -193,9 +201,7 @@ class Run:
 
 @quiet()
 def test_checkpoint(answer, check):
-    check.hint = (
-        "Go through one step, line by line: which numbers does it read, and where are they kept?"
-    )
+    check.hint = "Go through one step, line by line: which numbers does it read, and where are they kept?"
     for words, kind, options in (
         ("SGD with momentum", torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
         ("Adam", torch.optim.Adam, {"lr": 0.01}),
@@ -213,14 +219,20 @@ def test_checkpoint(answer, check):
                     check(sorted(found), ["generator", "model", "optimizer", "random"])
                 each.train(4)
             exact = {"rtol": 0, "atol": 0}
-            check.given = f"{given}; its numbers 4 steps later, expected as without a checkpoint"
+            check.given = (
+                f"{given}; its numbers 4 steps later, expected as without a checkpoint"
+            )
             check(run.numbers(), alone.numbers(), **exact)
             given += ", and 4 more steps"
-            check.given = f"{given}; what torch.save and torch.load with weights_only raise"
+            check.given = (
+                f"{given}; what torch.save and torch.load with weights_only raise"
+            )
             check(raised(loaded, found), "nothing")
             check.given = f"{given}; what is raised when the checkpoint is restored"
             check(raised(resumed.restore, loaded(found)), "nothing")
-            check.given = f"{given}; its numbers 4 steps after going on from the checkpoint"
+            check.given = (
+                f"{given}; its numbers 4 steps after going on from the checkpoint"
+            )
             resumed.train(4)
             check(resumed.numbers(), alone.numbers(), **exact)
 
@@ -248,9 +260,7 @@ SHAPES |= {"head.weight": (1, 3), "head.bias": (1,)}
 
 
 def test_load_matching(answer, check):
-    check.hint = (
-        "For each name of the two: who has it, and in which shape? Whose memory is written into?"
-    )
+    check.hint = "For each name of the two: who has it, and in which shape? Whose memory is written into?"
     head = {"head.weight": (4, 3), "head.bias": (4,)}
     body = {"body.weight": (3, 2), "body.bias": (3,)}
     stretched = {"scale": (1,), "mean": (1,), "body.weight": (2,), "head.weight": (3,)}
@@ -273,7 +283,10 @@ def test_load_matching(answer, check):
             check_loading(answer, check, shapes, left, dtype)
     check.given = "Linear(2, 3), ones for a weight of shape (3, 2), a bias of (1,) and a b of (3,)"
     layer, shapes = nn.Linear(2, 3), {"weight": (3, 2), "bias": (1,), "b": (3,)}
-    check(answer(layer, {name: torch.ones(shapes[name]) for name in shapes}), ["b", "bias"])
+    check(
+        answer(layer, {name: torch.ones(shapes[name]) for name in shapes}),
+        ["b", "bias"],
+    )
     check.given += "; the weight"
     check(layer.weight.detach(), torch.ones(3, 2))
 
@@ -285,21 +298,33 @@ def check_loading(answer, check, shapes, left, dtype):
     for tensor in model.state_dict().values():
         tensor.fill_(-1)
     numbers = {name: float(i) for i, name in enumerate(shapes)}
-    state = {name: torch.full(shapes[name], numbers[name], dtype=dtype) for name in shapes}
+    state = {
+        name: torch.full(shapes[name], numbers[name], dtype=dtype) for name in shapes
+    }
     given = f"a model of {SHAPES}, each filled with -1; a state of {shapes}, {dtype}"
     check.given = given
     check(answer(model, state), left)
     values = [-1.0 if name in left else numbers[name] for name in parts]
-    expected = [torch.full(SHAPES[name], value) for name, value in zip(parts, values, strict=True)]
-    check.given = f"{given}, with 0 for the first name and so on; {parts} of the model afterwards"
+    expected = [
+        torch.full(SHAPES[name], value)
+        for name, value in zip(parts, values, strict=True)
+    ]
+    check.given = (
+        f"{given}, with 0 for the first name and so on; {parts} of the model afterwards"
+    )
     check([model.state_dict()[name] for name in parts], expected)
     check.given = f"{given}; the names in the state afterwards"
     check(list(state), list(shapes))
     check.given = f"{given}; the tensors in the state afterwards"
     filled = [torch.full(shapes[name], numbers[name], dtype=dtype) for name in shapes]
     check(list(state.values()), filled)
-    check.given = f"{given}; are the parameters the same objects afterwards, which can be trained"
-    same = [p is parameters[name] and p.requires_grad for name, p in model.named_parameters()]
+    check.given = (
+        f"{given}; are the parameters the same objects afterwards, which can be trained"
+    )
+    same = [
+        p is parameters[name] and p.requires_grad
+        for name, p in model.named_parameters()
+    ]
     check(same, [True for _ in parameters])
     check.given = f"{given}; {parts} of the model, after the state is filled with 99"
     for tensor in state.values():

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Counter:
-    """Counts the calls of torch, the operations of their products, and the bytes they write."""
+    """Counts the calls of torch, the operations of their products, and the bytes they
+    write."""
 
     def __init__(self):
         super().__init__()
@@ -33,15 +34,17 @@ class Counter:
 
 
 class Count(Counter, TorchDispatchMode):
-    """In two classes, since a mode with a __torch_dispatch__ of its own loads torch._dynamo."""
+    """In two classes, since a mode with a __torch_dispatch__ of its own loads
+    torch._dynamo."""
 
 
 def test_training_flops_of(answer, check):
-    check.hint = (
-        "By hand, for every layer there is: which products is it part of, and who needs the result?"
-    )
+    check.hint = "By hand, for every layer there is: which products is it part of, and who needs the result?"
     one = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 10))
-    inner = nn.Sequential(nn.Linear(6, 6), nn.PReLU(6)), nn.Sequential(nn.Linear(6, 9), nn.Tanh())
+    inner = (
+        nn.Sequential(nn.Linear(6, 6), nn.PReLU(6)),
+        nn.Sequential(nn.Linear(6, 9), nn.Tanh()),
+    )
     for words, model, sizes, batch in (
         ("Linear(20, 64), Tanh(), Linear(64, 10)", one, (20, 64, 10), 8),
         ("Linear(5, 3)", nn.Sequential(nn.Linear(5, 3)), (5, 3), 7),
@@ -61,7 +64,8 @@ def test_training_flops_of(answer, check):
             2,
         ),
     ):
-        # A list for each layer: forward, the gradient of the weight, that of the layer's input.
+        # A list for each layer: forward, the gradient of the weight, that of the
+        # layer's input.
         layers = [[2 * batch * k * n] * 3 for k, n in itertools.pairwise(sizes)]
         expected = sum(map(sum, layers)) - layers[0][2]
         with Count() as count:
@@ -72,9 +76,7 @@ def test_training_flops_of(answer, check):
 
 
 def test_pairwise(answer, check):
-    check.hint = (
-        "On paper, for n = 2 and m = 3: a table of all pairs, of which shape, and of what in each?"
-    )
+    check.hint = "On paper, for n = 2 and m = 3: a table of all pairs, of which shape, and of what in each?"
     draw = random.Random(0)
 
     def rows(n, d):
@@ -89,7 +91,10 @@ def test_pairwise(answer, check):
         (rows(30, 2), rows(20, 2), 1e-10),
         (many, many[::-1], 1e-6),
     ):
-        both = torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)
+        both = (
+            torch.tensor(a, dtype=torch.float64),
+            torch.tensor(b, dtype=torch.float64),
+        )
         given = f"a = {a}, b = {b}"
         if len(a) > 4:
             given = f"a of shape {tuple(both[0].shape)}, b of {tuple(both[1].shape)}"
@@ -101,12 +106,15 @@ def test_pairwise(answer, check):
         check(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=most)
         check.given = f"{given}; both inputs, afterwards"
         check([table.tolist() for table in both], [a, b], rtol=0, atol=0)
-        check.given = f"{given}; calls of torch, or 20, the most allowed, if they are fewer"
+        check.given = (
+            f"{given}; calls of torch, or 20, the most allowed, if they are fewer"
+        )
         check(max(count.calls, 20), 20)
 
 
 class Noting(nn.Module):
-    """A Linear(d, 1), in float64, that notes what goes through it, forward and backward."""
+    """A Linear(d, 1), in float64, that notes what goes through it, forward and
+    backward."""
 
     def __init__(self, weights, bias):
         super().__init__()
@@ -135,13 +143,20 @@ def test_accumulated(answer, check):
         nn.BCEWithLogitsLoss(): lambda z, y: 1 / (1 + math.exp(-z)) - y,
     }
     for sizes in ((3, 1), (4, 4, 4), (5,), (1, 6, 2, 6), (2, 2, 7)):
-        x = [[(7 * i + 3 * j) % 11 / 5 - 1 for j in range(3)] for i in range(sum(sizes))]
+        x = [
+            [(7 * i + 3 * j) % 11 / 5 - 1 for j in range(3)] for i in range(sum(sizes))
+        ]
         y = [[i % 3 % 2 * 1.0] for i in range(sum(sizes))]
-        split = [torch.tensor(rows, dtype=torch.float64).split(sizes) for rows in (x, y)]
+        split = [
+            torch.tensor(rows, dtype=torch.float64).split(sizes) for rows in (x, y)
+        ]
         for loss_function, slope in slopes.items():
             expected = [0.0] * 4
             for row, (target,) in zip(x, y, strict=True):
-                z = sum(w * number for w, number in zip(weights, row, strict=True)) + bias
+                z = (
+                    sum(w * number for w, number in zip(weights, row, strict=True))
+                    + bias
+                )
                 for i, number in enumerate([*row, 1.0]):
                     expected[i] += slope(z, target) * number / len(x)
             model = Noting(weights, bias)
@@ -152,9 +167,14 @@ def test_accumulated(answer, check):
                     parameter.grad = torch.ones_like(parameter)
             check.given = given
             found = answer(model, loss_function, list(zip(*split, strict=True)))
-            check(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+            check(
+                found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12
+            )
             check.given = f"{given}; what went through the model, in order"
-            check(model.seen, [f"{n} {way}" for n in sizes for way in ("forward", "backward")])
+            check(
+                model.seen,
+                [f"{n} {way}" for n in sizes for way in ("forward", "backward")],
+            )
 
 
 def test_collected(answer, check):
@@ -163,14 +183,23 @@ def test_collected(answer, check):
         "before? What if none came?"
     )
     many = [i % 5 for i in range(200)]
-    for sizes, d in (([1, 2], 2), ([3, 1, 0, 2], 3), ([4], 1), (many, 8), ([0, 0], 2), ([], 2)):
+    for sizes, d in (
+        ([1, 2], 2),
+        ([3, 1, 0, 2], 3),
+        ([4], 1),
+        (many, 8),
+        ([0, 0], 2),
+        ([], 2),
+    ):
         rows = [[i + j / 8 for j in range(d)] for i in range(sum(sizes))]
         expected = torch.tensor(rows).view(sum(sizes), d) if sizes else torch.tensor([])
         for handed_out in (fresh, written_over):
             parts = handed_out(expected.clone().split(sizes) if sizes else [])
             next(parts)  # what it needs is made before the counting begins
             given = f"parts of {sizes if len(sizes) < 9 else '0, 1, 2, 3, 4, 0, 1, ... 4'} rows of"
-            given = f"{given} {d} numbers, {handed_out.__doc__}" if sizes else "no parts"
+            given = (
+                f"{given} {d} numbers, {handed_out.__doc__}" if sizes else "no parts"
+            )
             check.given = given
             with Count() as count:
                 found = answer(parts)
@@ -191,7 +220,8 @@ def written_over(parts):
     """each written into the memory of the one before"""
     most = max(map(len, parts), default=0)
     numbers = torch.zeros(most, parts[0].shape[1] if parts else 0).numpy()
-    views = [torch.from_numpy(numbers[:k]) for k in range(most + 1)]  # all in the same memory
+    # all in the same memory
+    views = [torch.from_numpy(numbers[:k]) for k in range(most + 1)]
     arrays = [part.numpy() for part in parts]
     yield
     for array in arrays:

@@ -17,24 +17,29 @@ from torch import nn
 
 
 def test_ring_bytes(answer, check):
-    check.hint = (
-        "On paper, for 3 ranks: which blocks does each send, round by round, and how long are they?"
-    )
+    check.hint = "On paper, for 3 ranks: which blocks does each send, round by round, and how long are they?"
     for n, size, itemsize in (
         *((3, 7, 4), (4, 8, 8), (4, 10, 8), (2, 5, 4), (5, 18, 2), (7, 100, 8)),
         *((4, 2, 4), (6, 0, 8), (1, 9, 4), (3, 8, 1)),
     ):
         check.given = f"{n} ranks, {size} numbers of {itemsize} bytes"
-        check(answer(n, size, itemsize), [itemsize * numbers for numbers in sent_around(n, size)])
+        check(
+            answer(n, size, itemsize),
+            [itemsize * numbers for numbers in sent_around(n, size)],
+        )
 
 
 def sent_around(n, size):
-    """How many numbers each rank sends in a ring of lists, which ends with all sums everywhere."""
+    """How many numbers each rank sends in a ring of lists, which ends with all sums
+    everywhere."""
     starts = [0]
     for block in range(n):
         starts.append(starts[-1] + size // n + (block < size % n))
     held = [
-        [[(rank + 1) * i for i in range(*starts[block : block + 2])] for block in range(n)]
+        [
+            [(rank + 1) * i for i in range(*starts[block : block + 2])]
+            for block in range(n)
+        ]
         for rank in range(n)
     ]
     sent = [0] * n
@@ -58,11 +63,25 @@ def test_loss_of_shard(answer, check):
     check.given = "losses [1, 5] on one of 2 ranks, 8 samples in all"
     check(answer(torch.tensor([1.0, 5.0]), 2, 8), torch.tensor(1.5))
     weights = [0.5, -0.25, 1.0]
-    for sizes in ((2, 6), (4, 4), (1, 2, 5), (7, 1), (9,), (3, 3, 1, 2), (3, 0, 2), (0, 0, 4, 1)):
-        x = [[(7 * i + 3 * j) % 11 / 5 - 1 for j in range(3)] for i in range(sum(sizes))]
-        errors = [sum(w * v for w, v in zip(weights, row, strict=True)) - 0.5 for row in x]
+    for sizes in (
+        (2, 6),
+        (4, 4),
+        (1, 2, 5),
+        (7, 1),
+        (9,),
+        (3, 3, 1, 2),
+        (3, 0, 2),
+        (0, 0, 4, 1),
+    ):
+        x = [
+            [(7 * i + 3 * j) % 11 / 5 - 1 for j in range(3)] for i in range(sum(sizes))
+        ]
+        errors = [
+            sum(w * v for w, v in zip(weights, row, strict=True)) - 0.5 for row in x
+        ]
         expected = [
-            sum(2 * error * row[j] for row, error in zip(x, errors, strict=True)) / len(x)
+            sum(2 * error * row[j] for row, error in zip(x, errors, strict=True))
+            / len(x)
             for j in range(3)
         ]
         shares = f"{len(sizes)} ranks with {', '.join(map(str, sizes))} samples"
@@ -79,15 +98,15 @@ def test_loss_of_shard(answer, check):
             check(found.requires_grad, True)
             found.backward()
             gradients, start = gradients + w.grad, start + m
-        check.given = f"{shares}, squared errors of x @ w; the mean of the ranks' gradients"
+        check.given = (
+            f"{shares}, squared errors of x @ w; the mean of the ranks' gradients"
+        )
         whole = torch.tensor(expected, dtype=torch.float64)
         check(gradients / len(sizes), whole, rtol=1e-12, atol=1e-12)
 
 
 def test_evaluated(answer, check):
-    check.hint = (
-        "On paper, for 3 rows and 2 ranks: which rows has each rank, and how often is each there?"
-    )
+    check.hint = "On paper, for 3 rows and 2 ranks: which rows has each rank, and how often is each there?"
     for order, ranks, right in (
         ([0, 1, 2], 2, {0}),
         (range(10), 4, set(range(7))),
@@ -112,7 +131,9 @@ def dealt(order, ranks, right):
     """Rows in this order, dealt as DistributedSampler does, with the answers for them."""
     many = math.ceil(len(order) / ranks) * ranks
     rows = [order[i % len(order)] for i in range(many)]
-    return [(rows[i::ranks], [row in right for row in rows[i::ranks]]) for i in range(ranks)]
+    return [
+        (rows[i::ranks], [row in right for row in rows[i::ranks]]) for i in range(ranks)
+    ]
 
 
 @contextlib.contextmanager
@@ -124,7 +145,8 @@ def quiet():
 
 
 class Parallel(nn.Module):
-    """Stands for DistributedDataParallel, which wants a process group: module is the model."""
+    """Stands for DistributedDataParallel, which wants a process group: module is the
+    model."""
 
     def __init__(self, module):
         super().__init__()
@@ -222,9 +244,13 @@ def check_ranks(answer, check, runs, order, path):
         before = content(path)
         given = f"ranks {order} in turn, rank {rank} finds {before}"
         check.given = f"{given}; what was at path while it ran"
-        seen, others = watched(functools.partial(runs[rank].saved, answer, rank, 2), path)
+        seen, others = watched(
+            functools.partial(runs[rank].saved, answer, rank, 2), path
+        )
         check(seen, [before] if rank or before == new else [before, new])
-        check.given = f"{given}; other files in the folder " + ("ever" if rank else "afterwards")
+        check.given = f"{given}; other files in the folder " + (
+            "ever" if rank else "afterwards"
+        )
         check(others if rank else beside(path), [])
 
 
@@ -272,14 +298,18 @@ def put(first, path):
     """An older checkpoint at path, unless there is to be no file."""
     if first != "no file":
         older = Run(float(first.split()[1]))
-        state = {"model": older.model.state_dict(), "optimizer": older.optimizer.state_dict()}
+        state = {
+            "model": older.model.state_dict(),
+            "optimizer": older.optimizer.state_dict(),
+        }
         torch.save({**state, "step": 0}, path)
 
 
 def watched(save, path):
     """What was at path, one after the other, and all files that ever were beside it.
 
-    Python calls look after each call of C, which alone can change a file, while the answer runs.
+    Python calls look after each call of C, which alone can change a file, while the
+    answer runs.
     """
     seen, others = [content(path)], set()
 

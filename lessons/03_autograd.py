@@ -1,7 +1,9 @@
-"""03 Autograd: PyTorch records what is computed and differentiates it, exactly to rounding.
+"""03 Autograd: PyTorch records what is computed and differentiates it, exactly to
+rounding.
 
-Every operation on a tensor that requires a gradient leaves a node behind. backward() walks
-the nodes from the result back to the leaves and multiplies derivatives on the way.
+Every operation on a tensor that requires a gradient leaves a node behind. backward()
+walks the nodes from the result back to the leaves and multiplies derivatives on the
+way.
 """
 
 import argparse
@@ -12,8 +14,8 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 # %% 1. Operations are recorded, and backward() differentiates them
-# A leaf was made by you, not by an operation, so nothing stands behind it. AccumulateGrad is
-# not an operation: it is where the gradient of a leaf is collected.
+# A leaf was made by you, not by an operation, so nothing stands behind it.
+# AccumulateGrad is not an operation: it is where the gradient of a leaf is collected.
 def leaf(x):
     """A copy of x that starts a graph of its own."""
     return x.detach().clone().requires_grad_()
@@ -36,7 +38,8 @@ def graph_nodes(z):
 
 
 def gradient(function, x, v=None):
-    """d function(x) / dx by autograd, in the shape of x; for a vector function(x), v @ J."""
+    """d function(x) / dx by autograd, in the shape of x; for a vector function(x), v @
+    J."""
     x = leaf(x)
     function(x).backward(v)
     return x.grad
@@ -94,7 +97,8 @@ def show_2(device):
 
 
 # %% 3. Gradients add up until you reset them
-# That is how a gradient is collected over several losses, and what a training loop forgets.
+# That is how a gradient is collected over several losses, and what a training loop
+# forgets.
 def accumulated(w, calls, reset=None):
     """w.grad after each of so many backward passes of y = 3 w; dy/dw = 3 for every w."""
     w = leaf(w)
@@ -158,7 +162,8 @@ def mean_error(derivative, x):
 
 
 def autograd_error(x):
-    """The mean distance of autograd's derivative of x^3 from 3 x^2, for x of shape (n,)."""
+    """The mean distance of autograd's derivative of x^3 from 3 x^2, for x of shape
+    (n,)."""
     return mean_error(gradient(lambda x: cube(x).sum(), x), x)
 
 
@@ -175,8 +180,9 @@ def show_5(device):
 
 
 # %% 6. Second derivatives: record the backward pass too
-# torch.autograd.grad returns a gradient instead of adding it to .grad; create_graph=True
-# records how it was computed, so that it can be differentiated in its turn.
+# torch.autograd.grad returns a gradient instead of adding it to .grad;
+# create_graph=True records how it was computed, so that it can be differentiated in its
+# turn.
 def second_derivative(function, x):
     """f''(x), for a function that works element by element."""
     x = leaf(x)
@@ -194,8 +200,9 @@ def show_6(device):
 
 
 # %% 7. Mistake: writing through .data
-# The derivative of the sigmoid s is s (1 - s): backward needs the s of the forward pass.
-# Autograd counts the writes to it and refuses, but it cannot see those through .data.
+# The derivative of the sigmoid s is s (1 - s): backward needs the s of the forward
+# pass. Autograd counts the writes to it and refuses, but it cannot see those through
+# .data.
 WRITES = {
     "no write": lambda s: None,
     "s.data.zero_()": lambda s: s.data.zero_(),
@@ -205,7 +212,8 @@ WRITES = {
 
 
 def sigmoid_gradient(x, write):
-    """The gradient of sum(s), s = sigmoid(x), after write(s); a RuntimeError if it is noticed."""
+    """The gradient of sum(s), s = sigmoid(x), after write(s); a RuntimeError if it is
+    noticed."""
     x = leaf(x)
     s = x.sigmoid()
     total = s.sum()
@@ -241,14 +249,20 @@ def step_on_square(w, lr, in_place):
 def show_8(device):
     print("\n8. Mistake: w = w - lr * w.grad loses the leaf")
     print("   one step on y = w^2 from w = 1, lr 0.1")
-    for name, in_place in {"w -= lr * w.grad": True, "w = w - lr * w.grad": False}.items():
+    for name, in_place in {
+        "w -= lr * w.grad": True,
+        "w = w - lr * w.grad": False,
+    }.items():
         w = step_on_square(torch.tensor(1.0, device=device), 0.1, in_place)
-        print(f"   {name:<19}   w {w:.2f}, requires_grad {w.requires_grad}, grad {w.grad}")
+        print(
+            f"   {name:<19}   w {w:.2f}, requires_grad {w.requires_grad}, grad {w.grad}"
+        )
 
 
 # %% 9. Mistake: backward twice
-# The first pass frees the tensors that the graph saved, and a second one raises. A graph that
-# saved none, such as that of a sum, lets the second pass add its gradient without a word.
+# The first pass frees the tensors that the graph saved, and a second one raises. A
+# graph that saved none, such as that of a sum, lets the second pass add its gradient
+# without a word.
 def backward_twice(function, x, retain_graph=False):
     """The gradient of function(x), a scalar, after two passes over one graph."""
     x = leaf(x)
@@ -264,15 +278,18 @@ def show_9(device):
     noticed = raises(lambda: backward_twice(mean_of_squares, x))
     print(f"   z = mean(2 (x + 2)^2): the second pass raises RuntimeError: {noticed}")
     print(f"   gradients at x = {rounded(x, 0)} after two passes")
-    print(f"   z, retain_graph=True   {rounded(backward_twice(mean_of_squares, x, True))}")
+    print(
+        f"   z, retain_graph=True   {rounded(backward_twice(mean_of_squares, x, True))}"
+    )
     print(f"   sum(x)                 {rounded(backward_twice(torch.sum, x))}")
 
 
 # %% 10. Mistake: where() does not stop an infinite derivative
-# where(condition, a, b) takes a where the condition holds, else b. The branch not taken gets
-# gradient 0, and 0 times the infinite slope of sqrt at 0 is nan.
+# where(condition, a, b) takes a where the condition holds, else b. The branch not taken
+# gets gradient 0, and 0 times the infinite slope of sqrt at 0 is nan.
 def root_gradient(x, safe):
-    """The gradient of sum(where(x > 0, sqrt(x), 0)); safe: a second where keeps 0 from sqrt."""
+    """The gradient of sum(where(x > 0, sqrt(x), 0)); safe: a second where keeps 0 from
+    sqrt."""
     x = leaf(x)
     inside = torch.where(x > 0, x, 1) if safe else x
     torch.where(x > 0, inside.sqrt(), 0).sum().backward()
@@ -302,7 +319,9 @@ def figure(device="cpu"):
     axes.loglog(steps, steps**2, "--", color="tab:orange", label="$h^2$")
     axes.loglog(steps, eps / steps, ":", color="tab:red", label="eps / h, eps = 2e-16")
     axes.axhline(autograd_error(x), color="tab:green", label="autograd")
-    axes.set(title="The derivative of $x^3$ in float64", xlabel="step h", ylabel="mean error")
+    axes.set(
+        title="The derivative of $x^3$ in float64", xlabel="step h", ylabel="mean error"
+    )
     axes.set_ylim(1e-17, 10)
     axes.legend()
     return fig
@@ -311,7 +330,18 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"03 Autograd on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9, show_10):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+        show_10,
+    ):
         show(device)
 
 
@@ -319,7 +349,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

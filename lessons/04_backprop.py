@@ -1,8 +1,9 @@
-"""04 Backprop: the chain rule from the loss back to every weight, by hand and by autograd.
+"""04 Backprop: the chain rule from the loss back to every weight, by hand and by
+autograd.
 
 Forward computes the loss and keeps the numbers on the way; backward multiplies local
-gradients, from the loss towards the weights. Backprop only computes gradients: to change
-the weights with them is the optimizer's work.
+gradients, from the loss towards the weights. Backprop only computes gradients: to
+change the weights with them is the optimizer's work.
 """
 
 import argparse
@@ -20,7 +21,8 @@ def leaf(x):
 
 
 def by_hand(x, y, w):
-    """Forward (p, e, loss), local (dloss/de, de/dp, dp/dw), backward (dloss/de, dp and dw)."""
+    """Forward (p, e, loss), local (dloss/de, de/dp, dp/dw), backward (dloss/de, dp and
+    dw)."""
     p = w * x
     e = p - y
     loss = e**2
@@ -31,7 +33,8 @@ def by_hand(x, y, w):
 
 
 def by_autograd(x, y, w):
-    """Backward (dloss/de, dloss/dp, dloss/dw) as autograd finds it; x, y and w are scalars."""
+    """Backward (dloss/de, dloss/dp, dloss/dw) as autograd finds it; x, y and w are
+    scalars."""
     w = leaf(w)
     p = w * x
     e = p - y
@@ -43,7 +46,9 @@ def by_autograd(x, y, w):
 
 def scalars(numbers, device):
     """Each number as a float64 tensor of shape () on device."""
-    return [torch.tensor(number, dtype=torch.float64, device=device) for number in numbers]
+    return [
+        torch.tensor(number, dtype=torch.float64, device=device) for number in numbers
+    ]
 
 
 def show_1(device):
@@ -74,12 +79,14 @@ def show_2(device):
     print("\n2. A small step against the gradient lowers the loss")
     x, y, w, lr = 1.0, 2.0, 1.0, 0.01
     gradient, after, loss = step(*scalars((x, y, w), device), lr)
-    print(f"   w = {w:g} - {lr:g} * {gradient:g} = {after:g}, and the loss there is {loss:g}")
+    print(
+        f"   w = {w:g} - {lr:g} * {gradient:g} = {after:g}, and the loss there is {loss:g}"
+    )
 
 
 # %% 3. Two layers: every gradient by hand is autograd's
-# The weight of a layer has shape (outputs, inputs), as in torch.nn.Linear. A gradient has
-# the shape of what it belongs to: d["w1"] is dloss/dw1, shape (hidden, inputs).
+# The weight of a layer has shape (outputs, inputs), as in torch.nn.Linear. A gradient
+# has the shape of what it belongs to: d["w1"] is dloss/dw1, shape (hidden, inputs).
 def normal(shape, seed, device="cpu"):
     """Normal random numbers of that shape, float64: drawn on the CPU, then moved."""
     generator = torch.Generator().manual_seed(seed)
@@ -87,13 +94,15 @@ def normal(shape, seed, device="cpu"):
 
 
 def parameters(inputs, hidden, outputs, seed, device="cpu"):
-    """w1 (hidden, inputs), b1 (hidden,), w2 (outputs, hidden), b2 (outputs,), normal float64."""
+    """w1 (hidden, inputs), b1 (hidden,), w2 (outputs, hidden), b2 (outputs,), normal
+    float64."""
     shapes = [(hidden, inputs), (hidden,), (outputs, hidden), (outputs,)]
     return [normal(shape, 10 * seed + i, device) for i, shape in enumerate(shapes)]
 
 
 def network(x, y, w1, b1, w2, b2):
-    """z = x w1^T + b1, h = tanh(z), p = h w2^T + b2, loss = mean((p - y)^2) for x (n, inputs)."""
+    """z = x w1^T + b1, h = tanh(z), p = h w2^T + b2, loss = mean((p - y)^2) for x (n,
+    inputs)."""
     z = x @ w1.T + b1
     h = torch.tanh(z)
     p = h @ w2.T + b2
@@ -127,16 +136,25 @@ def backward_by_autograd(x, y, w1, b1, w2, b2):
 
 def largest_difference(first, second):
     """The largest |first[name] - second[name]| of all elements of all names."""
-    return max((first[name] - second[name]).abs().max().item() for name in first | second)
+    return max(
+        (first[name] - second[name]).abs().max().item() for name in first | second
+    )
 
 
 def show_3(device):
     print("\n3. Two layers: every gradient by hand is autograd's")
     x, y = normal((5, 3), 0, device), normal((5, 2), 1, device)
     weights = parameters(3, 4, 2, seed=2, device=device)
-    hand, automatic = backward_by_hand(x, y, *weights), backward_by_autograd(x, y, *weights)
-    shapes = ", ".join(f"{name} {tuple(gradient.shape)}" for name, gradient in hand.items())
-    print("   5 samples of 3 inputs, 4 hidden units, 2 outputs: gradients of the shapes")
+    hand, automatic = (
+        backward_by_hand(x, y, *weights),
+        backward_by_autograd(x, y, *weights),
+    )
+    shapes = ", ".join(
+        f"{name} {tuple(gradient.shape)}" for name, gradient in hand.items()
+    )
+    print(
+        "   5 samples of 3 inputs, 4 hidden units, 2 outputs: gradients of the shapes"
+    )
     print(f"   {shapes}")
     print(f"   agree to 1e-12: {largest_difference(hand, automatic) < 1e-12}")
 
@@ -170,7 +188,8 @@ class WrongTanh(Tanh):
 
 
 def passes_gradcheck(function, x):
-    """Whether the backward of a torch.autograd.Function agrees with central differences at x."""
+    """Whether the backward of a torch.autograd.Function agrees with central differences
+    at x."""
     return torch.autograd.gradcheck(function.apply, leaf(x), raise_exception=False)
 
 
@@ -183,8 +202,8 @@ def show_4(device):
 
 
 # %% 5. Why depth hurts: a gradient is a product of local gradients
-# The sigmoid's is s (1 - s), at most 1/4, so n of them in a row, with no weights between,
-# leave at most 4^-n.
+# The sigmoid's is s (1 - s), at most 1/4, so n of them in a row, with no weights
+# between, leave at most 4^-n.
 def through_sigmoids(x, layers):
     """d sigmoid(... sigmoid(x)) / dx by autograd, and as the product of all s (1 - s)."""
     start = s = leaf(x)
@@ -202,7 +221,10 @@ def show_5(device):
     (x,) = scalars([0.0], device)
     for layers in (1, 2, 5, 10, 20):
         gradient, product = through_sigmoids(x, layers)
-        print(f"   {layers:>2} sigmoids   autograd {gradient:.2e}   by hand {product:.2e}", end="")
+        print(
+            f"   {layers:>2} sigmoids   autograd {gradient:.2e}   by hand {product:.2e}",
+            end="",
+        )
         print(f"   at most {4**-layers:.2e}")
 
 
@@ -224,17 +246,22 @@ def show_6(device):
     (w,) = scalars([0.0], device)
     total, mean = sum_and_mean(x, 2 * x, w)
     print(f"   x = {x.tolist()}, y = 2 x, w = {w.item():g}")
-    print(f"   sum {total:g}, mean {mean:g}: {total / mean:g} times, for {len(x)} samples")
+    print(
+        f"   sum {total:g}, mean {mean:g}: {total / mean:g} times, for {len(x)} samples"
+    )
 
 
 # %% 7. Mistake: all weights the same
-# All units of the hidden layer are then the same: the same weights in, the same bias, the same
-# weights out. They get equal gradients and stay equal. From zeros only the last bias moves: the
-# best constant, 1/2, leaves a loss of 1/4. Otherwise the units are one function of x1 + x2
-# that only rises or only falls, and the loss cannot fall under 1/6.
+# All units of the hidden layer are then the same: the same weights in, the same bias,
+# the same weights out. They get equal gradients and stay equal. From zeros only the
+# last bias moves: the best constant, 1/2, leaves a loss of 1/4. Otherwise the units are
+# one function of x1 + x2 that only rises or only falls, and the loss cannot fall under
+# 1/6.
 def xor(device="cpu"):
     """The four inputs (4, 2) and targets (4, 1) of exclusive or, float64."""
-    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    x = torch.tensor(
+        [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64
+    )
     return x.to(device), (x[:, :1] != x[:, 1:]).double().to(device)
 
 
@@ -249,7 +276,8 @@ def train_by_hand(x, y, weights, lr, steps):
 
 
 def row_difference_and_rank(w):
-    """How far the rows of w are from its first row at most, and how many are independent."""
+    """How far the rows of w are from its first row at most, and how many are
+    independent."""
     return (w - w[0]).abs().max().item(), torch.linalg.matrix_rank(w).item()
 
 
@@ -263,16 +291,21 @@ def show_7(device):
         "random": random,
     }
     lr, steps = 0.1, 300
-    print(f"   exclusive or after {steps} steps at lr {lr}; the text's bounds are 1/4 and 1/6")
+    print(
+        f"   exclusive or after {steps} steps at lr {lr}; the text's bounds are 1/4 and 1/6"
+    )
     for name, start in starts.items():
         weights, loss = train_by_hand(x, y, start, lr, steps)
         difference, rank = row_difference_and_rank(weights[0])
-        print(f"   {name:<7}   loss {loss:.2f}   rows differ by {difference:.2f}, rank {rank}")
+        print(
+            f"   {name:<7}   loss {loss:.2f}   rows differ by {difference:.2f}, rank {rank}"
+        )
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2: values in the nodes, gradients below."""
+    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2: values in the nodes, gradients
+    below."""
     from matplotlib.figure import Figure
 
     (p, e, loss), (loss_e, e_p, p_w), (de, dp, dw) = by_hand(3.0, 2.0, 0.5)
@@ -284,7 +317,8 @@ def figure(device="cpu"):
         (6, 2): f"e = p - y\n{e:g}",
         (9.6, 2): f"loss = $e^2$\n{loss:g}",
     }
-    edges = {  # (from, to): the gradient that flows back, local gradient times what came before
+    # (from, to): the gradient that flows back, local gradient times what came before
+    edges = {
         ((0, 2), (3, 1)): f"dloss/dx = {dp:g} * 0.5 = {dp * 0.5:g}",
         ((0, 0), (3, 1)): f"dloss/dw = {dp:g} * {p_w:g} = {dw:g}",
         ((3, 1), (6, 2)): f"dloss/dp = {de:g} * {e_p:g} = {dp:g}",
@@ -297,13 +331,20 @@ def figure(device="cpu"):
     for place, text in nodes.items():
         axes.text(*place, text, ha="center", va="center", size=12, bbox=box, zorder=3)
     for (start, end), gradient in edges.items():
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkB": 30}, zorder=1)
-        side = "bottom" if start[1] >= end[1] else "top"  # the label keeps clear of the edge
+        axes.annotate(
+            "", end, start, arrowprops={"arrowstyle": "->", "shrinkB": 30}, zorder=1
+        )
+        # the label keeps clear of the edge
+        side = "bottom" if start[1] >= end[1] else "top"
         away = 0.05 if side == "bottom" else -0.12
         middle = ((start[0] + end[0]) / 2 + 0.1, (start[1] + end[1]) / 2 + away)
         align = {"ha": "center" if start[1] == end[1] else "left", "va": side}
         axes.text(*middle, gradient, color="tab:red", size=11, **align)
-    axes.set(xlim=(-0.7, 10.5), ylim=(-0.6, 3.6), title="values forward, gradients back (in red)")
+    axes.set(
+        xlim=(-0.7, 10.5),
+        ylim=(-0.6, 3.6),
+        title="values forward, gradients back (in red)",
+    )
     axes.axis("off")
     return fig
 
@@ -319,7 +360,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

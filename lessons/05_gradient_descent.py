@@ -1,4 +1,5 @@
-"""05 Gradient descent: step against the gradient, and know beforehand where the steps lead.
+"""05 Gradient descent: step against the gradient, and know beforehand where the steps
+lead.
 
 The data is y = 2 x at x = 1, 2, 3, 4 and the model f(x) = w x. Its loss is a parabola,
 mean((w x - y)^2) = 7.5 (w - 2)^2, so everything that happens can be predicted.
@@ -27,7 +28,8 @@ def loss_gradient(x, y, w):
 
 
 def path_in_numpy(gradient, x, y, lr, steps):
-    """w = 0 and its values after each step of w - lr * gradient(x, y, w), for NumPy arrays."""
+    """w = 0 and its values after each step of w - lr * gradient(x, y, w), for NumPy
+    arrays."""
     path = [0.0]
     for _ in range(steps):
         w = path[-1]
@@ -85,7 +87,8 @@ def curvature(x):
 
 
 def closed_form(minimum, second_derivative, lr, steps):
-    """w after so many steps from 0 on a parabola with that minimum and second derivative."""
+    """w after so many steps from 0 on a parabola with that minimum and second
+    derivative."""
     return minimum * (1 - (1 - lr * second_derivative) ** steps)
 
 
@@ -96,13 +99,17 @@ def show_2(device):
     path = [closed_form(2, curvature(x), lr, k) for k in STEPS]
     print(f"   lr {lr}")
     print(f"   closed form {'  '.join(f'{w:.5f}' for w in path)}")
-    print(f"   f(5) before {5 * path[0]:.3f}, after 20 steps {5 * path[-1]:.3f}; the data says 10")
+    print(
+        f"   f(5) before {5 * path[0]:.3f}, after 20 steps {5 * path[-1]:.3f}; the data says 10"
+    )
 
 
 # %% 3. The learning rate decides: it converges if and only if 0 < lr < 2/15
-# 1/15 arrives in one step, above it every step overshoots, above 2/15 by more each time.
+# 1/15 arrives in one step, above it every step overshoots, above 2/15 by more each
+# time.
 def steps_needed(factor, distance, tolerance):
-    """The smallest k with |factor|^k distance <= tolerance; infinite where |factor| >= 1."""
+    """The smallest k with |factor|^k distance <= tolerance; infinite where |factor| >=
+    1."""
     if abs(factor) >= 1:
         return math.inf
     steps = 0
@@ -131,8 +138,8 @@ def show_3(device):
 
 
 # %% 4. Two parameters: the steepest direction sets the limit, the flattest the pace
-# With a bias the loss of f(x) = w x + b is a bowl. The eigenvalues of its Hessian are its
-# curvatures along its own axes.
+# With a bias the loss of f(x) = w x + b is a bowl. The eigenvalues of its Hessian are
+# its curvatures along its own axes.
 def hessian(x):
     """The second derivatives of mean((w x + b - y)^2): 2 mean of [[x^2, x], [x, 1]]."""
     design = torch.stack([x, torch.ones_like(x)], dim=1)
@@ -140,14 +147,19 @@ def hessian(x):
 
 
 def eigenvalues_by_hand(h):
-    """The roots of lambda^2 - trace lambda + determinant, for a symmetric h (2, 2), sorted."""
-    trace, determinant = (h[0, 0] + h[1, 1]).item(), (h[0, 0] * h[1, 1] - h[0, 1] ** 2).item()
+    """The roots of lambda^2 - trace lambda + determinant, for a symmetric h (2, 2),
+    sorted."""
+    trace, determinant = (
+        (h[0, 0] + h[1, 1]).item(),
+        (h[0, 0] * h[1, 1] - h[0, 1] ** 2).item(),
+    )
     root = math.sqrt(trace**2 - 4 * determinant)
     return (trace - root) / 2, (trace + root) / 2
 
 
 def limit_and_condition(h):
-    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a Hessian h."""
+    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a
+    Hessian h."""
     smallest, largest = torch.linalg.eigvalsh(h).tolist()
     return 2 / largest, largest / smallest
 
@@ -168,12 +180,16 @@ def predicted_descent(h, minimum, lr, steps):
 
 
 def show_4(device):
-    print("\n4. Two parameters: the steepest direction sets the limit, the flattest the pace")
+    print(
+        "\n4. Two parameters: the steepest direction sets the limit, the flattest the pace"
+    )
     x, y = points(device)
     h = hessian(x)
     smallest, largest = eigenvalues_by_hand(h)
     limit, condition = limit_and_condition(h)
-    print(f"   H = {h.tolist()}, trace {h.trace():g}, determinant {torch.linalg.det(h):g}")
+    print(
+        f"   H = {h.tolist()}, trace {h.trace():g}, determinant {torch.linalg.det(h):g}"
+    )
     print(f"   eigenvalues {smallest:.5f} and {largest:.5f}")
     print(f"   largest stable lr {limit:.4f}, condition number {condition:.2f}")
     minimum = torch.tensor([2.0, 0.0], dtype=torch.float64, device=device)
@@ -186,7 +202,8 @@ def show_4(device):
 
 
 # %% 5. Mistake: no reset of the gradient
-# On w^2 / 2 the sum of all gradients so far makes a pendulum of the descent, without friction.
+# On w^2 / 2 the sum of all gradients so far makes a pendulum of the descent, without
+# friction.
 def path_on_half_square(lr, steps, reset, device="cpu"):
     """w = 1 and its values after each step of gradient descent on w^2 / 2."""
     w = torch.ones((), dtype=torch.float64, device=device, requires_grad=True)
@@ -207,7 +224,8 @@ def predicted_with_reset(lr, steps):
 
 
 def pendulum(lr, steps):
-    """w[k+1] = (2 - lr) w[k] - w[k-1] from 1 and 1 - lr: what a missing reset amounts to."""
+    """w[k+1] = (2 - lr) w[k] - w[k-1] from 1 and 1 - lr: what a missing reset amounts
+    to."""
     path = [1.0, 1 - lr]
     for _ in range(steps - 1):
         path.append((2 - lr) * path[-1] - path[-2])
@@ -225,16 +243,20 @@ def show_5(device):
     with_reset = path_on_half_square(lr, 200, reset=True, device=device)
     for k in (150, 200):
         predicted = predicted_with_reset(lr, k)
-        print(f"   lr {lr}, reset: w[{k}] = {with_reset[k]:.2e}   predicted {predicted:.2e}")
-    without = max(abs(w) for w in path_on_half_square(lr, 200, reset=False, device=device)[150:])
+        print(
+            f"   lr {lr}, reset: w[{k}] = {with_reset[k]:.2e}   predicted {predicted:.2e}"
+        )
+    without = max(
+        abs(w) for w in path_on_half_square(lr, 200, reset=False, device=device)[150:]
+    )
     predicted = max(abs(w) for w in pendulum(lr, 200)[150:])
     print(f"   no reset: max |w[150...200]| = {without:.4f}", end="   ")
     print(f"predicted {predicted:.4f}, never above {swing_bound(lr):.4f}")
 
 
 # %% 6. Mistake: dot() and then mean()
-# dot already sums, and the mean of one number is that number: n times too large. At a small
-# lr it looks better than the right gradient, at a larger one it explodes.
+# dot already sums, and the mean of one number is that number: n times too large. At a
+# small lr it looks better than the right gradient, at a larger one it explodes.
 def dot_then_mean(x, y, w):
     """n times the gradient, for NumPy arrays of shape (n,)."""
     return np.dot(2 * x, w * x - y).mean()
@@ -295,9 +317,13 @@ def figure(device="cpu"):
         path = np.array(path_by_autograd(x, y, lr, 8))
         loss = 7.5 * (path - 2) ** 2
         axes.plot(w, 7.5 * (w - 2) ** 2, color="lightgray")
-        (line,) = axes.plot(path, loss, "o-", markersize=4, color=f"C{len(losses.lines)}")
+        (line,) = axes.plot(
+            path, loss, "o-", markersize=4, color=f"C{len(losses.lines)}"
+        )
         axes.set(title=f"{name}\nlr {lr}", xlabel="w", xlim=(-1.5, 5.5), ylim=(-3, 92))
-        losses.semilogy(loss, "o-", markersize=4, color=line.get_color(), label=f"lr {lr}")
+        losses.semilogy(
+            loss, "o-", markersize=4, color=line.get_color(), label=f"lr {lr}"
+        )
     parabolas[0].set_ylabel("loss 7.5 (w - 2)$^2$")
     losses.set(title="the losses", xlabel="step", ylim=(1e-8, 1e3))
     losses.legend()
@@ -315,7 +341,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,7 +1,8 @@
-"""06 Pipeline: design the model, construct loss and optimizer, and train in one small loop.
+"""06 Pipeline: design the model, construct loss and optimizer, and train in one small
+loop.
 
-The parts of torch.nn and torch.optim replace what the last lesson wrote by hand, one rung
-after the other, and change nothing: every rung takes the same path.
+The parts of torch.nn and torch.optim replace what the last lesson wrote by hand, one
+rung after the other, and change nothing: every rung takes the same path.
 """
 
 import argparse
@@ -14,8 +15,8 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 # %% 1. Three rungs, one path
-# By hand; with nn.Linear, MSELoss and SGD; with an nn.Module of one's own. A Parameter is a
-# tensor that a module knows by name, so that an optimizer can be told of it.
+# By hand; with nn.Linear, MSELoss and SGD; with an nn.Module of one's own. A Parameter
+# is a tensor that a module knows by name, so that an optimizer can be told of it.
 def samples(device="cpu"):
     """x = 1, 2, 3, 4 and y = 2 x, both of shape (4, 1): a row for each sample."""
     x = torch.arange(1.0, 5.0, device=device)[:, None]
@@ -24,7 +25,9 @@ def samples(device="cpu"):
 
 def path_by_hand(x, y, start, lr, steps):
     """[(w, b), ...] from start, after each step on mean((w x + b - y)^2)."""
-    w, b = (torch.tensor(number, device=x.device, requires_grad=True) for number in start)
+    w, b = (
+        torch.tensor(number, device=x.device, requires_grad=True) for number in start
+    )
     path = [(w.item(), b.item())]
     for _ in range(steps):
         ((w * x + b - y) ** 2).mean().backward()
@@ -94,17 +97,21 @@ def show_1(device):
     start, lr = (0.0, 0.0), 0.05
     print(f"   from {start}, lr {lr}: (w, b) after 1, 2 and 100 steps")
     for name, path in three_paths(x, y, start, lr, 100).items():
-        shown = "   ".join(f"{w:.4f}, {b:.4f}" for w, b in (path[1], path[2], path[100]))
+        shown = "   ".join(
+            f"{w:.4f}, {b:.4f}" for w, b in (path[1], path[2], path[100])
+        )
         print(f"   {name:<12}   {shown}")
     w, b = path[-1]
     print(f"   f(5) after 100 steps {5 * w + b:.3f}; the data says 10")
 
 
 # %% 2. Optimizers in one valley: each needs its rate
-# (u^2 + 100 v^2) / 2 is 100 times as steep across as along. At lr = 2/101 both distances shrink
-# by 99/101 a step: the best factor in the long run, if not the fewest steps from here.
+# (u^2 + 100 v^2) / 2 is 100 times as steep across as along. At lr = 2/101 both
+# distances shrink by 99/101 a step: the best factor in the long run, if not the fewest
+# steps from here.
 def valley_losses(make_optimizer, steps, device="cpu"):
-    """The losses (u^2 + 100 v^2) / 2 at u = v = 1 and after each step, shape (steps + 1,)."""
+    """The losses (u^2 + 100 v^2) / 2 at u = v = 1 and after each step, shape (steps +
+    1,)."""
     point = torch.ones(2, dtype=torch.float64, device=device, requires_grad=True)
     curvature = torch.tensor([1.0, 100.0], dtype=torch.float64, device=device)
     optimizer = make_optimizer([point])
@@ -128,13 +135,15 @@ OPTIMIZERS = {
 
 
 def steps_to(losses, tolerance):
-    """The first step from which the losses stay at or below tolerance; len(losses) if none."""
+    """The first step from which the losses stay at or below tolerance; len(losses) if
+    none."""
     above = (losses > tolerance).nonzero().flatten().tolist()
     return above[-1] + 1 if above else 0
 
 
 def sgd_steps_in_theory(lr, tolerance):
-    """The first k with ((1 - lr)^2k + 100 (1 - 100 lr)^2k) / 2 <= tolerance, for 0 < lr < 0.02."""
+    """The first k with ((1 - lr)^2k + 100 (1 - 100 lr)^2k) / 2 <= tolerance, for 0 < lr
+    < 0.02."""
     k = 0
     while ((1 - lr) ** (2 * k) + 100 * (1 - 100 * lr) ** (2 * k)) / 2 > tolerance:
         k += 1
@@ -153,7 +162,8 @@ def show_2(device):
 
 # %% 3. A scheduler counts its own steps, not your epochs
 def learning_rates(epochs, batches, once_a_batch):
-    """The rate at the start of each epoch: 0.1, times 0.1 after every 30 steps of StepLR."""
+    """The rate at the start of each epoch: 0.1, times 0.1 after every 30 steps of
+    StepLR."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=30, gamma=0.1)
     rates = []
@@ -170,36 +180,51 @@ def learning_rates(epochs, batches, once_a_batch):
 
 def show_3(device):
     print("\n3. A scheduler counts its own steps, not your epochs")
-    print("   the rates of three epochs of 100 batches, StepLR(step_size=30, gamma=0.1)")
+    print(
+        "   the rates of three epochs of 100 batches, StepLR(step_size=30, gamma=0.1)"
+    )
     for once_a_batch in (False, True):
-        rates = ", ".join(f"{rate:.0e}" for rate in learning_rates(3, 100, once_a_batch))
+        rates = ", ".join(
+            f"{rate:.0e}" for rate in learning_rates(3, 100, once_a_batch)
+        )
         print(f"   once_a_batch={once_a_batch!s:<5}   {rates}")
 
 
 # %% 4. Mistake: evaluating in training mode
-# In training dropout zeroes each with probability p and multiplies the rest by 1 / (1 - p): the
-# mean stays, on average. In evaluation it does nothing. no_grad switches off recording, no more.
+# In training dropout zeroes each with probability p and multiplies the rest by 1 / (1 -
+# p): the mean stays, on average. In evaluation it does nothing. no_grad switches off
+# recording, no more.
 def dropout_statistics(p, n, training, device="cpu"):
-    """nn.Dropout(p) on n ones, twice, unrecorded: mean, variance, and whether both agree."""
+    """nn.Dropout(p) on n ones, twice, unrecorded: mean, variance, and whether both
+    agree."""
     dropout, ones = nn.Dropout(p).train(training), torch.ones(n, device=device)
     with torch.no_grad():
         first, second = dropout(ones), dropout(ones)
-    return first.mean().item(), first.var(correction=0).item(), torch.equal(first, second)
+    return (
+        first.mean().item(),
+        first.var(correction=0).item(),
+        torch.equal(first, second),
+    )
 
 
 def show_4(device):
     print("\n4. Mistake: evaluating in training mode")
     p = 0.5
-    print(f"   nn.Dropout({p}) on a million ones; theory: variance p / (1 - p) in training")
+    print(
+        f"   nn.Dropout({p}) on a million ones; theory: variance p / (1 - p) in training"
+    )
     for training in (True, False):
         mean, variance, agree = dropout_statistics(p, 1_000_000, training, device)
-        print(f"   training={training!s:<5}   mean {mean:.2f}, variance {variance:.2f}", end=", ")
+        print(
+            f"   training={training!s:<5}   mean {mean:.2f}, variance {variance:.2f}",
+            end=", ",
+        )
         print(f"same twice: {agree}")
 
 
 # %% 5. Mistake: a call left out, or in the wrong place
-# Without zero_grad it swings, as in lesson 05. With step before backward nothing ever moves:
-# zero_grad has just removed the gradient.
+# Without zero_grad it swings, as in lesson 05. With step before backward nothing ever
+# moves: zero_grad has just removed the gradient.
 def path_of_calls(calls, x, y, start, lr, epochs):
     """[(w, b), ...] from start, after each epoch of the calls, in their order."""
     model = linear(start).to(x.device)
@@ -221,10 +246,16 @@ def show_5(device):
     print("\n5. Mistake: a call left out, or in the wrong place")
     print("   the samples, start and rate of section 1")
     x, y = samples(device)
-    for calls in ("zero_grad backward step", "backward step", "zero_grad step backward"):
+    for calls in (
+        "zero_grad backward step",
+        "backward step",
+        "zero_grad step backward",
+    ):
         path = path_of_calls(calls.split(), x, y, (0.0, 0.0), 0.05, epochs=100)
         before, after = path[99][0], path[100][0]
-        print(f"   {calls:<23}   w {before:6.3f} after 99 epochs, {after:6.3f} after 100")
+        print(
+            f"   {calls:<23}   w {before:6.3f} after 99 epochs, {after:6.3f} after 100"
+        )
 
 
 # %% 6. Mistake: layers in a Python list
@@ -253,7 +284,8 @@ def show_6(device):
 # %% 7. Mistake: the mean of batch means
 # The last batch is smaller, and its samples weigh more.
 def mean_of_means_and_mean(correct, batch_size):
-    """(mean of the batches' means, mean of all) of correct, shape (n,), of zeros and ones."""
+    """(mean of the batches' means, mean of all) of correct, shape (n,), of zeros and
+    ones."""
     correct = correct.double()
     means = [batch.mean() for batch in correct.split(batch_size)]
     return torch.stack(means).mean().item(), correct.mean().item()
@@ -268,9 +300,11 @@ def show_7(device):
 
 
 # %% 8. Mistake: keeping the loss keeps its graph
-# total += loss holds on to every graph since the first step; loss.item() is only a number.
+# total += loss holds on to every graph since the first step; loss.item() is only a
+# number.
 def nodes_kept(steps, as_number):
-    """How many nodes are alive behind the sum of so many losses w * w: 2 a step, and w's."""
+    """How many nodes are alive behind the sum of so many losses w * w: 2 a step, and
+    w's."""
     w, total = torch.ones((), requires_grad=True), torch.zeros(())
     for _ in range(steps):
         loss = w * w
@@ -303,7 +337,8 @@ def figure(device="cpu"):
         axes.semilogy(valley_losses(make_optimizer, 400, device).cpu(), label=name)
     axes.set(title="Optimizers on $(u^2 + 100 v^2) / 2$", xlabel="step", ylabel="loss")
     axes.set_ylim(1e-12, 1e3)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves, not on them
+    # beside the curves, not on them
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
 
@@ -318,7 +353,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,4 +1,5 @@
-"""07 Linear regression: NIST's certified line, and why the raw data hides it from descent.
+"""07 Linear regression: NIST's certified line, and why the raw data hides it from
+descent.
 
 36 readings of a customer's ozone monitor, y, against NIST's, x. The least-squares line
 y = slope x + intercept through them is known to 15 digits (NIST Statistical Reference
@@ -26,15 +27,24 @@ CERTIFIED = {
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
@@ -45,8 +55,9 @@ def norris(device="cpu"):
 
 
 # %% 1. Least squares has a closed form: the certified line
-# At the minimum the gradient 2 A^T (A theta - y) / n is 0: the normal equations. lstsq works on
-# A itself, whose condition number is the root of that of A^T A: it rounds less.
+# At the minimum the gradient 2 A^T (A theta - y) / n is 0: the normal equations. lstsq
+# works on A itself, whose condition number is the root of that of A^T A: it rounds
+# less.
 def design(x):
     """A, shape (n, 2): a column of x for the slope and one of ones for the intercept."""
     return torch.stack([x, torch.ones_like(x)], dim=1)
@@ -64,14 +75,16 @@ def by_lstsq(x, y):
 
 
 def residual_std_and_r_squared(x, y, theta):
-    """(std of the residuals with n - 2 degrees of freedom, R-squared) of the line theta."""
+    """(std of the residuals with n - 2 degrees of freedom, R-squared) of the line
+    theta."""
     squares = ((y - design(x) @ theta) ** 2).sum()
     spread = ((y - y.mean()) ** 2).sum()
     return (squares / (len(x) - 2)).sqrt().item(), (1 - squares / spread).item()
 
 
 def standard_errors(x, y, theta):
-    """residual_std * sqrt(diagonal of (A^T A)^-1): how far chance may move slope and intercept."""
+    """residual_std * sqrt(diagonal of (A^T A)^-1): how far chance may move slope and
+    intercept."""
     residual_std, _ = residual_std_and_r_squared(x, y, theta)
     a = design(x)
     return residual_std * torch.linalg.inv(a.T @ a).diagonal().sqrt()
@@ -93,25 +106,32 @@ def show_1(device):
         print(f"   {name:<16}   {theta[0]:<18.11f}   {theta[1]:.10f}")
         print(f"   {'':<16}   agrees to 1e-9: {max(relative_errors(theta)) < 1e-9}")
     errors = standard_errors(x, y, theta)
-    certified = CERTIFIED["slope's standard error"], CERTIFIED["intercept's standard error"]
+    certified = (
+        CERTIFIED["slope's standard error"],
+        CERTIFIED["intercept's standard error"],
+    )
     print(f"   standard errors    {errors[0]:<18.11f}   {errors[1]:.10f}")
     print(f"   {'certified':<16}   {certified[0]:<18.15f}   {certified[1]}")
     residual_std, r_squared = residual_std_and_r_squared(x, y, theta)
-    print(f"   residual std {residual_std:.12f}   certified {CERTIFIED['residual std']}")
+    print(
+        f"   residual std {residual_std:.12f}   certified {CERTIFIED['residual std']}"
+    )
     print(f"   R-squared    {r_squared:.12f}   certified {CERTIFIED['R-squared']}")
 
 
 # %% 2. Gradient descent on the raw data cannot find the intercept
-# The loss is a long narrow valley: its floor is curved far less than its walls, and the walls
-# set the learning rate.
+# The loss is a long narrow valley: its floor is curved far less than its walls, and the
+# walls set the learning rate.
 def bowl(x, y):
-    """The Hessian H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta - g."""
+    """The Hessian H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta
+    - g."""
     a = design(x)
     return 2 * a.T @ a / len(x), 2 * a.T @ y / len(x)
 
 
 def limit_and_condition(h):
-    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a Hessian h."""
+    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a
+    Hessian h."""
     smallest, largest = torch.linalg.eigvalsh(h).tolist()
     return 2 / largest, largest / smallest
 
@@ -129,15 +149,20 @@ def show_2(device):
     print("\n2. Gradient descent on the raw data cannot find the intercept")
     x, y = norris(device)
     limit, condition = limit_and_condition(bowl(x, y)[0])
-    print(f"   condition number of the Hessian {condition:,.0f}, of A {condition**0.5:.2f}")
+    print(
+        f"   condition number of the Hessian {condition:,.0f}, of A {condition**0.5:.2f}"
+    )
     print(f"   largest stable lr {limit:.3e}")
     for steps in (5, 20, 10_000):
         slope, intercept = descend(x, y, 0.9 * limit, steps)
-        print(f"   {steps:>6,} steps at 0.9 of it: slope {slope:.5f}, intercept {intercept:.3f}")
+        print(
+            f"   {steps:>6,} steps at 0.9 of it: slope {slope:.5f}, intercept {intercept:.3f}"
+        )
 
 
 # %% 3. Standardise x: the valley becomes a round bowl
-# With mean 0 and mean square 1 the bowl's H is 2 I: condition number 1, one step at lr 1/2.
+# With mean 0 and mean square 1 the bowl's H is 2 I: condition number 1, one step at lr
+# 1/2.
 def standardised(x):
     """z = (x - mean) / std, the mean and the std (divided by n, not n - 1)."""
     mean, std = x.mean(), x.std(correction=0)
@@ -159,13 +184,16 @@ def show_3(device):
     for lr, steps in ((0.25, 40), (0.5, 1)):
         theta = in_units_of_the_data(descend(z, y, lr, steps), mean, std)
         print(f"   lr {lr:.2f}, steps {steps:>2}: slope {theta[0]:.7f}", end=", ")
-        print(f"intercept {theta[1]:.7f}, to 1e-8: {max(relative_errors(theta)) < 1e-8}")
+        print(
+            f"intercept {theta[1]:.7f}, to 1e-8: {max(relative_errors(theta)) < 1e-8}"
+        )
 
 
 # %% 4. The pipeline gets there in float32, to float32's precision
 # Linear, MSELoss and SGD are the model, the loss and the update that we wrote by hand.
-# float32 rounds to 6e-8 of a number. The intercept is the small difference of two large ones,
-# the mean of y and slope * the mean of x, so that the rounding of these weighs much more.
+# float32 rounds to 6e-8 of a number. The intercept is the small difference of two large
+# ones, the mean of y and slope * the mean of x, so that the rounding of these weighs
+# much more.
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one step an epoch, on all of x and y."""
     model.train()
@@ -180,13 +208,16 @@ def train(model, loss_function, optimizer, x, y, epochs):
 
 
 def fit(x, y, loss_function, dtype=torch.float64):
-    """(theta, losses) by 60 epochs of SGD at lr 1/4 from zeros on standardised x, in dtype."""
+    """(theta, losses) by 60 epochs of SGD at lr 1/4 from zeros on standardised x, in
+    dtype."""
     z, mean, std = standardised(x)
     model = nn.Linear(1, 1, device=x.device, dtype=dtype)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
-    losses = train(model, loss_function, optimizer, z[:, None].to(dtype), y.to(dtype), epochs=60)
+    losses = train(
+        model, loss_function, optimizer, z[:, None].to(dtype), y.to(dtype), epochs=60
+    )
     theta = torch.cat([p.detach().flatten() for p in model.parameters()])
     return in_units_of_the_data(theta.double(), mean, std), losses
 
@@ -196,9 +227,13 @@ def show_4(device):
     x, y = norris(device)
     for dtype, digits in ((torch.float32, 4), (torch.float64, 11)):
         theta, _ = fit(x, y[:, None], nn.MSELoss(), dtype)
-        print(f"   {dtype}   slope {theta[0]:z.{digits}f}, intercept {theta[1]:.{digits}f}")
+        print(
+            f"   {dtype}   slope {theta[0]:z.{digits}f}, intercept {theta[1]:.{digits}f}"
+        )
     slope, _ = by_lstsq(x, y)
-    print(f"   the intercept is {y.mean():.4f} - {slope * x.mean():.4f}, mean y - slope * mean x")
+    print(
+        f"   the intercept is {y.mean():.4f} - {slope * x.mean():.4f}, mean y - slope * mean x"
+    )
 
 
 # %% 5. Mistake: predictions (n, 1) against targets (n,)
@@ -219,12 +254,18 @@ def show_5(device):
     x, y = norris(device)
     for name, target in (("(n, 1)", y[:, None]), ("(n,)", y)):
         (slope, intercept), losses = fit(x, target, squared_error)
-        print(f"   targets {name:<6}   slope {slope:z.4f}, intercept {intercept:.4f}", end=", ")
+        print(
+            f"   targets {name:<6}   slope {slope:z.4f}, intercept {intercept:.4f}",
+            end=", ",
+        )
         print(f"loss {losses[-1]:.4f}")
-    constant = y.mean().expand(len(y))  # the best that a loss over all pairs can ask for
+    # the best that a loss over all pairs can ask for
+    constant = y.mean().expand(len(y))
     print(f"   theory for (n,)  slope 0, intercept mean y {y.mean():.4f}", end=", ")
     print(f"loss var y {broadcast_loss(constant, y):.4f}")
-    print(f"   the loss of the predictions p = x, (n, 1), {squared_error(x[:, None], y):.4f}")
+    print(
+        f"   the loss of the predictions p = x, (n, 1), {squared_error(x[:, None], y):.4f}"
+    )
     print(f"   var p + var y + (mean p - mean y)^2        {broadcast_loss(x, y):.4f}")
 
 
@@ -232,7 +273,9 @@ def show_5(device):
 # Each step multiplies the error along the steepest direction by 1 - lr lambda_max.
 def step_ratio(x, y, lr, steps):
     """|last step| / |step before it|, after so many steps."""
-    before, middle, after = (descend(x, y, lr, k) for k in (steps - 2, steps - 1, steps))
+    before, middle, after = (
+        descend(x, y, lr, k) for k in (steps - 2, steps - 1, steps)
+    )
     return ((after - middle).norm() / (middle - before).norm()).item()
 
 
@@ -243,17 +286,22 @@ def step_ratio_in_theory(x, y, lr):
 
 
 def show_6(device):
-    print('\n6. Mistake: a learning rate that "always works" on features that are not scaled')
+    print(
+        '\n6. Mistake: a learning rate that "always works" on features that are not scaled'
+    )
     x, y = norris(device)
     lr = 0.01
-    print(f"   at lr {lr} each step is {step_ratio(x, y, lr, 5):.2f} times as long as the last")
+    print(
+        f"   at lr {lr} each step is {step_ratio(x, y, lr, 5):.2f} times as long as the last"
+    )
     print(f"   theory: |1 - lr lambda_max| = {step_ratio_in_theory(x, y, lr):.2f}")
     print(f"   finite after 100 steps: {descend(x, y, lr, 100).isfinite().all()}")
 
 
 # %% 7. Mistake: stopping when the line looks right
-# R-squared is satisfied long before the intercept has moved. How much that matters is for the
-# standard error to say: here 0 is little more than one of them away from the certified value.
+# R-squared is satisfied long before the intercept has moved. How much that matters is
+# for the standard error to say: here 0 is little more than one of them away from the
+# certified value.
 def quality_when_stopped(x, y, lr, steps):
     """(R-squared, relative error of the intercept) of descend after so many steps."""
     theta = descend(x, y, lr, steps)
@@ -261,7 +309,8 @@ def quality_when_stopped(x, y, lr, steps):
 
 
 def largest_change(x, theta, other):
-    """The largest difference of the predictions of two lines at the points x, shape (n,)."""
+    """The largest difference of the predictions of two lines at the points x, shape
+    (n,)."""
     return (design(x) @ (theta - other)).abs().max().item()
 
 
@@ -293,7 +342,9 @@ def figure(device="cpu"):
     label = f"y = {slope:.5f} x - {-intercept:.5f}"
     above.plot(ends, slope * ends + intercept, color="tab:orange", label=label)
     above.plot(x, y, "o", markersize=4, color="tab:blue", label="36 readings")
-    above.set(title="Norris: calibration of an ozone monitor", ylabel="customer's reading y")
+    above.set(
+        title="Norris: calibration of an ozone monitor", ylabel="customer's reading y"
+    )
     above.legend()
     below.axhline(0, color="tab:orange")
     below.plot(x, y - line, "o", markersize=4, color="tab:blue")
@@ -312,7 +363,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

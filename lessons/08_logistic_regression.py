@@ -1,7 +1,8 @@
-"""08 Logistic regression: a probability for each patient, trained, judged, and mistaken.
+"""08 Logistic regression: a probability for each patient, trained, judged, and
+mistaken.
 
-569 samples of breast tissue, each with 30 measurements of its cell nuclei; y is 1 where the
-tumour was malignant (Wolberg, Mangasarian, Street and Street, 1993).
+569 samples of breast tissue, each with 30 measurements of its cell nuclei; y is 1 where
+the tumour was malignant (Wolberg, Mangasarian, Street and Street, 1993).
 """
 
 import argparse
@@ -18,30 +19,42 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
 def breast_cancer(device="cpu"):
-    """x, shape (569, 30), the measurements, and y, shape (569,), 1 for malignant; float64."""
+    """x, shape (569, 30), the measurements, and y, shape (569,), 1 for malignant;
+    float64."""
     table = torch.from_numpy(read_csv("breast_cancer.csv", 569, 31)).to(device)
     return table[:, 1:], table[:, 0]
 
 
 # %% 1. From a logit to a probability, and to the loss
-# The model is z = x w + b, the logit: any number. The sigmoid makes it a probability, and the
-# loss is the negative log likelihood of what happened. logsigmoid takes the log without ever
-# rounding a probability to 0: in float32 1 / (1 + exp(-z)) by hand overflows at z = -100.
+# The model is z = x w + b, the logit: any number. The sigmoid makes it a probability,
+# and the loss is the negative log likelihood of what happened. logsigmoid takes the log
+# without ever rounding a probability to 0: in float32 1 / (1 + exp(-z)) by hand
+# overflows at z = -100.
 def loss_by_hand(z, y):
-    """The mean of -log p where y is 1 and -log(1 - p) where it is 0, for logits z, shape (n,)."""
+    """The mean of -log p where y is 1 and -log(1 - p) where it is 0, for logits z,
+    shape (n,)."""
     return -torch.where(y == 1, F.logsigmoid(z), F.logsigmoid(-z)).mean()
 
 
@@ -63,16 +76,23 @@ def show_1(device):
     x, _, y, _ = train_and_test(*breast_cancer(device))
     for number in (-2.0, 0.0, 3.0):
         p = torch.sigmoid(torch.tensor(number))
-        print(f"   logit {number:4.1f}   probability {p:.4f}   back: {torch.logit(p):4.1f}")
+        print(
+            f"   logit {number:4.1f}   probability {p:.4f}   back: {torch.logit(p):4.1f}"
+        )
     w = torch.zeros(30, dtype=torch.float64, device=device)
     print(f"   loss of logits 0: {loss_by_hand(x @ w, y):.6f}, log 2")
-    off = (gradient_by_hand(x, y, w, 0.5) - gradient_by_autograd(x, y, w, 0.5)).abs().max()
+    off = (
+        (gradient_by_hand(x, y, w, 0.5) - gradient_by_autograd(x, y, w, 0.5))
+        .abs()
+        .max()
+    )
     print(f"   x^T (p - y) / n and autograd agree to 1e-12: {off < 1e-12}")
 
 
 # %% 2. Split first, then scale with what the training rows say
 def split(n, seed, device="cpu"):
-    """Indices 0 ... n - 1 in a random order: the first 80 % to train with, the rest to test."""
+    """Indices 0 ... n - 1 in a random order: the first 80 % to train with, the rest to
+    test."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
     return order[: round(0.8 * n)], order[round(0.8 * n) :]
 
@@ -94,12 +114,14 @@ def show_2(device):
     x_train, x_test, _, _ = train_and_test(*breast_cancer(device))
     for name, part in (("train with", x_train), ("test with", x_test)):
         off = part.mean(dim=0).abs().max()
-        print(f"   {len(part)} rows to {name}: the scaled columns' means within {off:.2f} of 0")
+        print(
+            f"   {len(part)} rows to {name}: the scaled columns' means within {off:.2f} of 0"
+        )
 
 
 # %% 3. Training finds the optimum that Newton's method finds
-# Weight decay adds weight_decay * |w|^2 / 2 to the loss, but not for the bias: at the optimum
-# the mean probability is then the share of malignant rows.
+# Weight decay adds weight_decay * |w|^2 / 2 to the loss, but not for the bias: at the
+# optimum the mean probability is then the share of malignant rows.
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one step an epoch, on all of x and y."""
     model.train()
@@ -116,8 +138,11 @@ def train(model, loss_function, optimizer, x, y, epochs):
 def fit_sgd(x, y, weight_decay, epochs):
     """theta, shape (d + 1,): the weights and then the bias, by SGD with momentum."""
     model = nn.Linear(x.shape[1], 1, device=x.device, dtype=x.dtype)
-    decayed = {"params": [model.weight], "weight_decay": weight_decay}  # one of two groups
-    optimizer = torch.optim.SGD([decayed, {"params": [model.bias]}], lr=1.0, momentum=0.85)
+    # one of two groups
+    decayed = {"params": [model.weight], "weight_decay": weight_decay}
+    optimizer = torch.optim.SGD(
+        [decayed, {"params": [model.bias]}], lr=1.0, momentum=0.85
+    )
     train(model, nn.BCEWithLogitsLoss(), optimizer, x, y[:, None], epochs)
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
@@ -127,8 +152,9 @@ def logits(x, theta):
     return x @ theta[:-1] + theta[-1]
 
 
-# Newton's method jumps to the minimum of the bowl that fits the loss where it stands. You need
-# not follow its algebra: it is here because it comes from elsewhere and finds the same.
+# Newton's method jumps to the minimum of the bowl that fits the loss where it stands.
+# You need not follow its algebra: it is here because it comes from elsewhere and finds
+# the same.
 def newton(x, y, weight_decay, steps=9):
     """theta after so many steps of Newton's method from zeros: theta - H^-1 gradient."""
     a = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
@@ -149,14 +175,16 @@ def show_3(device):
     x, _, y, _ = train_and_test(*breast_cancer(device))
     theta, optimum = fit_sgd(x, y, weight_decay, epochs=250), newton(x, y, weight_decay)
     off = (theta - optimum).abs().max()
-    print(f"   weight_decay {weight_decay}: {len(theta)} parameters agree to 1e-6: {off < 1e-6}")
+    print(
+        f"   weight_decay {weight_decay}: {len(theta)} parameters agree to 1e-6: {off < 1e-6}"
+    )
     p = torch.sigmoid(logits(x, theta)).mean()
     print(f"   mean probability {p:.6f}, share of malignant rows {y.mean():.6f}")
 
 
 # %% 4. Without weight decay there is no optimum
-# Some plane separates all 569 rows, and so those of any split. Then larger weights of that plane
-# are always better: the loss goes to 0 and the weights grow without end.
+# Some plane separates all 569 rows, and so those of any split. Then larger weights of
+# that plane are always better: the loss goes to 0 and the weights grow without end.
 def show_4(device):
     print("\n4. Without weight decay there is no optimum")
     x, y = breast_cancer(device)
@@ -170,7 +198,8 @@ def show_4(device):
 
 # %% 5. Judge it on rows that it has not seen
 def confusion(z, y):
-    """Counts (true negatives, false positives, false negatives, true positives) for z > 0."""
+    """Counts (true negatives, false positives, false negatives, true positives) for z >
+    0."""
     alarm, malignant = z > 0, y == 1
     true_negatives = (~alarm & ~malignant).sum().item()
     false_positives = (alarm & ~malignant).sum().item()
@@ -187,15 +216,19 @@ def scores(z, y):
 
 
 def roc(z, y):
-    """(false positive rate, true positive rate), a point for each threshold from high to low."""
+    """(false positive rate, true positive rate), a point for each threshold from high
+    to low."""
     thresholds = z.unique().flip(0)
     alarm = z >= thresholds[:, None]  # a row for each threshold
-    rates = [(alarm & label).sum(dim=1).double() / label.sum() for label in (y == 0, y == 1)]
+    rates = [
+        (alarm & label).sum(dim=1).double() / label.sum() for label in (y == 0, y == 1)
+    ]
     return [F.pad(rate, (1, 0)) for rate in rates]  # before the first alarm both are 0
 
 
 def roc_auc(z, y):
-    """The area under the ROC: the share of pairs, one malignant, that the logits rank right."""
+    """The area under the ROC: the share of pairs, one malignant, that the logits rank
+    right."""
     false_positive_rate, true_positive_rate = roc(z, y)
     return torch.trapezoid(true_positive_rate, false_positive_rate).item()
 
@@ -218,7 +251,10 @@ def show_5(device):
     tn, fp, fn, tp = confusion(z, y_test)
     print(f"   benign: {tn} right, {fp} wrong; malignant: {tp} right, {fn} wrong")
     accuracy, precision, recall = scores(z, y_test)
-    print(f"   accuracy {accuracy:.3f}, precision {precision:.3f}, recall {recall:.3f}", end=", ")
+    print(
+        f"   accuracy {accuracy:.3f}, precision {precision:.3f}, recall {recall:.3f}",
+        end=", ",
+    )
     print(f"area under the ROC {roc_auc(z, y_test):.4f}")
     accuracies = accuracies_of_splits(x, y, range(20))
     print(f"   accuracy over 20 splits: {min(accuracies):.3f} to {max(accuracies):.3f}")
@@ -244,17 +280,25 @@ def show_6(device):
     _, _, y, _ = train_and_test(*breast_cancer(device))
     half = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
     for name, labels in (("balanced labels", half), ("training labels", y)):
-        loss, theory = floor_of_double_sigmoid(labels), floor_in_theory(labels.mean().item())
+        loss, theory = (
+            floor_of_double_sigmoid(labels),
+            floor_in_theory(labels.mean().item()),
+        )
         print(f"   {name}: loss of perfect answers {loss:.6f}, theory {theory:.6f}")
 
 
 # %% 7. Mistake: sigmoid and then BCELoss
-# In float32 the sigmoid of 20 is 1, and that of -89 is 0. BCELoss cuts the infinite logarithm
-# off at 100: it is flat there, and a sample that is wrong and sure cannot be put right.
+# In float32 the sigmoid of 20 is 1, and that of -89 is 0. BCELoss cuts the infinite
+# logarithm off at 100: it is flat there, and a sample that is wrong and sure cannot be
+# put right.
 def loss_and_gradient(z, y, with_logits):
     """(loss, dloss/dz) of one logit, in float32."""
     z, y = torch.tensor(z, requires_grad=True), torch.tensor(y)
-    loss = nn.BCEWithLogitsLoss()(z, y) if with_logits else nn.BCELoss()(torch.sigmoid(z), y)
+    loss = (
+        nn.BCEWithLogitsLoss()(z, y)
+        if with_logits
+        else nn.BCELoss()(torch.sigmoid(z), y)
+    )
     loss.backward()
     return loss.item(), z.grad.item()
 
@@ -264,13 +308,17 @@ def show_7(device):
     print("   logit 20, label 0")
     for with_logits in (False, True):
         loss, gradient = loss_and_gradient(20.0, 0.0, with_logits)
-        print(f"   with_logits={with_logits!s:<5}   loss {loss:.1f}, gradient {gradient:.1f}")
+        print(
+            f"   with_logits={with_logits!s:<5}   loss {loss:.1f}, gradient {gradient:.1f}"
+        )
 
 
 # %% 8. Mistake: choosing features on all rows
-# The labels are coin flips, so nothing can be learned. The test rows were seen all the same.
+# The labels are coin flips, so nothing can be learned. The test rows were seen all the
+# same.
 def accuracy_on_coins(choose_on_all, seed, n=80, features=500, chosen=20):
-    """Test accuracy on n coin flips, with the features that correlate best with the flips."""
+    """Test accuracy on n coin flips, with the features that correlate best with the
+    flips."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, features, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 2, (n,), generator=generator).double()
@@ -286,7 +334,9 @@ def show_8(device):
     print("\n8. Mistake: choosing features on all rows")
     for on_all in (True, False):
         mean = np.mean([accuracy_on_coins(on_all, seed) for seed in range(20)])
-        print(f"   choose_on_all={on_all!s:<5}   mean accuracy on 20 times 16 flips {mean:.2f}")
+        print(
+            f"   choose_on_all={on_all!s:<5}   mean accuracy on 20 times 16 flips {mean:.2f}"
+        )
 
 
 # %% The picture
@@ -300,9 +350,13 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 4), layout="constrained")
     curve, histogram = fig.subplots(1, 2)
     curve.plot(*(rate.cpu() for rate in roc(z, y)))
-    curve.set(title=f"ROC on {len(y)} test rows, area {roc_auc(z, y):.4f}", aspect="equal")
+    curve.set(
+        title=f"ROC on {len(y)} test rows, area {roc_auc(z, y):.4f}", aspect="equal"
+    )
     curve.set(xlabel="false positive rate", ylabel="true positive rate")
-    histogram.hist([p[~malignant], p[malignant]], bins=10, label=["benign", "malignant"])
+    histogram.hist(
+        [p[~malignant], p[malignant]], bins=10, label=["benign", "malignant"]
+    )
     histogram.set(title="by class", xlabel="predicted probability", ylabel="test rows")
     histogram.legend()
     return fig
@@ -319,7 +373,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,7 +1,7 @@
 """09 Dataset and dataloader: where samples come from, and how they become batches.
 
-The data is 178 wines from three cultivars, with 13 chemical measurements each (Forina et
-al., 1988). The file is sorted by cultivar, as files often are.
+The data is 178 wines from three cultivars, with 13 chemical measurements each (Forina
+et al., 1988). The file is sorted by cultivar, as files often are.
 """
 
 import argparse
@@ -19,15 +19,24 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
@@ -51,19 +60,26 @@ def show_1(device):
     print("\n1. A Dataset knows its length and each of its samples")
     wine = Wine()
     x, y = wine[0]
-    print(f"   {len(wine)} samples; the first is {x[0]:.2f}, {x[1]:.2f}, ... of class {y}")
+    print(
+        f"   {len(wine)} samples; the first is {x[0]:.2f}, {x[1]:.2f}, ... of class {y}"
+    )
 
 
 # %% 2. An epoch is every sample once, batch by batch
 def batches(n, batch_size, **options):
     """The batches of one epoch over samples 0 ... n - 1, as lists of their numbers."""
-    return list(data.DataLoader(range(n), batch_size=batch_size, collate_fn=list, **options))
+    return list(
+        data.DataLoader(range(n), batch_size=batch_size, collate_fn=list, **options)
+    )
 
 
 def two_epochs(n, seed):
-    """The orders of two epochs from one loader that shuffles with a generator of its own."""
+    """The orders of two epochs from one loader that shuffles with a generator of its
+    own."""
     generator = torch.Generator().manual_seed(seed)
-    loader = data.DataLoader(range(n), batch_size=None, shuffle=True, generator=generator)
+    loader = data.DataLoader(
+        range(n), batch_size=None, shuffle=True, generator=generator
+    )
     return list(loader), list(loader)
 
 
@@ -71,18 +87,24 @@ def show_2(device):
     print("\n2. An epoch is every sample once, batch by batch")
     for n, batch_size, drop_last in ((100, 20, False), (178, 4, False), (178, 4, True)):
         sizes = [len(batch) for batch in batches(n, batch_size, drop_last=drop_last)]
-        print(f"   {n} samples by {batch_size:>2}, drop_last={drop_last!s:<5}", end="   ")
+        print(
+            f"   {n} samples by {batch_size:>2}, drop_last={drop_last!s:<5}", end="   "
+        )
         print(f"{len(sizes)} batches of {sum(sizes)} in all, the last {sizes[-1:]}")
     first, second = two_epochs(178, seed=0)
     again, _ = two_epochs(178, seed=0)
-    print(f"   shuffled: each sample once {sorted(first) == list(range(178))}", end=", ")
+    print(
+        f"   shuffled: each sample once {sorted(first) == list(range(178))}", end=", "
+    )
     print(f"same order next epoch {first == second}, same seed {first == again}")
 
 
 # %% 3. Mini-batches: each gradient is the full one, on average
-# CrossEntropyLoss wants an output, a logit, for each class, and the class as an integer.
+# CrossEntropyLoss wants an output, a logit, for each class, and the class as an
+# integer.
 def gradient(x, y, weight):
-    """d CrossEntropyLoss(x weight^T, y) / d weight, for x (n, d), y (n,) and weight (c, d)."""
+    """d CrossEntropyLoss(x weight^T, y) / d weight, for x (n, d), y (n,) and weight (c,
+    d)."""
     weight = weight.detach().clone().requires_grad_()
     nn.CrossEntropyLoss()(x @ weight.T, y).backward()
     return weight.grad
@@ -115,12 +137,17 @@ def train_test_rows(seed):
 
 
 def accuracy_on_test(seed, device, shuffle=True, lr=0.5, batch_size=32, epochs=3):
-    """Share of 36 test wines put right by a softmax classifier trained on the other 142."""
+    """Share of 36 test wines put right by a softmax classifier trained on the other
+    142."""
     wine, (train, test) = Wine(), train_test_rows(seed)
     mean, std = wine.x[train].mean(dim=0), wine.x[train].std(dim=0, correction=0)
     x = (wine.x - mean) / std
     # pin_memory lets non_blocking copies overlap with work
-    options = {"batch_size": batch_size, "shuffle": shuffle, "pin_memory": device == "cuda"}
+    options = {
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "pin_memory": device == "cuda",
+    }
     generator = torch.Generator().manual_seed(seed)
     dataset = data.TensorDataset(x[train], wine.y[train])
     loader = data.DataLoader(dataset, generator=generator, **options)
@@ -143,17 +170,23 @@ def show_3(device):
     off = (average - full).abs().max() / full.abs().max()
     print(f"   batches of 16: average and full gradient agree to 1e-12: {off < 1e-12}")
     accuracies = [accuracy_on_test(seed, device) for seed in range(3)]
-    print(f"   accuracy on the test rows of 3 splits: {sum(accuracies) / 3:.2f}", end=", ")
+    print(
+        f"   accuracy on the test rows of 3 splits: {sum(accuracies) / 3:.2f}", end=", "
+    )
     print(f"from {min(accuracies):.2f} to {max(accuracies):.2f}")
 
 
 # %% 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
-# On Windows and macOS, and on Linux from Python 3.14 on, a worker is sent a pickled dataset.
+# On Windows and macOS, and on Linux from Python 3.14 on, a worker is sent a pickled
+# dataset.
 def shuffled_batches(seed, batch_size, workers, start_method=None):
-    """The x of each batch of a shuffled epoch of wines, fetched by so many worker processes."""
+    """The x of each batch of a shuffled epoch of wines, fetched by so many worker
+    processes."""
     generator = torch.Generator().manual_seed(seed)
     options = {"num_workers": workers, "multiprocessing_context": start_method}
-    loader = data.DataLoader(Wine(), batch_size, shuffle=True, generator=generator, **options)
+    loader = data.DataLoader(
+        Wine(), batch_size, shuffle=True, generator=generator, **options
+    )
     return [x for x, _ in loader]
 
 
@@ -167,8 +200,13 @@ def can_be_pickled(dataset):
 
 
 def show_4(device):
-    print("\n4. Workers are processes: they fetch ahead, and may get the dataset by pickle")
-    alone, together = shuffled_batches(0, 32, workers=0), shuffled_batches(0, 32, workers=2)
+    print(
+        "\n4. Workers are processes: they fetch ahead, and may get the dataset by pickle"
+    )
+    alone, together = (
+        shuffled_batches(0, 32, workers=0),
+        shuffled_batches(0, 32, workers=2),
+    )
     same = torch.equal(torch.cat(alone), torch.cat(together))
     print(f"   0 and 2 workers: the same batches {same}")
     print(f"   Wine() can be pickled {can_be_pickled(Wine())}", end=", ")
@@ -176,9 +214,11 @@ def show_4(device):
 
 
 # %% 5. A stream has to be shared out among the workers
-# Each worker has a copy of it, and would read everything unless told which lines are its own.
+# Each worker has a copy of it, and would read everything unless told which lines are
+# its own.
 class Stream(data.IterableDataset):
-    """The rows below the header of a CSV file, each a float64 tensor, read one at a time."""
+    """The rows below the header of a CSV file, each a float64 tensor, read one at a
+    time."""
 
     def __init__(self, path, shared_out):
         self.path, self.shared_out = path, shared_out
@@ -205,12 +245,15 @@ def show_5(device):
     print("\n5. A stream has to be shared out among the workers")
     for shared_out in (False, True):
         times = times_read(shared_out, workers=2, batch_size=50)
-        print(f"   shared_out={shared_out!s:<5}   2 workers read each row {times:.1f} times")
+        print(
+            f"   shared_out={shared_out!s:<5}   2 workers read each row {times:.1f} times"
+        )
 
 
 # %% 6. Balance and pad
 def class_shares(balanced, n, seed):
-    """The share of each class in n draws: as in the data, or evened out by weights 1 / count."""
+    """The share of each class in n draws: as in the data, or evened out by weights 1 /
+    count."""
     y = Wine().y
     weights = 1 / y.bincount()[y] if balanced else torch.ones(len(y))
     generator = torch.Generator().manual_seed(seed)
@@ -219,7 +262,8 @@ def class_shares(balanced, n, seed):
 
 
 def pad_collate(rows):
-    """A collate_fn for tensors of unequal length: (n, longest), zeros at the ends, and lengths."""
+    """A collate_fn for tensors of unequal length: (n, longest), zeros at the ends, and
+    lengths."""
     lengths = torch.tensor([len(row) for row in rows])
     return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
@@ -227,14 +271,19 @@ def pad_collate(rows):
 def show_6(device):
     print("\n6. Balance and pad")
     for balanced in (False, True):
-        shares = ", ".join(f"{share:.2f}" for share in class_shares(balanced, 10_000, seed=0))
-        print(f"   balanced={balanced!s:<5}   shares of the classes in 10,000 draws {shares}")
+        shares = ", ".join(
+            f"{share:.2f}" for share in class_shares(balanced, 10_000, seed=0)
+        )
+        print(
+            f"   balanced={balanced!s:<5}   shares of the classes in 10,000 draws {shares}"
+        )
     table, lengths = pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
     print(f"   rows of lengths {lengths.tolist()} padded: {table.tolist()}")
 
 
 # %% 7. Mistake: labels from 1
-# CrossEntropyLoss counts classes from 0. Too large a label raises, but -100 means "ignore".
+# CrossEntropyLoss counts classes from 0. Too large a label raises, but -100 means
+# "ignore".
 def cross_entropy(labels):
     """The mean loss of the logits 0, 1, 2 for each label; None if it raises."""
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(len(labels), 3)
@@ -249,12 +298,15 @@ def show_7(device):
     print("   the logits are 0, 1, 2 for each label")
     for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]):
         loss = cross_entropy(labels)
-        print(f"   labels {labels!s:<12}   {'IndexError' if loss is None else f'loss {loss:.4f}'}")
+        print(
+            f"   labels {labels!s:<12}   {'IndexError' if loss is None else f'loss {loss:.4f}'}"
+        )
 
 
 # %% 8. Mistake: a random generator that the dataset owns
-# Each worker has a copy in the same state, new ones each epoch unless persistent_workers=True.
-# torch's own generator is seeded anew for each worker and each epoch.
+# Each worker has a copy in the same state, new ones each epoch unless
+# persistent_workers=True. torch's own generator is seeded anew for each worker and each
+# epoch.
 class Noise(data.Dataset):
     """8 random numbers: from a NumPy generator of its own, or from torch's."""
 
@@ -269,7 +321,8 @@ class Noise(data.Dataset):
 
 
 def distinct_and_repeated(owned, workers):
-    """Two epochs of Noise: (how many of the 8 numbers differ, whether the epochs are equal)."""
+    """Two epochs of Noise: (how many of the 8 numbers differ, whether the epochs are
+    equal)."""
     loader = data.DataLoader(Noise(owned), batch_size=None, num_workers=workers)
     first, second = list(loader), list(loader)
     return len(set(first)), first == second
@@ -288,30 +341,49 @@ def show_9(device):
     print("\n9. Mistake: sorted data and no shuffle")
     options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
     for shuffle in (False, True):
-        mean = np.mean([accuracy_on_test(s, device, shuffle=shuffle, **options) for s in range(4)])
-        print(f"   shuffle={shuffle!s:<5}   accuracy after one epoch, mean of 4 splits {mean:.2f}")
+        mean = np.mean(
+            [accuracy_on_test(s, device, shuffle=shuffle, **options) for s in range(4)]
+        )
+        print(
+            f"   shuffle={shuffle!s:<5}   accuracy after one epoch, mean of 4 splits {mean:.2f}"
+        )
 
 
 # %% The picture
 def figure(device="cpu"):
-    """An epoch as a grid, a row for each batch of 16, coloured by class: sorted and shuffled."""
+    """An epoch as a grid, a row for each batch of 16, coloured by class: sorted and
+    shuffled."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(8, 3.6), layout="constrained")
     for axes, shuffle in zip(fig.subplots(1, 2), (False, True), strict=True):
-        loader = data.DataLoader(Wine(), 16, shuffle=shuffle, generator=torch.Generator())
+        loader = data.DataLoader(
+            Wine(), 16, shuffle=shuffle, generator=torch.Generator()
+        )
         grid = np.full((len(loader), 16), np.nan)
         for row, (_, y) in zip(grid, loader, strict=True):
             row[: len(y)] = y
         axes.imshow(grid, cmap="viridis")
-        axes.set(title=f"shuffle={shuffle}", xlabel="place in the batch", ylabel="batch")
+        axes.set(
+            title=f"shuffle={shuffle}", xlabel="place in the batch", ylabel="batch"
+        )
     return fig
 
 
 # %% Run it
 def main(device):
     print(f"09 Dataset and dataloader on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+    ):
         show(device)
 
 
@@ -319,7 +391,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,7 @@
 """10 Transforms: what happens to a sample between the dataset and the model.
 
-The samples: matplotlib's photograph (Grace Hopper, by the US Navy) and the wines of lesson 09.
+The samples: matplotlib's photograph (Grace Hopper, by the US Navy) and the wines of
+lesson 09.
 """
 
 import argparse
@@ -14,7 +15,9 @@ try:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 except (ImportError, RuntimeError, ValueError) as error:
-    raise SystemExit(f"{error}: needs torchvision >= 0.16 for this torch, see lesson 01") from None
+    raise SystemExit(
+        f"{error}: needs torchvision >= 0.16 for this torch, see lesson 01"
+    ) from None
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -22,20 +25,30 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
 def photograph():
-    """The photograph as a PIL image, 512 wide and 600 high, RGB; a missing one ends the run."""
+    """The photograph as a PIL image, 512 wide and 600 high, RGB; a missing one ends the
+    run."""
     from matplotlib import cbook
     from PIL import Image
 
@@ -43,7 +56,9 @@ def photograph():
         with cbook.get_sample_data("grace_hopper.jpg") as file:
             return Image.open(file).convert("RGB")
     except OSError as error:
-        raise SystemExit(f"{error}: python -m pip install --force-reinstall matplotlib") from None
+        raise SystemExit(
+            f"{error}: python -m pip install --force-reinstall matplotlib"
+        ) from None
 
 
 # %% 1. A transform is a callable that the dataset applies to a sample
@@ -52,7 +67,10 @@ class WineArrays(Dataset):
 
     def __init__(self, transform=None):
         table = read_csv("wine.csv", 178, 14)
-        self.x, self.y = table[:, 1:].astype(np.float32), table[:, 0].astype(np.int64) - 1
+        self.x, self.y = (
+            table[:, 1:].astype(np.float32),
+            table[:, 0].astype(np.int64) - 1,
+        )
         self.transform = transform
 
     def __len__(self):
@@ -90,11 +108,14 @@ def show_1(device):
     print("\n1. A transform is a callable that the dataset applies to a sample")
     for name, transform in {"None": None, "FromNumpy()": FromNumpy()}.items():
         x, y = WineArrays(transform)[0]
-        print(f"   transform={name:<11}   a wine is {type(x).__name__} {tuple(x.shape)}, class {y}")
+        print(
+            f"   transform={name:<11}   a wine is {type(x).__name__} {tuple(x.shape)}, class {y}"
+        )
 
 
 # %% 2. A picture (h, w, c) of 0 to 255 becomes a tensor (c, h, w) of 0 to 1
-# ToImage moves the axes of PIL images and arrays; ToDtype scales only if it is asked to.
+# ToImage moves the axes of PIL images and arrays; ToDtype scales only if it is asked
+# to.
 def to_tensor(picture, scale):
     """The picture as float32, shape (c, h, w)."""
     return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=scale)])(picture)
@@ -103,35 +124,66 @@ def to_tensor(picture, scale):
 def show_2(device):
     print("\n2. A picture (h, w, c) of 0 to 255 becomes a tensor (c, h, w) of 0 to 1")
     photo = photograph()
-    print(f"   as an array   {np.asarray(photo).shape}, largest {np.asarray(photo).max()}")
+    print(
+        f"   as an array   {np.asarray(photo).shape}, largest {np.asarray(photo).max()}"
+    )
     for scale in (False, True):
         x = to_tensor(photo, scale)
-        print(f"   scale={scale!s:<5}   {tuple(x.shape)}, {x.dtype}, largest {x.max():.1f}")
+        print(
+            f"   scale={scale!s:<5}   {tuple(x.shape)}, {x.dtype}, largest {x.max():.1f}"
+        )
 
 
 # %% 3. An equation proves each transform, on PIL images and on tensors
 def equations(picture):
-    """Name -> (what a transform makes of picture, what it must be), as tensors (c, h, w)."""
+    """Name -> (what a transform makes of picture, what it must be), as tensors (c, h,
+    w)."""
     image = picture if isinstance(picture, torch.Tensor) else v2.PILToTensor()(picture)
     height, width = image.shape[1:]
     top, left = round((height - 100) / 2), round((width - 80) / 2)
     weights = torch.tensor([0.2989, 0.587, 0.114], device=image.device)
     flip, nearest = v2.RandomHorizontalFlip(p=1), v2.InterpolationMode.NEAREST
-    twice_as_large = v2.Resize((2 * height, 2 * width), interpolation=nearest, antialias=True)
+    twice_as_large = v2.Resize(
+        (2 * height, 2 * width), interpolation=nearest, antialias=True
+    )
     pairs = {
-        "CenterCrop": (v2.CenterCrop((100, 80)), image[:, top : top + 100, left : left + 80]),
-        "Grayscale": (v2.Grayscale(), torch.tensordot(weights, image.float(), dims=1)[None]),
-        "Pad, CenterCrop": (v2.Compose([v2.Pad(30), v2.CenterCrop((height, width))]), image),
+        "CenterCrop": (
+            v2.CenterCrop((100, 80)),
+            image[:, top : top + 100, left : left + 80],
+        ),
+        "Grayscale": (
+            v2.Grayscale(),
+            torch.tensordot(weights, image.float(), dims=1)[None],
+        ),
+        "Pad, CenterCrop": (
+            v2.Compose([v2.Pad(30), v2.CenterCrop((height, width))]),
+            image,
+        ),
         "RandomAffine by 180": (v2.RandomAffine(degrees=(180, 180)), image.flip(1, 2)),
         "RandomCrop to all": (v2.RandomCrop((height, width)), image),
         "RandomHorizontalFlip": (flip, image.flip(2)),
         "the same, twice": (v2.Compose([flip, flip]), image),
-        "RandomRotation by 90": (v2.RandomRotation((90, 90), expand=True), image.rot90(1, (1, 2))),
-        "Resize, doubled": (twice_as_large, image.repeat_interleave(2, 1).repeat_interleave(2, 2)),
-        "Lambda(vertical_flip)": (v2.Lambda(v2.functional.vertical_flip), image.flip(1)),
-        "ToPILImage, back": (lambda p: v2.PILToTensor()(v2.ToPILImage()(image.cpu())), image.cpu()),
+        "RandomRotation by 90": (
+            v2.RandomRotation((90, 90), expand=True),
+            image.rot90(1, (1, 2)),
+        ),
+        "Resize, doubled": (
+            twice_as_large,
+            image.repeat_interleave(2, 1).repeat_interleave(2, 2),
+        ),
+        "Lambda(vertical_flip)": (
+            v2.Lambda(v2.functional.vertical_flip),
+            image.flip(1),
+        ),
+        "ToPILImage, back": (
+            lambda p: v2.PILToTensor()(v2.ToPILImage()(image.cpu())),
+            image.cpu(),
+        ),
     }
-    return {name: (v2.ToImage()(change(picture)), right) for name, (change, right) in pairs.items()}
+    return {
+        name: (v2.ToImage()(change(picture)), right)
+        for name, (change, right) in pairs.items()
+    }
 
 
 def show_3(device):
@@ -140,7 +192,10 @@ def show_3(device):
     on_pil, on_tensor = equations(photo), equations(v2.PILToTensor()(photo).to(device))
     print(f"   {'':<21}   output shape      as it must be: PIL, tensor")
     for name, (result, _) in on_pil.items():
-        off = [(a.float() - b.float()).abs().max() for a, b in (on_pil[name], on_tensor[name])]
+        off = [
+            (a.float() - b.float()).abs().max()
+            for a, b in (on_pil[name], on_tensor[name])
+        ]
         level = 1 if name == "Grayscale" else 0  # grey is rounded to a whole number
         print(f"   {name:<21}   {tuple(result.shape)!s:<15}", end="   ")
         print(f"{off[0].item() <= level}, {off[1].item() <= level}")
@@ -154,7 +209,8 @@ def normalised(image):
 
 
 def whitened(samples):
-    """LinearTransformation by cov^(-1/2), for (n, c, h, w): the covariance matrix becomes I."""
+    """LinearTransformation by cov^(-1/2), for (n, c, h, w): the covariance matrix
+    becomes I."""
     flat = samples.flatten(start_dim=1)
     values, vectors = torch.linalg.eigh(flat.T.cov())
     matrix = vectors @ torch.diag(values**-0.5) @ vectors.T
@@ -170,12 +226,15 @@ def show_4(device):
     x = torch.from_numpy(WineArrays().x[:, :4]).double().to(device)
     covariance = whitened(x[:, None, None, :]).flatten(start_dim=1).T.cov()
     off = (covariance - torch.eye(4, device=device)).abs().max()
-    print(f"   LinearTransformation: covariance matrix of 4 measurements I to 1e-8: {off < 1e-8}")
+    print(
+        f"   LinearTransformation: covariance matrix of 4 measurements I to 1e-8: {off < 1e-8}"
+    )
 
 
 # %% 5. Random transforms draw from torch's generator: another picture each epoch
 def random_crops(image, seed):
-    """What RandomCrop(50) makes of image in two epochs, with torch's generator seeded first."""
+    """What RandomCrop(50) makes of image in two epochs, with torch's generator seeded
+    first."""
     with torch.random.fork_rng(devices=[]):  # what is drawn here leaves no trace in it
         torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs, too
         crop = v2.RandomCrop(50)
@@ -183,17 +242,22 @@ def random_crops(image, seed):
 
 
 def erased(image):
-    """A rectangle of 2 to 33 % of the image is 0, in whole pixels, if one fits in ten tries."""
+    """A rectangle of 2 to 33 % of the image is 0, in whole pixels, if one fits in ten
+    tries."""
     return v2.RandomErasing(p=1, scale=(0.02, 0.33), value=0)(image)
 
 
 def show_5(device):
-    print("\n5. Random transforms draw from torch's generator: another picture each epoch")
+    print(
+        "\n5. Random transforms draw from torch's generator: another picture each epoch"
+    )
     image = v2.PILToTensor()(photograph()).to(device)
     first, second = random_crops(image, seed=0)
     again, other = random_crops(image, seed=0)[0], random_crops(image, seed=1)[0]
     print(f"   RandomCrop: next epoch the same {torch.equal(first, second)}", end=", ")
-    print(f"same seed {torch.equal(first, again)}, other seed {torch.equal(first, other)}")
+    print(
+        f"same seed {torch.equal(first, again)}, other seed {torch.equal(first, other)}"
+    )
     share = (erased(torch.ones(1, 100, 100, device=device)) == 0).double().mean()
     print(f"   RandomErasing: 2 to 33 % erased, to a percent: {0.01 < share < 0.34}")
 
@@ -224,13 +288,16 @@ def show_6(device):
         ("RandomRotation by 90", v2.RandomRotation((90, 90), expand=True)),
     ):
         by_image, by_mask, box = moved_together(transform, device)
-        print(f"   {name:<20}   {by_image}; mask and box the same {by_image == by_mask == box}")
+        print(
+            f"   {name:<20}   {by_image}; mask and box the same {by_image == by_mask == box}"
+        )
 
 
 # %% 7. Mistake: a transform that writes into the data set
 # from_numpy shares memory with the table: x *= 4 multiplies the wine, not a copy of it.
 def three_readings(in_place):
-    """The first measurement of the first wine, 14.23, read three times through Multiply(4)."""
+    """The first measurement of the first wine, 14.23, read three times through
+    Multiply(4)."""
     wine = WineArrays(v2.Compose([FromNumpy(), Multiply(4, in_place)]))
     return [wine[0][0][0].item() for _ in range(3)]
 
@@ -243,8 +310,9 @@ def show_7(device):
 
 
 # %% 8. Mistake: the wrong range
-# scale=True divides by the largest number of the dtype that comes in: 255 for uint8, 2^63 - 1 for
-# int64, which NumPy makes of whole numbers (int32 on Windows before NumPy 2), nothing for floats.
+# scale=True divides by the largest number of the dtype that comes in: 255 for uint8,
+# 2^63 - 1 for int64, which NumPy makes of whole numbers (int32 on Windows before NumPy
+# 2), nothing for floats.
 def white_becomes(dtype, scale):
     """What to_tensor makes of a white pixel, 255, of that dtype."""
     return to_tensor(torch.tensor([[[255]]], dtype=dtype), scale).item()
@@ -259,9 +327,11 @@ def show_8(device):
 
 
 # %% 9. Mistake: one transform for both halves of a split
-# The halves of random_split look into one data set; own gives the test half a data set of its own.
+# The halves of random_split look into one data set; own gives the test half a data set
+# of its own.
 def other_half(own, seed):
-    """The first measurement of a test wine, before and after the training half multiplies by 4."""
+    """The first measurement of a test wine, before and after the training half
+    multiplies by 4."""
     generator = torch.Generator().manual_seed(seed)
     train, test = random_split(WineArrays(FromNumpy()), [142, 36], generator=generator)
     if own:
@@ -275,7 +345,9 @@ def show_9(device):
     print("\n9. Mistake: one transform for both halves of a split")
     for own in (False, True):
         before, after = other_half(own, seed=0)
-        print(f"   own={own!s:<5}   test wine {before:.2f}; training multiplies by 4: {after:.2f}")
+        print(
+            f"   own={own!s:<5}   test wine {before:.2f}; training multiplies by 4: {after:.2f}"
+        )
 
 
 # %% The picture
@@ -302,7 +374,9 @@ def figure(device="cpu"):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
         for axes, name in zip(fig.subplots(3, 4).flat, transforms, strict=True):
-            axes.imshow(transforms[name](photo).clamp(0, 1).permute(1, 2, 0).cpu().numpy())
+            axes.imshow(
+                transforms[name](photo).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+            )
             axes.set(title=name)
             axes.axis("off")
     return fig
@@ -311,7 +385,17 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"10 Transforms on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+    ):
         show(device)
 
 
@@ -319,7 +403,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

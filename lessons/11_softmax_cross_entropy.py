@@ -1,6 +1,7 @@
 """11 Softmax and cross-entropy: one of many classes, and the loss that teaches it.
 
-178 Italian wines of three cultivars, each with 13 chemical measurements (Forina et al., 1988).
+178 Italian wines of three cultivars, each with 13 chemical measurements (Forina et al.,
+1988).
 """
 
 import argparse
@@ -18,20 +19,30 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
 def wine(device="cpu"):
-    """x, (178, 13), float64, each column of mean 0 and std 1, and y, (178,): class 0, 1 or 2."""
+    """x, (178, 13), float64, each column of mean 0 and std 1, and y, (178,): class 0, 1
+    or 2."""
     table = torch.from_numpy(read_csv("wine.csv", 178, 14)).to(device)
     x = table[:, 1:]
     return (x - x.mean(dim=0)) / x.std(dim=0, correction=0), table[:, 0].long() - 1
@@ -40,7 +51,8 @@ def wine(device="cpu"):
 # %% 1. Softmax makes probabilities of logits
 # A network gives each class a number, its logit. Only differences of logits count.
 def softmax(z, temperature=1.0):
-    """e^(z_k / T) / (sum over j of e^(z_j / T)), for the logits z of C classes, shape (C,)."""
+    """e^(z_k / T) / (sum over j of e^(z_j / T)), for the logits z of C classes, shape
+    (C,)."""
     powers = torch.exp(z / temperature)
     return powers / powers.sum()
 
@@ -50,16 +62,20 @@ def show_1(device):
     z = torch.tensor([2.0, 1.0, 0.1], dtype=torch.float64, device=device)
     for temperature in (0.1, 1.0, 10.0):
         p = softmax(z, temperature)
-        print(f"   logits 2, 1, 0.1, at T = {temperature:4.1f}: {p[0]:.3f} {p[1]:.3f} {p[2]:.3f}")
+        print(
+            f"   logits 2, 1, 0.1, at T = {temperature:4.1f}: {p[0]:.3f} {p[1]:.3f} {p[2]:.3f}"
+        )
     off = (softmax(z + 100) - softmax(z)).abs().max()
     print(f"   100 more for each class, and they agree to 1e-12: {off < 1e-12}")
 
 
 # %% 2. By hand it overflows, and log-sum-exp does not
-# float32 holds nothing above 3.4e38: e^z is inf from z = 88.73 on. Only differences of logits
-# count, so take the largest away first: then no power is above 1, and one of them is 1.
+# float32 holds nothing above 3.4e38: e^z is inf from z = 88.73 on. Only differences of
+# logits count, so take the largest away first: then no power is above 1, and one of
+# them is 1.
 def log_sum_exp(z):
-    """log(sum over k of e^z_k), for finite z without overflow: from max(z) to max(z) + log(C)."""
+    """log(sum over k of e^z_k), for finite z without overflow: from max(z) to max(z) +
+    log(C)."""
     return z.max() + torch.exp(z - z.max()).sum().log()
 
 
@@ -73,7 +89,9 @@ def show_2(device):
     for pair in ([1000.0, 0.0], [-1000.0, -1001.0]):
         z = torch.tensor(pair, device=device)
         first, second = softmax(z - z.max()).tolist()
-        print(f"   logits {pair}: by hand {softmax(z).tolist()}, safe [{first:.4f}, {second:.4f}]")
+        print(
+            f"   logits {pair}: by hand {softmax(z).tolist()}, safe [{first:.4f}, {second:.4f}]"
+        )
     z = torch.tensor([1000.0, 1000.0], dtype=torch.float64, device=device)
     print(f"   log_sum_exp of {z.tolist()}: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
     z = torch.tensor([0.0, -200.0], device=device)
@@ -84,7 +102,8 @@ def show_2(device):
 # %% 3. Cross-entropy is the mean of -log p of what happened
 # What the other classes got plays no part, except that all of them sum to 1.
 def cross_entropy(z, y):
-    """The mean over the rows of -log softmax(z)[y], for logits z, (n, C), and classes y, (n,)."""
+    """The mean over the rows of -log softmax(z)[y], for logits z, (n, C), and classes
+    y, (n,)."""
     log_p = z - z.logsumexp(dim=1, keepdim=True)
     return -log_p[torch.arange(len(y)), y].mean()
 
@@ -93,17 +112,23 @@ def show_3(device):
     print("\n3. Cross-entropy is the mean of -log p of what happened")
     for p in (0.7, 0.1):
         z = torch.tensor([[p, 1 - p]], dtype=torch.float64, device=device).log()
-        print(f"   p {p}: loss {F.cross_entropy(z, torch.tensor([0], device=device)):.4f}")
+        print(
+            f"   p {p}: loss {F.cross_entropy(z, torch.tensor([0], device=device)):.4f}"
+        )
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(6, 2, generator=generator, dtype=torch.float64).to(device)
     y = torch.tensor([0, 1, 1, 0, 1, 0], device=device)
     loss = cross_entropy(z, y)
     nll = nn.NLLLoss()(F.log_softmax(z, dim=1), y)
     binary = nn.BCEWithLogitsLoss()(z[:, 1] - z[:, 0], y.double())
-    print(f"   CrossEntropyLoss agrees to 1e-12: {abs(nn.CrossEntropyLoss()(z, y) - loss) < 1e-12}")
+    print(
+        f"   CrossEntropyLoss agrees to 1e-12: {abs(nn.CrossEntropyLoss()(z, y) - loss) < 1e-12}"
+    )
     print(f"   NLLLoss of log_softmax: {abs(nll - loss) < 1e-12}", end=", ")
     print(f"BCEWithLogitsLoss of z[1] - z[0]: {abs(binary - loss) < 1e-12}")
-    one_output = nn.CrossEntropyLoss()(z[:, :1], torch.zeros(6, dtype=torch.long, device=device))
+    one_output = nn.CrossEntropyLoss()(
+        z[:, :1], torch.zeros(6, dtype=torch.long, device=device)
+    )
     print(f"   CrossEntropyLoss of one output: {one_output:.4f}, whatever the output")
 
 
@@ -114,25 +139,32 @@ def gradient_by_hand(z, y):
 
 
 def hessian_by_hand(p):
-    """diag(p) - p p^T, (C, C): the second derivatives of -log softmax(z)[y], whatever y is."""
+    """diag(p) - p p^T, (C, C): the second derivatives of -log softmax(z)[y], whatever y
+    is."""
     return torch.diag(p) - torch.outer(p, p)
 
 
 def show_4(device):
     print("\n4. Its gradient is what was said minus what happened")
-    z = torch.tensor([[2.0, 1.0, 0.1]], dtype=torch.float64, device=device, requires_grad=True)
+    z = torch.tensor(
+        [[2.0, 1.0, 0.1]], dtype=torch.float64, device=device, requires_grad=True
+    )
     y = torch.tensor([1], device=device)
     F.cross_entropy(z, y).backward()
     off = (z.grad - gradient_by_hand(z.detach(), y)).abs().max()
-    print("   logits 2, 1, 0.1, class 1: gradient", *(f"{number:.3f}" for number in z.grad[0]))
+    print(
+        "   logits 2, 1, 0.1, class 1: gradient",
+        *(f"{number:.3f}" for number in z.grad[0]),
+    )
     print(f"   (p - onehot) / n and autograd agree to 1e-12: {off < 1e-12}")
     eigenvalues = torch.linalg.eigvalsh(hessian_by_hand(softmax(z.detach()[0])))
     print("   eigenvalues of diag(p) - p p^T:", *(f"{abs(e):.3f}" for e in eigenvalues))
 
 
 # %% 5. Before training the loss is log C
-# A network that knows nothing should say 1 / C for each class. A first loss far above log C comes
-# from logits that are large before anything was learned, or from a sum instead of a mean.
+# A network that knows nothing should say 1 / C for each class. A first loss far above
+# log C comes from logits that are large before anything was learned, or from a sum
+# instead of a mean.
 def first_loss(std, classes, rows=100_000):
     """The mean cross-entropy of random classes, with logits drawn from N(0, std^2)."""
     generator = torch.Generator().manual_seed(0)
@@ -144,11 +176,14 @@ def show_5(device):
     print("\n5. Before training the loss is log C")
     for std in (0.0, 0.1, 1.0, 3.0):
         loss = first_loss(std, classes=10)
-        print(f"   10 classes, logits of std {std}: loss {loss:.2f}, log 10 {math.log(10):.2f}")
+        print(
+            f"   10 classes, logits of std {std}: loss {loss:.2f}, log 10 {math.log(10):.2f}"
+        )
 
 
 # %% 6. At the optimum the mean probability of each class is its share
-# The gradient by a class's bias is its mean probability minus its share: at the optimum it is 0.
+# The gradient by a class's bias is its mean probability minus its share: at the optimum
+# it is 0.
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one step an epoch, on all of x and y."""
     model.train()
@@ -168,14 +203,18 @@ def fit(x, y, loss_function, epochs, momentum=0.9, weight_decay=0.01):
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     decayed = {"params": [model.weight], "weight_decay": weight_decay}
-    optimizer = torch.optim.SGD([decayed, {"params": [model.bias]}], lr=0.5, momentum=momentum)
+    optimizer = torch.optim.SGD(
+        [decayed, {"params": [model.bias]}], lr=0.5, momentum=momentum
+    )
     return model, train(model, loss_function, optimizer, x, y, epochs)
 
 
 def gradient_size(model, loss_function, x, y, weight_decay=0.01):
     """The largest |gradient| of loss + weight_decay * |W|^2 / 2, over all parameters."""
     model.zero_grad()
-    (loss_function(model(x), y) + weight_decay * model.weight.square().sum() / 2).backward()
+    (
+        loss_function(model(x), y) + weight_decay * model.weight.square().sum() / 2
+    ).backward()
     return max(parameter.grad.abs().max().item() for parameter in model.parameters())
 
 
@@ -184,17 +223,23 @@ def show_6(device):
     x, y = wine(device)
     model, losses = fit(x, y, nn.CrossEntropyLoss(), epochs=500)
     print(f"   first loss {losses[0]:.4f}, log 3; last {losses[-1]:.4f}", end=", ")
-    print(f"gradient below 1e-6: {gradient_size(model, nn.CrossEntropyLoss(), x, y) < 1e-6}")
+    print(
+        f"gradient below 1e-6: {gradient_size(model, nn.CrossEntropyLoss(), x, y) < 1e-6}"
+    )
     p = torch.softmax(model(x), dim=1).mean(dim=0)
     for k in range(3):
-        print(f"   class {k}: mean probability {p[k]:.6f}, share {(y == k).double().mean():.6f}")
+        print(
+            f"   class {k}: mean probability {p[k]:.6f}, share {(y == k).double().mean():.6f}"
+        )
 
 
 # %% 7. Smoothing and class weights move the optimum
-# Smoothing takes e from the label and shares it among all classes: the loss has a floor, the
-# entropy of that target. A class weight of 2 counts each row of that class twice.
+# Smoothing takes e from the label and shares it among all classes: the loss has a
+# floor, the entropy of that target. A class weight of 2 counts each row of that class
+# twice.
 def smoothing_floor(e, classes):
-    """-sum q log q for the target q: 1 - e + e / C for the label, e / C for each other class."""
+    """-sum q log q for the target q: 1 - e + e / C for the label, e / C for each other
+    class."""
     label, other = 1 - e + e / classes, e / classes
     return -label * math.log(label) - (classes - 1) * other * math.log(other)
 
@@ -207,9 +252,12 @@ def smoothed_loss(gap, e, classes):
 
 
 def weighted_and_repeated(z, y, weight):
-    """(loss with class weights, whole numbers, and loss where each row stands weight[y] times)."""
+    """(loss with class weights, whole numbers, and loss where each row stands weight[y]
+    times)."""
     rows = torch.arange(len(y), device=y.device).repeat_interleave(weight[y].long())
-    return F.cross_entropy(z, y, weight=weight).item(), F.cross_entropy(z[rows], y[rows]).item()
+    return F.cross_entropy(z, y, weight=weight).item(), F.cross_entropy(
+        z[rows], y[rows]
+    ).item()
 
 
 def show_7(device):
@@ -219,19 +267,24 @@ def show_7(device):
         print(f"   a gap of {gap:6.2f}: loss {smoothed_loss(gap, 0.1, 10):.4f}")
     x, y = wine(device)
     weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, device=device)
-    weighted, repeated = weighted_and_repeated(x[:, :3], y, weight)  # any logits would do
-    print(f"   class weights 1, 2, 3: {weighted:.4f}, rows 1, 2, 3 times: {repeated:.4f}")
+    # any logits would do
+    weighted, repeated = weighted_and_repeated(x[:, :3], y, weight)
+    print(
+        f"   class weights 1, 2, 3: {weighted:.4f}, rows 1, 2, 3 times: {repeated:.4f}"
+    )
 
 
 # %% 8. Mistake: softmax before CrossEntropyLoss
-# It applies the softmax itself. What comes in is then between 0 and 1: never sure, never wrong.
+# It applies the softmax itself. What comes in is then between 0 and 1: never sure,
+# never wrong.
 def softmax_twice(z, y):
     """The cross-entropy of probabilities that are taken for logits."""
     return F.cross_entropy(torch.softmax(z, dim=1), y)
 
 
 def loss_and_gradient(loss_function, lead):
-    """(loss, |dloss/dz|) for two classes; the wrong one, with logit z, leads by so much."""
+    """(loss, |dloss/dz|) for two classes; the wrong one, with logit z, leads by so
+    much."""
     z = torch.tensor([[0.0, lead]], dtype=torch.float64, requires_grad=True)
     loss = loss_function(z, torch.tensor([0]))
     loss.backward()
@@ -246,11 +299,18 @@ def floor_of_double_softmax(classes):
 def show_8(device):
     print("\n8. Mistake: softmax before CrossEntropyLoss")
     x, y = wine(device)
-    for name, function in (("softmax once", F.cross_entropy), ("softmax twice", softmax_twice)):
+    for name, function in (
+        ("softmax once", F.cross_entropy),
+        ("softmax twice", softmax_twice),
+    ):
         for lead in (-10.0, 0.0, 10.0):
             loss, gradient = loss_and_gradient(function, lead)
-            print(f"   {name:<13}, lead {lead:5.1f}: loss {loss:7.4f}, gradient {gradient:.6f}")
-        print(f"   {name:<13}, wine, step 100: loss {fit(x, y, function, epochs=101)[1][-1]:.3f}")
+            print(
+                f"   {name:<13}, lead {lead:5.1f}: loss {loss:7.4f}, gradient {gradient:.6f}"
+            )
+        print(
+            f"   {name:<13}, wine, step 100: loss {fit(x, y, function, epochs=101)[1][-1]:.3f}"
+        )
     floors = [f"{floor_of_double_softmax(classes):.4f}" for classes in (2, 3, 10)]
     print("   floors of softmax twice, for 2, 3 and 10 classes:", *floors)
 
@@ -267,7 +327,9 @@ def fall_in_theory(x, y, lr=0.5):
 def show_9(device):
     print("\n9. Mistake: NLLLoss of what is not a log of probabilities")
     p = torch.full((1, 4), 0.25, device=device)
-    print(f"   of four probabilities 1/4: {F.nll_loss(p, torch.tensor([0], device=device)):.2f}")
+    print(
+        f"   of four probabilities 1/4: {F.nll_loss(p, torch.tensor([0], device=device)):.2f}"
+    )
     x, y = wine(device)
     losses = fit(x, y, nn.NLLLoss(), epochs=101, momentum=0, weight_decay=0)[1]
     fall = fall_in_theory(x, y)
@@ -278,14 +340,17 @@ def show_9(device):
 # %% 10. Mistake: the wrong dimension
 # The classes are dim=1, of logits (n, C) and of a picture's (n, C, H, W) too.
 def row_sums(n, classes, dim):
-    """The sums of the rows of softmax(zeros of shape (n, C), dim): 1 for dim=1, else C / n."""
+    """The sums of the rows of softmax(zeros of shape (n, C), dim): 1 for dim=1, else C
+    / n."""
     return torch.softmax(torch.zeros(n, classes), dim=dim).sum(dim=1)
 
 
 def show_10(device):
     print("\n10. Mistake: the wrong dimension")
     for dim in (0, 1):
-        print(f"   softmax(zeros(4, 10), dim={dim}): rows sum to {row_sums(4, 10, dim)[0]:.1f}")
+        print(
+            f"   softmax(zeros(4, 10), dim={dim}): rows sum to {row_sums(4, 10, dim)[0]:.1f}"
+        )
 
 
 # %% The picture
@@ -297,7 +362,11 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
     smoothed = nn.CrossEntropyLoss(label_smoothing=0.1)
-    losses = {"once": F.cross_entropy, "once, smoothing 0.1": smoothed, "twice": softmax_twice}
+    losses = {
+        "once": F.cross_entropy,
+        "once, smoothing 0.1": smoothed,
+        "twice": softmax_twice,
+    }
     for name, function in losses.items():
         points = np.array([loss_and_gradient(function, lead) for lead in leads])
         left.plot(leads, points[:, 0], label=name)
@@ -311,7 +380,18 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"11 Softmax and cross-entropy on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9, show_10):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+        show_10,
+    ):
         show(device)
 
 
@@ -319,7 +399,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,8 @@
-"""12 Activations and initialisation: what fifty layers do to a signal, and what keeps it alive.
+"""12 Activations and initialisation: what fifty layers do to a signal, and what keeps
+it alive.
 
-Each layer multiplies the size of what passes by a factor, and fifty factors are a power.
+Each layer multiplies the size of what passes by a factor, and fifty factors are a
+power.
 """
 
 import argparse
@@ -11,13 +13,18 @@ import torch.nn.functional as F
 from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "gelu": F.gelu}
+ACTIVATIONS = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "gelu": F.gelu,
+}
 GAINS = {"gain 3": 3.0, "He": math.sqrt(2), "Xavier": 1.0}
 
 
 # %% 1. Four activations and their slopes
-# The backward pass multiplies by the slope in each layer (lesson 04). A slope that is rounded to 0
-# stops every gradient behind it.
+# The backward pass multiplies by the slope in each layer (lesson 04). A slope that is
+# rounded to 0 stops every gradient behind it.
 def slope(activation, x):
     """f'(x) at each x, from autograd; for relu it is 0 at x = 0."""
     x = x.detach().clone().requires_grad_()
@@ -33,14 +40,17 @@ def show_1(device):
         print(f"   {name:<7}   f from {y.min():5.2f} to {y.max():4.2f}", end=", ")
         print(f"f' from {slopes.min():5.2f} to {slopes.max():4.2f}")
     for dtype in (torch.float64, torch.float32):
-        found = slope(torch.tanh, torch.tensor([10.0], dtype=dtype, device=device)).item()
+        found = slope(
+            torch.tanh, torch.tensor([10.0], dtype=dtype, device=device)
+        ).item()
         print(f"   tanh'(10) in {str(dtype).removeprefix('torch.')}: {found:.1e}")
 
 
 # %% 2. Without an activation, layers collapse into one
 # W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2): again a linear layer.
 def collapse(layers):
-    """(W, b) of the one linear layer that equals these linear layers one after the other."""
+    """(W, b) of the one linear layer that equals these linear layers one after the
+    other."""
     weight, bias = layers[0].weight, layers[0].bias
     for layer in layers[1:]:
         weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
@@ -60,10 +70,12 @@ def show_2(device):
 
 
 # %% 3. One recursion foretells fifty layers
-# Independent weights of variance gain^2 / n make a layer of n inputs with mean square q into sums
-# with mean square gain^2 q. Before the next layer the activation turns z into f(z).
+# Independent weights of variance gain^2 / n make a layer of n inputs with mean square q
+# into sums with mean square gain^2 q. Before the next layer the activation turns z into
+# f(z).
 def mean_square(activation, q):
-    """E[f(z)^2] for z from N(0, q): the sum of f(z)^2 times the normal density, on a grid."""
+    """E[f(z)^2] for z from N(0, q): the sum of f(z)^2 times the normal density, on a
+    grid."""
     t = torch.linspace(-10, 10, 4001, dtype=torch.float64)
     density = torch.exp(-t.square() / 2) / math.sqrt(2 * math.pi)
     return torch.trapezoid(activation(math.sqrt(q) * t).square() * density, t).item()
@@ -95,19 +107,30 @@ def show_3(device):
     for name, activation in ACTIVATIONS.items():
         print(f"   E[f(z)^2] of {name:<7}: {mean_square(activation, 1.0):.6f}")
     for name, gain in GAINS.items():
-        last = [mean_squares(torch.relu, gain, 50, seed, device=device)[-1] for seed in range(3)]
-        print(f"   {name}, relu: after 50 layers {min(last):.0e} to {max(last):.0e}", end=", ")
+        last = [
+            mean_squares(torch.relu, gain, 50, seed, device=device)[-1]
+            for seed in range(3)
+        ]
+        print(
+            f"   {name}, relu: after 50 layers {min(last):.0e} to {max(last):.0e}",
+            end=", ",
+        )
         print(f"theory {mean_square_in_theory(torch.relu, gain, 50):.0e}")
     q = mean_squares(torch.tanh, 1.0, 50, seed=0, device=device)[-1]
-    print(f"   Xavier, tanh: {q:.4f}, theory {mean_square_in_theory(torch.tanh, 1.0, 50):.4f}")
+    print(
+        f"   Xavier, tanh: {q:.4f}, theory {mean_square_in_theory(torch.tanh, 1.0, 50):.4f}"
+    )
 
 
 # %% 4. What nn.Linear does by itself
-# Weights and biases uniform within 1 / sqrt(n), so of variance 1 / (3 n). With relu each layer
-# keeps about a sixth of what depends on the input; the biases, the same for all inputs, take over.
+# Weights and biases uniform within 1 / sqrt(n), so of variance 1 / (3 n). With relu
+# each layer keeps about a sixth of what depends on the input; the biases, the same for
+# all inputs, take over.
 def deep(layers, seed, he=False, width=64, device="cpu"):
-    """16 inputs, so many layers of width relu units, 2 logits; he: N(0, 2 / n), biases 0."""
-    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: let it be
+    """16 inputs, so many layers of width relu units, 2 logits; he: N(0, 2 / n), biases
+    0."""
+    with torch.random.fork_rng(devices=[]):
+        # layers draw from the global generator: let it be
         torch.default_generator.manual_seed(seed)
         parts = [nn.Linear(16, width)]
         for _ in range(layers - 1):
@@ -126,7 +149,8 @@ def share_of_input(model, x):
 
 
 def signs(device="cpu", rows=256):
-    """x, (rows, 16), from N(0, 1), and y, (rows,): 1 where the first column is positive, else 0."""
+    """x, (rows, 16), from N(0, 1), and y, (rows,): 1 where the first column is
+    positive, else 0."""
     x = torch.randn(rows, 16, generator=torch.Generator().manual_seed(0))
     return x.to(device), (x[:, 0] > 0).long().to(device)
 
@@ -149,23 +173,31 @@ def show_4(device):
     x, y = signs(device)
     for he in (False, True):
         shares = [share_of_input(deep(n, 0, he, device=device), x) for n in (1, 5, 10)]
-        print(f"   he={he!s:<5}   1, 5, 10 layers: share", *(f"{share:.0e}" for share in shares))
+        print(
+            f"   he={he!s:<5}   1, 5, 10 layers: share",
+            *(f"{share:.0e}" for share in shares),
+        )
         model = deep(20, 0, he, device=device)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         loss = train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=20)[-1]
-        print(f"   he={he!s:<5}   20 layers, 20 steps: loss {loss:.2f}, log 2 is {math.log(2):.2f}")
+        print(
+            f"   he={he!s:<5}   20 layers, 20 steps: loss {loss:.2f}, log 2 is {math.log(2):.2f}"
+        )
 
 
 # %% 5. A residual block adds to its input
-# x + s W2 relu(W1 x): the mean square grows by 1 + s^2 in each block, where W1 has variance 2 / n
-# and W2 1 / n. The gradient too has a way that passes no weight at all.
+# x + s W2 relu(W1 x): the mean square grows by 1 + s^2 in each block, where W1 has
+# variance 2 / n and W2 1 / n. The gradient too has a way that passes no weight at all.
 def residual_growth(blocks, s, seed, width=128, device="cpu"):
-    """(mean square of the outputs) / (mean square of the inputs) of so many random blocks."""
+    """(mean square of the outputs) / (mean square of the inputs) of so many random
+    blocks."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(32, width, generator=generator, dtype=torch.float64).to(device)
     start = x.square().mean()
     for _ in range(blocks):
-        first, second = torch.randn(2, width, width, generator=generator).double().to(device)
+        first, second = (
+            torch.randn(2, width, width, generator=generator).double().to(device)
+        )
         hidden = torch.relu(x @ first * math.sqrt(2 / width))
         x = x + s * hidden @ second / math.sqrt(width)
     return (x.square().mean() / start).item()
@@ -179,20 +211,25 @@ def growth_in_theory(blocks, s):
 def show_5(device):
     print("\n5. A residual block adds to its input")
     for name, s in (("1", 1.0), ("1 / sqrt(50)", math.sqrt(1 / 50)), ("0", 0.0)):
-        growth, theory = residual_growth(50, s, seed=0, device=device), growth_in_theory(50, s)
+        growth, theory = (
+            residual_growth(50, s, seed=0, device=device),
+            growth_in_theory(50, s),
+        )
         print(f"   s = {name}: 50 blocks multiply by {growth:.1e}, theory {theory:.1e}")
 
 
 # %% 6. Batch norm standardises each column of the batch
-# In training by the batch's own mean and variance; in evaluation by running ones, which each
-# training batch moves a tenth of the way. Layer norm does the same to each row, and runs nothing.
+# In training by the batch's own mean and variance; in evaluation by running ones, which
+# each training batch moves a tenth of the way. Layer norm does the same to each row,
+# and runs nothing.
 def batch_norm(x, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) for each column, the variance with n."""
     return (x - x.mean(dim=0)) / torch.sqrt(x.var(dim=0, correction=0) + eps)
 
 
 def running_after(x, batches):
-    """(running mean, running variance) of nn.BatchNorm1d after the same batch x so many times."""
+    """(running mean, running variance) of nn.BatchNorm1d after the same batch x so many
+    times."""
     layer = nn.BatchNorm1d(x.shape[1], device=x.device, dtype=x.dtype)
     for _ in range(batches):
         layer(x)
@@ -207,20 +244,29 @@ def running_in_theory(start, batch, batches):
 def show_6(device):
     print("\n6. Batch norm standardises each column of the batch")
     x = torch.tensor([[0.0], [4.0]], dtype=torch.float64, device=device)
-    print(f"   column 0, 4 becomes {batch_norm(x)[0].item():.4f}, {batch_norm(x)[1].item():.4f}")
+    print(
+        f"   column 0, 4 becomes {batch_norm(x)[0].item():.4f}, {batch_norm(x)[1].item():.4f}"
+    )
     layer = nn.BatchNorm1d(1, device=device, dtype=x.dtype)
-    print(f"   nn.BatchNorm1d agrees to 1e-12: {(layer(x) - batch_norm(x)).abs().max() < 1e-12}")
+    print(
+        f"   nn.BatchNorm1d agrees to 1e-12: {(layer(x) - batch_norm(x)).abs().max() < 1e-12}"
+    )
     for k in (1, 10, 100):
         mean, var = (found.item() for found in running_after(x, k))
         print(f"   after {k:>3} batches: mean {mean:.4f}, variance {var:.4f}", end="; ")
-        print(f"theory {running_in_theory(0, 2, k):.4f}, {running_in_theory(1, 8, k):.4f}")
+        print(
+            f"theory {running_in_theory(0, 2, k):.4f}, {running_in_theory(1, 8, k):.4f}"
+        )
 
 
 # %% 7. Mistake: predicting without eval()
-# Then the mean of the batch is taken away from each row, and a row's neighbours decide about it.
+# Then the mean of the batch is taken away from each row, and a row's neighbours decide
+# about it.
 def with_neighbour(neighbour, evaluate):
-    """What a batch norm trained on the rows 0 to 4 makes of the row 3, beside that neighbour."""
-    layer = nn.BatchNorm1d(1, momentum=None, affine=False)  # the plain mean over batches
+    """What a batch norm trained on the rows 0 to 4 makes of the row 3, beside that
+    neighbour."""
+    # the plain mean over batches
+    layer = nn.BatchNorm1d(1, momentum=None, affine=False)
     layer(torch.arange(5.0)[:, None])
     layer.train(not evaluate)
     return layer(torch.tensor([[3.0], [neighbour]]))[0].item()
@@ -231,14 +277,18 @@ def show_7(device):
     for evaluate in (False, True):
         for neighbour in (1.0, 1000.0):
             found = with_neighbour(neighbour, evaluate)
-            print(f"   evaluate={evaluate!s:<5}   3 beside {neighbour:6.1f}: {found:7.4f}")
+            print(
+                f"   evaluate={evaluate!s:<5}   3 beside {neighbour:6.1f}: {found:7.4f}"
+            )
 
 
 # %% 8. Mistake: a learning rate that kills a relu
-# y = 2 x at x = 1, 2, 3, 4 (lesson 05), and the model relu(w x). One step too far, and the sum is
-# below 0 for every sample: slope 0, for ever. A leaky relu keeps a slope of 0.01 there.
+# y = 2 x at x = 1, 2, 3, 4 (lesson 05), and the model relu(w x). One step too far, and
+# the sum is below 0 for every sample: slope 0, for ever. A leaky relu keeps a slope of
+# 0.01 there.
 def path(negative_slope, w, lr, steps):
-    """[(w, loss), ...] before each step of gradient descent on mean((leaky_relu(w x) - y)^2)."""
+    """[(w, loss), ...] before each step of gradient descent on mean((leaky_relu(w x) -
+    y)^2)."""
     x = torch.arange(1.0, 5.0, dtype=torch.float64)
     w = torch.tensor(w, dtype=torch.float64, requires_grad=True)
     found = []
@@ -252,7 +302,8 @@ def path(negative_slope, w, lr, steps):
 
 
 def steps_back_in_theory(w, lr, negative_slope):
-    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): 2 / a comes nearer by a factor."""
+    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): 2 / a comes nearer by a
+    factor."""
     factor = 1 - 15 * lr * negative_slope**2
     return math.log((2 / negative_slope) / (2 / negative_slope - w)) / math.log(factor)
 
@@ -263,13 +314,17 @@ def show_8(device):
         print(f"   relu, lr 0.2, step {step}: w {w:6.3f}, loss {loss:8.3f}")
     back = [w > 0 for w, _ in path(0.01, w=-4.8, lr=1 / 15, steps=300)].index(True)
     theory = steps_back_in_theory(-4.8, 1 / 15, 0.01)
-    print(f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, theory {theory:.2f}")
+    print(
+        f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, theory {theory:.2f}"
+    )
 
 
 # %% 9. Mistake: all weights the same
-# Units with equal weights in and out get equal gradients and stay equal: eight say what one says.
+# Units with equal weights in and out get equal gradients and stay equal: eight say what
+# one says.
 def alike(start, epochs=50):
-    """(distinct hidden units, loss) of a trained 16-8-2 network; all its numbers were start."""
+    """(distinct hidden units, loss) of a trained 16-8-2 network; all its numbers were
+    start."""
     model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
     for parameter in model.parameters():
         nn.init.constant_(parameter, start)
@@ -282,26 +337,39 @@ def show_9(device):
     print("\n9. Mistake: all weights the same")
     for start in (0.0, 0.1):
         units, loss = alike(start)
-        print(f"   all {start}: {units} distinct unit of 8 after 50 steps, loss {loss:.2f}")
+        print(
+            f"   all {start}: {units} distinct unit of 8 after 50 steps, loss {loss:.2f}"
+        )
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The mean square in fifty layers, five networks each, theory dashed; the inputs' share."""
+    """The mean square in fifty layers, five networks each, theory dashed; the inputs'
+    share."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
     size, share = fig.subplots(1, 2)
     for name, gain in GAINS.items():
         for seed in range(5):
-            size.semilogy(mean_squares(torch.relu, gain, 50, seed, device=device).cpu(), alpha=0.5)
-        theory = [mean_square_in_theory(torch.relu, gain, n + 1) for n in range(0, 50, 7)]
+            size.semilogy(
+                mean_squares(torch.relu, gain, 50, seed, device=device).cpu(), alpha=0.5
+            )
+        theory = [
+            mean_square_in_theory(torch.relu, gain, n + 1) for n in range(0, 50, 7)
+        ]
         size.semilogy(range(0, 50, 7), theory, "k--")
-        size.annotate(f"{name}, theory {theory[-1]:.0e}", (39, 9 * theory[-1]), ha="right")
+        size.annotate(
+            f"{name}, theory {theory[-1]:.0e}", (39, 9 * theory[-1]), ha="right"
+        )
     x, _ = signs(device)
     for he in (False, True):
-        shares = [share_of_input(deep(n, 0, he, device=device), x) for n in range(1, 11)]
-        share.semilogy(range(1, 11), shares, marker="o", label="He" if he else "nn.Linear's own")
+        shares = [
+            share_of_input(deep(n, 0, he, device=device), x) for n in range(1, 11)
+        ]
+        share.semilogy(
+            range(1, 11), shares, marker="o", label="He" if he else "nn.Linear's own"
+        )
     size.set(title="mean square of the sums", xlabel="layer", ylim=(1e-18, 1e37))
     share.set(title="share that depends on the input", xlabel="layers")
     share.legend()
@@ -311,7 +379,17 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"12 Activations and initialisation on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+    ):
         show(device)
 
 
@@ -319,7 +397,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

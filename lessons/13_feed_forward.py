@@ -1,6 +1,7 @@
 """13 Feed forward: a network that reads digits, and what may be said of it.
 
-1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak, 1998).
+1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak,
+1998).
 """
 
 import argparse
@@ -18,15 +19,24 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
@@ -37,11 +47,15 @@ def digits(device="cpu"):
 
 
 # %% 1. A hidden layer of relu draws straight lines
-# Each unit is 0 up to its knot and then rises. Its output weight is how much the slope changes.
+# Each unit is 0 up to its knot and then rises. Its output weight is how much the slope
+# changes.
 def interpolant(knots, values):
-    """A 1-k-1 network that joins the k + 1 points (knots, values), both (k + 1,), by lines."""
+    """A 1-k-1 network that joins the k + 1 points (knots, values), both (k + 1,), by
+    lines."""
     slopes = values.diff() / knots.diff()
-    model = nn.Sequential(nn.Linear(1, len(slopes)), nn.ReLU(), nn.Linear(len(slopes), 1))
+    model = nn.Sequential(
+        nn.Linear(1, len(slopes)), nn.ReLU(), nn.Linear(len(slopes), 1)
+    )
     with torch.no_grad():
         model[0].weight.fill_(1)
         model[0].bias.copy_(-knots[:-1])
@@ -61,20 +75,25 @@ def show_1(device):
     print("\n1. A hidden layer of relu draws straight lines")
     for pieces in (2, 4, 8):
         error, theory = largest_error(pieces), 1 / (4 * pieces**2)
-        print(f"   x^2 by {pieces} units: largest error {error:.6f}, theory {theory:.6f}")
+        print(
+            f"   x^2 by {pieces} units: largest error {error:.6f}, theory {theory:.6f}"
+        )
 
 
 # %% 2. Split in three
-# Rows to train with, rows to choose with (validation), and rows to judge with, once (test).
+# Rows to train with, rows to choose with (validation), and rows to judge with, once
+# (test).
 def split(n, seed, device="cpu"):
-    """Indices 0 ... n - 1 in a random order: 60 % to train, 20 % to choose, 20 % to test."""
+    """Indices 0 ... n - 1 in a random order: 60 % to train, 20 % to choose, 20 % to
+    test."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
     fifth = math.ceil(n / 5)
     return order.split([n - 2 * fifth, fifth, fifth])
 
 
 def network(seed, hidden=64, device="cpu"):
-    """A 64-hidden-10 network of relu units, float64, as PyTorch starts it; hidden=0: linear."""
+    """A 64-hidden-10 network of relu units, float64, as PyTorch starts it; hidden=0:
+    linear."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         layers = [nn.Linear(64, hidden or 10)]
@@ -85,13 +104,19 @@ def network(seed, hidden=64, device="cpu"):
 
 def show_2(device):
     print("\n2. Split in three")
-    print("   rows to train, to choose, to test:", *(len(rows) for rows in split(1797, seed=0)))
+    print(
+        "   rows to train, to choose, to test:",
+        *(len(rows) for rows in split(1797, seed=0)),
+    )
     count = sum(parameter.numel() for parameter in network(seed=0).parameters())
-    print(f"   64-64-10: {count} parameters, 64 * 64 + 64 + 64 * 10 + 10 is {64 * 65 + 65 * 10}")
+    print(
+        f"   64-64-10: {count} parameters, 64 * 64 + 64 + 64 * 10 + 10 is {64 * 65 + 65 * 10}"
+    )
 
 
 # %% 3. Before anything else, learn one batch by heart
-# If it cannot, something is wrong: the model, the loss, the optimizer, or x and y shuffled apart.
+# If it cannot, something is wrong: the model, the loss, the optimizer, or x and y
+# shuffled apart.
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one step an epoch, on all of x and y."""
     model.train()
@@ -106,20 +131,28 @@ def train(model, loss_function, optimizer, x, y, epochs):
 
 
 def fit(model, x, y, epochs):
-    """The losses of so many steps of Adam on the cross-entropy of x, (n, 64), and y, (n,)."""
+    """The losses of so many steps of Adam on the cross-entropy of x, (n, 64), and y,
+    (n,)."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     return train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs)
 
 
 def losses_on_batch(x, y, apart, seed, epochs=30):
-    """The losses of so many steps; apart: in each step y, but not x, comes in another order."""
+    """The losses of so many steps; apart: in each step y, but not x, comes in another
+    order."""
     generator = torch.Generator().manual_seed(seed)
     model = network(seed, device=x.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(epochs):
-        order = torch.randperm(len(y), generator=generator) if apart else torch.arange(len(y))
-        losses += train(model, F.cross_entropy, optimizer, x, y[order.to(y.device)], epochs=1)
+        order = (
+            torch.randperm(len(y), generator=generator)
+            if apart
+            else torch.arange(len(y))
+        )
+        losses += train(
+            model, F.cross_entropy, optimizer, x, y[order.to(y.device)], epochs=1
+        )
     return losses
 
 
@@ -128,7 +161,9 @@ def show_3(device):
     x, y = digits(device)
     for apart in (False, True):
         losses = losses_on_batch(x[:64], y[:64], apart, seed=0)
-        print(f"   apart={apart!s:<5}   loss {losses[0]:.2f}, after 30 steps {losses[-1]:.2f}")
+        print(
+            f"   apart={apart!s:<5}   loss {losses[0]:.2f}, after 30 steps {losses[-1]:.2f}"
+        )
 
 
 # %% 4. Baselines stand beside the network
@@ -138,7 +173,8 @@ def nearest(x, x_known, y_known):
 
 
 def test_accuracies(x, y, seed):
-    """Name -> accuracy on the test rows of one split, of the network and three baselines."""
+    """Name -> accuracy on the test rows of one split, of the network and three
+    baselines."""
     known, _, test = split(len(x), seed, x.device)
     linear, model = network(seed, 0, x.device), network(seed, 64, x.device)
     fit(linear, x[known], y[known], epochs=40)
@@ -149,7 +185,10 @@ def test_accuracies(x, y, seed):
         "network": model(x[test]).argmax(dim=1),
         "nearest neighbour": nearest(x[test], x[known], y[known]),
     }
-    return {name: (labels == y[test]).double().mean().item() for name, labels in said.items()}
+    return {
+        name: (labels == y[test]).double().mean().item()
+        for name, labels in said.items()
+    }
 
 
 def show_4(device):
@@ -157,18 +196,25 @@ def show_4(device):
     x, y = digits(device)
     splits = [test_accuracies(x, y, seed) for seed in (0, 1)]
     for name in splits[0]:
-        print(f"   {name:<17}   on two splits:", *(f"{found[name]:.3f}" for found in splits))
+        print(
+            f"   {name:<17}   on two splits:",
+            *(f"{found[name]:.3f}" for found in splits),
+        )
 
 
 # %% 5. What one number can tell
-# 360 test rows are a random draw. Their accuracy p is good to about sqrt(p (1 - p) / 360).
+# 360 test rows are a random draw. Their accuracy p is good to about sqrt(p (1 - p) /
+# 360).
 def confusion_matrix(said, y, classes=10):
     """Counts, (classes, classes): row y, column what was said."""
-    return torch.bincount(classes * y + said, minlength=classes**2).reshape(classes, classes)
+    return torch.bincount(classes * y + said, minlength=classes**2).reshape(
+        classes, classes
+    )
 
 
 def binomial_std(p, n):
-    """sqrt(p (1 - p) / n): the standard deviation of the share of hits in n independent tries."""
+    """sqrt(p (1 - p) / n): the standard deviation of the share of hits in n independent
+    tries."""
     return math.sqrt(p * (1 - p) / n)
 
 
@@ -180,12 +226,15 @@ def show_5(device):
     fit(model, x[known], y[known], epochs=40)
     matrix = confusion_matrix(model(x[test]).argmax(dim=1), y[test])
     p = (matrix.trace() / matrix.sum()).item()
-    print(f"   linear model {p:.2f}, good to {binomial_std(p, len(test)):.2f}", end="; ")
+    print(
+        f"   linear model {p:.2f}, good to {binomial_std(p, len(test)):.2f}", end="; "
+    )
     print(f"of the 8s: {matrix[8].tolist()}")
 
 
 # %% 6. It can learn anything, wrong labels too
-# 40 % of the labels are wrong. The right ones have something in common and are learnt first.
+# 40 % of the labels are wrong. The right ones have something in common and are learnt
+# first.
 def accuracy(model, x, y):
     """The share of rows for which the largest of the model's logits is the one of y."""
     model.eval()
@@ -202,7 +251,8 @@ def spoilt(y, share, seed):
 
 
 def watch(x, y, share, seed, epochs):
-    """(epochs, 3): training and validation loss and test accuracy; share: of wrong labels."""
+    """(epochs, 3): training and validation loss and test accuracy; share: of wrong
+    labels."""
     known, choose, test = split(len(x), seed, x.device)
     known, labels = known[:400], spoilt(y, share, seed)
     model = network(seed, hidden=128, device=x.device)
@@ -212,7 +262,9 @@ def watch(x, y, share, seed, epochs):
         right = accuracy(model, x[test], y[test])
         with torch.no_grad():
             loss = F.cross_entropy(model(x[choose]), labels[choose]).item()
-        [before] = train(model, F.cross_entropy, optimizer, x[known], labels[known], epochs=1)
+        [before] = train(
+            model, F.cross_entropy, optimizer, x[known], labels[known], epochs=1
+        )
         found.append((before, loss, right))
     return np.array(found)
 
@@ -224,13 +276,17 @@ def show_6(device):
         found = watch(x, y, share, seed=0, epochs=35)
         for step in (found[:, 1].argmin(), len(found) - 1):
             losses = f"losses {found[step, 0]:.2f} and {found[step, 1]:.2f}"
-            print(f"   {share:.0%} wrong, step {step:>2}: {losses}, test {found[step, 2]:.2f}")
+            print(
+                f"   {share:.0%} wrong, step {step:>2}: {losses}, test {found[step, 2]:.2f}"
+            )
 
 
 # %% 7. Mistake: choosing on the test rows
-# The best of many is partly the luckiest. On rows that had no part in the choice the luck is gone.
+# The best of many is partly the luckiest. On rows that had no part in the choice the
+# luck is gone.
 def best_of_coins(models, rows, seed):
-    """(accuracy of the best of so many coin flippers on these rows, its accuracy on fresh ones)."""
+    """(accuracy of the best of so many coin flippers on these rows, its accuracy on
+    fresh ones)."""
     generator = torch.Generator().manual_seed(seed)
     right, fresh = torch.rand(2, models, rows, generator=generator) < 0.5
     shares = right.double().mean(dim=1)
@@ -238,32 +294,50 @@ def best_of_coins(models, rows, seed):
 
 
 def best_in_theory(models, rows):
-    """The mean of the best: the sum over k < rows of P(some model has more than k right) / rows."""
+    """The mean of the best: the sum over k < rows of P(some model has more than k
+    right) / rows."""
     at_most = np.cumsum([math.comb(rows, k) / 2**rows for k in range(rows)])
     return (1 - at_most**models).sum() / rows
 
 
 def show_7(device):
     print("\n7. Mistake: choosing on the test rows")
-    best, fresh = np.mean([best_of_coins(200, 100, seed) for seed in range(100)], axis=0)
-    print(f"   best of 200 coins on 100 rows: {best:.2f}, theory {best_in_theory(200, 100):.2f}")
+    best, fresh = np.mean(
+        [best_of_coins(200, 100, seed) for seed in range(100)], axis=0
+    )
+    print(
+        f"   best of 200 coins on 100 rows: {best:.2f}, theory {best_in_theory(200, 100):.2f}"
+    )
     print(f"   the same coins on fresh rows: {fresh:.2f}")
 
 
 # %% 8. Mistake: testing on what training has seen
-# With random labels nothing can be learned but by heart, and 0.10 is the truth. Twins: 400 pictures
-# came twice, and twins fell on both sides. Folds: one model went from fold to fold.
+# With random labels nothing can be learned but by heart, and 0.10 is the truth. Twins:
+# 400 pictures came twice, and twins fell on both sides. Folds: one model went from fold
+# to fold.
 def accuracy_with_twins(x, once, seed):
-    """The nearest neighbour's accuracy on a fifth of 400 pictures, each there once or twice."""
-    labels = torch.randint(10, (400,), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    """The nearest neighbour's accuracy on a fifth of 400 pictures, each there once or
+    twice."""
+    labels = torch.randint(
+        10, (400,), generator=torch.Generator().manual_seed(seed)
+    ).to(x.device)
     n = 400 if once else 800
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device) % 400
+    order = (
+        torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device)
+        % 400
+    )
     known, test = order[n // 5 :], order[: n // 5]
-    return (nearest(x[test], x[known], labels[known]) == labels[test]).double().mean().item()
+    return (
+        (nearest(x[test], x[known], labels[known]) == labels[test])
+        .double()
+        .mean()
+        .item()
+    )
 
 
 def by_heart(once):
-    """640 of the 799 others are known: the share of rows whose twin is, and a tenth of the rest."""
+    """640 of the 799 others are known: the share of rows whose twin is, and a tenth of
+    the rest."""
     twin_known = 0 if once else 640 / 799
     return twin_known + (1 - twin_known) / 10
 
@@ -286,10 +360,15 @@ def show_8(device):
     for once in (True, False):
         found = np.mean([accuracy_with_twins(x, once, seed) for seed in range(20)])
         print(f"   once={once!s:<5}        {found:.2f}, theory {by_heart(once):.2f}")
-    labels = torch.randint(10, (200,), generator=torch.Generator().manual_seed(0)).to(device)
+    labels = torch.randint(10, (200,), generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     for new_model in (True, False):
         found = fold_accuracies(x[:200], labels, new_model)
-        print(f"   new_model={new_model!s:<5}   fold by fold", *(f"{a:.2f}" for a in found))
+        print(
+            f"   new_model={new_model!s:<5}   fold by fold",
+            *(f"{a:.2f}" for a in found),
+        )
 
 
 # %% The picture
@@ -318,7 +397,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

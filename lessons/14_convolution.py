@@ -1,6 +1,7 @@
 """14 Convolution: one small set of weights, moved over the whole picture.
 
-1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak, 1998).
+1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak,
+1998).
 """
 
 import argparse
@@ -17,20 +18,30 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
 def digits(device="cpu"):
-    """x, (1797, 1, 8, 8), grey levels from 0 to 1 in float64, and y, (1797,), the digits."""
+    """x, (1797, 1, 8, 8), grey levels from 0 to 1 in float64, and y, (1797,), the
+    digits."""
     table = torch.from_numpy(read_csv("digits.csv", 1797, 65)).to(device)
     return table[:, 1:].reshape(-1, 1, 8, 8) / 16, table[:, 0].long()
 
@@ -42,7 +53,8 @@ def noise(*shape, device="cpu"):
 
 
 # %% 1. A convolution is a sum over a window
-# PyTorch does not turn the kernel round, as mathematics does: strictly it is a cross-correlation.
+# PyTorch does not turn the kernel round, as mathematics does: strictly it is a
+# cross-correlation.
 def conv_by_loops(x, weight, stride=1, padding=0, dilation=1, groups=1):
     """conv2d of x, (n, C, H, W), with weight, (D, C / groups, k, k), pixel by pixel."""
     x = F.pad(x, [padding] * 4)
@@ -62,11 +74,15 @@ def conv_by_loops(x, weight, stride=1, padding=0, dilation=1, groups=1):
 
 
 def conv_by_unfold(x, weight, stride=1, padding=0, dilation=1):
-    """The same for one group, as a matrix product: each window becomes a column of numbers."""
+    """The same for one group, as a matrix product: each window becomes a column of
+    numbers."""
     k = weight.shape[2]
-    windows = F.unfold(x, k, dilation=dilation, padding=padding, stride=stride)  # (n, C k k, L)
+    # (n, C k k, L)
+    windows = F.unfold(x, k, dilation=dilation, padding=padding, stride=stride)
     out = weight.flatten(1) @ windows
-    return out.reshape(len(x), len(weight), out_size(x.shape[2], k, stride, padding, dilation), -1)
+    return out.reshape(
+        len(x), len(weight), out_size(x.shape[2], k, stride, padding, dilation), -1
+    )
 
 
 def show_1(device):
@@ -74,17 +90,23 @@ def show_1(device):
     x, weight = noise(2, 4, 9, 9, device=device), noise(6, 4, 3, 3, device=device)
     options = {"stride": 2, "padding": 1, "dilation": 2}
     right = F.conv2d(x, weight, **options)
-    loops, unfold = conv_by_loops(x, weight, **options), conv_by_unfold(x, weight, **options)
+    loops, unfold = (
+        conv_by_loops(x, weight, **options),
+        conv_by_unfold(x, weight, **options),
+    )
     print(f"   {options}: shape {tuple(right.shape)}")
     print(f"   loops agree to 1e-12: {(loops - right).abs().max() < 1e-12}", end=", ")
     print(f"unfold: {(unfold - right).abs().max() < 1e-12}", end=", ")
-    off = F.conv2d(x, weight[:, :2], groups=2) - conv_by_loops(x, weight[:, :2], groups=2)
+    off = F.conv2d(x, weight[:, :2], groups=2) - conv_by_loops(
+        x, weight[:, :2], groups=2
+    )
     print(f"loops in two groups: {off.abs().max() < 1e-12}")
 
 
 # %% 2. Sizes and parameters
 def out_size(n, k, stride=1, padding=0, dilation=1):
-    """floor((n + 2 padding - dilation (k - 1) - 1) / stride) + 1, for n pixels, kernel k."""
+    """floor((n + 2 padding - dilation (k - 1) - 1) / stride) + 1, for n pixels, kernel
+    k."""
     return (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1
 
 
@@ -95,13 +117,16 @@ def show_2(device):
         size = out_size(8, 3, stride, padding)
         print(f"   stride {stride}, padding {padding}: {shape}, formula {size}")
     count = sum(parameter.numel() for parameter in nn.Conv2d(1, 8, 3).parameters())
-    dense = sum(parameter.numel() for parameter in nn.Linear(8 * 8, 8 * 6 * 6).parameters())
+    dense = sum(
+        parameter.numel() for parameter in nn.Linear(8 * 8, 8 * 6 * 6).parameters()
+    )
     print(f"   1 to 8 channels, 3 x 3: {count} parameters; as a linear layer {dense}")
 
 
 # %% 3. A convolution is a matrix, and the transposed one its transpose
 def matrix_of(weight, size):
-    """A, (outputs, size^2), with conv2d(x) = A x; pictures with a single 1 pick its columns."""
+    """A, (outputs, size^2), with conv2d(x) = A x; pictures with a single 1 pick its
+    columns."""
     units = torch.eye(size**2, dtype=weight.dtype, device=weight.device)
     return F.conv2d(units.reshape(-1, 1, size, size), weight).flatten(1).T
 
@@ -118,28 +143,44 @@ def show_3(device):
     print(f"   A^T y and conv_transpose2d agree to 1e-12: {off < 1e-12}")
     ones = torch.ones(1, 1, 4, dtype=torch.float64, device=device)
     found = F.conv_transpose1d(ones, ones[..., :3], stride=2).flatten().tolist()
-    print("   four ones, kernel of three ones, stride 2:", *(f"{number:.0f}" for number in found))
+    print(
+        "   four ones, kernel of three ones, stride 2:",
+        *(f"{number:.0f}" for number in found),
+    )
 
 
 # %% 4. What moves in moves out, but for the border and the stride
 def share_moved_wrong(mode, stride=1, shift=1):
-    """The share of outputs where conv(moved x) is not conv(x) moved by shift // stride pixels."""
+    """The share of outputs where conv(moved x) is not conv(x) moved by shift // stride
+    pixels."""
     x, weight = noise(1, 1, 8, 8), noise(1, 1, 3, 3)
     moved = F.conv2d(F.pad(x.roll(shift, dims=3), [1] * 4, mode), weight, stride=stride)
     still = F.conv2d(F.pad(x, [1] * 4, mode), weight, stride=stride)
-    return ((moved - still.roll(shift // stride, dims=3)).abs() > 1e-12).double().mean().item()
+    return (
+        ((moved - still.roll(shift // stride, dims=3)).abs() > 1e-12)
+        .double()
+        .mean()
+        .item()
+    )
 
 
 def show_4(device):
     print("\n4. What moves in moves out, but for the border and the stride")
-    for mode, stride, shift in (("circular", 1, 1), ("constant", 1, 1), ("circular", 2, 1)):
+    for mode, stride, shift in (
+        ("circular", 1, 1),
+        ("constant", 1, 1),
+        ("circular", 2, 1),
+    ):
         wrong = share_moved_wrong(mode, stride, shift)
-        print(f"   {mode} padding, stride {stride}, moved by {shift}: {wrong:.3f} of them differ")
+        print(
+            f"   {mode} padding, stride {stride}, moved by {shift}: {wrong:.3f} of them differ"
+        )
 
 
 # %% 5. How far one output sees
 def receptive_field(layers):
-    """1 + sum of dilation (k - 1) times all strides before, for layers (k, stride, dilation)."""
+    """1 + sum of dilation (k - 1) times all strides before, for layers (k, stride,
+    dilation)."""
     field, step = 1, 1
     for k, stride, dilation in layers:
         field += dilation * (k - 1) * step
@@ -148,7 +189,8 @@ def receptive_field(layers):
 
 
 def field_by_gradient(layers):
-    """(from first to last, number) of the inputs, of 64, that a middle output has a gradient by."""
+    """(from first to last, number) of the inputs, of 64, that a middle output has a
+    gradient by."""
     x = torch.ones(1, 1, 64, dtype=torch.float64, requires_grad=True)
     y = x
     for k, stride, dilation in layers:
@@ -167,13 +209,17 @@ def show_5(device):
         ("dilation 2, 2, 2", [(3, 1, 2)] * 3),
     ):
         extent, seen = field_by_gradient(layers)
-        print(f"   {name:<16}: {receptive_field(layers):>2}, measured {extent:>2}, seen {seen:>2}")
+        print(
+            f"   {name:<16}: {receptive_field(layers):>2}, measured {extent:>2}, seen {seen:>2}"
+        )
 
 
 # %% 6. Batch norm behind a convolution
-# In evaluation the convolution can do the norm's work; in training the norm takes its bias away.
+# In evaluation the convolution can do the norm's work; in training the norm takes its
+# bias away.
 def folded(conv, norm):
-    """One Conv2d for conv (with a bias, stride 1, no padding) and then norm, in evaluation."""
+    """One Conv2d for conv (with a bias, stride 1, no padding) and then norm, in
+    evaluation."""
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     both = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size)
     both.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
@@ -182,26 +228,39 @@ def folded(conv, norm):
 
 
 def gradients_before_norm(device="cpu"):
-    """The largest |gradient| of a convolution's weights and of its bias, with batch norm behind."""
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).double().to(device)
+    """The largest |gradient| of a convolution's weights and of its bias, with batch
+    norm behind."""
+    model = (
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        .double()
+        .to(device)
+    )
     model(noise(8, 1, 8, 8, device=device)).square().mean().backward()
-    return tuple(parameter.grad.abs().max().item() for parameter in model[0].parameters())
+    return tuple(
+        parameter.grad.abs().max().item() for parameter in model[0].parameters()
+    )
 
 
 def show_6(device):
     print("\n6. Batch norm behind a convolution")
     x = noise(8, 1, 8, 8, device=device)
-    conv, norm = nn.Conv2d(1, 4, 3).double().to(device), nn.BatchNorm2d(4).double().to(device)
+    conv, norm = (
+        nn.Conv2d(1, 4, 3).double().to(device),
+        nn.BatchNorm2d(4).double().to(device),
+    )
     norm(conv(x))
     off = (norm.eval()(conv(x)) - folded(conv, norm)(x)).abs().max()
     print(f"   conv and norm, and one conv, agree to 1e-12: {off < 1e-12}")
     weight, bias = gradients_before_norm(device)
-    print(f"   gradient: weights above 1e-3: {weight > 1e-3}, bias below 1e-12: {bias < 1e-12}")
+    print(
+        f"   gradient: weights above 1e-3: {weight > 1e-3}, bias below 1e-12: {bias < 1e-12}"
+    )
 
 
 # %% 7. Digits that move
 def canvas(x, down=0, right=0):
-    """The pictures x, (n, 1, 8, 8), on empty canvases of 12 x 12, so far from the middle."""
+    """The pictures x, (n, 1, 8, 8), on empty canvases of 12 x 12, so far from the
+    middle."""
     out = x.new_zeros(len(x), 1, 12, 12)
     out[:, :, 2 + down : 10 + down, 2 + right : 10 + right] = x
     return out
@@ -216,7 +275,8 @@ def network(kind, seed, device="cpu"):
         else:
             layers = []
             for channels, more in ((1, 8), (8, 16)):
-                layers.append(nn.Conv2d(channels, more, 3, padding=1))  # a norm makes its bias idle
+                # a norm makes its bias idle
+                layers.append(nn.Conv2d(channels, more, 3, padding=1))
                 layers += [nn.BatchNorm2d(more)] if kind == "cnn, norm" else []
                 layers += [nn.ReLU(), nn.MaxPool2d(2)]
             layers += [nn.Flatten(), nn.Linear(16 * 3 * 3, 10)]
@@ -224,7 +284,8 @@ def network(kind, seed, device="cpu"):
 
 
 def fit(model, x, y, epochs=4):
-    """Train model by Adam on the cross-entropy of batches of 64, each epoch in a new order."""
+    """Train model by Adam on the cross-entropy of batches of 64, each epoch in a new
+    order."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(0)
     model.train()
@@ -236,17 +297,23 @@ def fit(model, x, y, epochs=4):
 
 
 def accuracies_when_moved(kind, x, y, seed=0):
-    """Test accuracy on digits moved by 0, 1 and 2 pixels, the mean over four directions."""
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
+    """Test accuracy on digits moved by 0, 1 and 2 pixels, the mean over four
+    directions."""
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(
+        y.device
+    )
     known, test = order[:1437], order[1437:]
     model = network(kind, seed, y.device)
     fit(model, canvas(x[known]), y[known])
     model.eval()
     found = []
     for shift in (0, 1, 2):
-        moves = {(shift, 0), (-shift, 0), (0, shift), (0, -shift)}  # by 0 there is only one
+        # by 0 there is only one
+        moves = {(shift, 0), (-shift, 0), (0, shift), (0, -shift)}
         with torch.no_grad():
-            said = model(torch.cat([canvas(x[test], *move) for move in moves])).argmax(dim=1)
+            said = model(torch.cat([canvas(x[test], *move) for move in moves])).argmax(
+                dim=1
+            )
         found.append((said == y[test].repeat(len(moves))).double().mean().item())
     return found
 
@@ -256,26 +323,35 @@ def show_7(device):
     x, y = digits(device)
     for kind in ("mlp", "cnn", "cnn, norm"):
         found = accuracies_when_moved(kind, x, y)
-        print(f"   {kind:<9}   moved by 0, 1, 2:", *(f"{accuracy:.2f}" for accuracy in found))
+        print(
+            f"   {kind:<9}   moved by 0, 1, 2:",
+            *(f"{accuracy:.2f}" for accuracy in found),
+        )
 
 
 # %% 8. Mistake: a batch of grey pictures without their channel
 def shape_out(*shape):
-    """The shape that Conv2d(3, 8, 3) makes of (n, 3, H, W), or of one picture, (3, H, W)."""
+    """The shape that Conv2d(3, 8, 3) makes of (n, 3, H, W), or of one picture, (3, H,
+    W)."""
     return tuple(nn.Conv2d(3, 8, 3)(torch.ones(shape)).shape)
 
 
 def show_8(device):
     print("\n8. Mistake: a batch of grey pictures without their channel")
     print(f"   three grey pictures, (3, 8, 8), become {shape_out(3, 8, 8)}")
-    print(f"   three pictures of 3 channels, (3, 3, 8, 8), become {shape_out(3, 3, 8, 8)}")
+    print(
+        f"   three pictures of 3 channels, (3, 3, 8, 8), become {shape_out(3, 3, 8, 8)}"
+    )
 
 
 # %% 9. Mistake: zeros around a picture that is not dark
 def mean_of_ones(count_include_pad):
-    """Corner, edge and middle of a padded 3 x 3 mean over ones; zeros count as pixels or not."""
+    """Corner, edge and middle of a padded 3 x 3 mean over ones; zeros count as pixels
+    or not."""
     x = torch.ones(1, 1, 4, 4)
-    [[found]] = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=count_include_pad)
+    [[found]] = F.avg_pool2d(
+        x, 3, stride=1, padding=1, count_include_pad=count_include_pad
+    )
     return found[0, 0].item(), found[0, 1].item(), found[1, 1].item()
 
 
@@ -283,7 +359,9 @@ def show_9(device):
     print("\n9. Mistake: zeros around a picture that is not dark")
     for counted in (True, False):
         found = ", ".join(f"{number:.3f}" for number in mean_of_ones(counted))
-        print(f"   zeros counted={counted!s:<5}   corner, edge, middle of ones: {found}")
+        print(
+            f"   zeros counted={counted!s:<5}   corner, edge, middle of ones: {found}"
+        )
 
 
 # %% The picture
@@ -292,18 +370,33 @@ def figure(device="cpu"):
     from matplotlib.figure import Figure
 
     x, y = digits(device)
-    sobel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]]).double().to(device)[None, None]
+    sobel = (
+        torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
+        .double()
+        .to(device)[None, None]
+    )
     fig = Figure(figsize=(9, 6), layout="constrained")
     (digit, edges), (matrix, moved) = fig.subplots(2, 2)
     digit.imshow(x[0, 0].cpu().numpy(), cmap="gray_r")
     digit.set(title="a digit", xlabel="column", ylabel="row")
-    edges.imshow(F.conv2d(x[:1], sobel)[0, 0].cpu().numpy(), cmap="coolwarm", vmin=-4, vmax=4)
+    edges.imshow(
+        F.conv2d(x[:1], sobel)[0, 0].cpu().numpy(), cmap="coolwarm", vmin=-4, vmax=4
+    )
     edges.set(title="its left and right edges (Sobel)", xlabel="column", ylabel="row")
     matrix.imshow(matrix_of(torch.arange(1.0, 10).reshape(1, 1, 3, 3), 8).numpy())
-    matrix.set(title="a convolution as a matrix", xlabel="pixel of x", ylabel="pixel of the result")
+    matrix.set(
+        title="a convolution as a matrix",
+        xlabel="pixel of x",
+        ylabel="pixel of the result",
+    )
     for kind in ("mlp", "cnn", "cnn, norm"):
         moved.plot([0, 1, 2], accuracies_when_moved(kind, x, y), marker="o", label=kind)
-    moved.set(xlabel="pixels moved", ylabel="accuracy on digits", xticks=[0, 1, 2], ylim=(0, 1))
+    moved.set(
+        xlabel="pixels moved",
+        ylabel="accuracy on digits",
+        xticks=[0, 1, 2],
+        ylim=(0, 1),
+    )
     moved.legend()
     return fig
 
@@ -311,7 +404,17 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"14 Convolution on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+    ):
         show(device)
 
 
@@ -319,7 +422,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,8 @@
-"""15 Transfer learning: a network that knows some digits learns others from ten pictures.
+"""15 Transfer learning: a network that knows some digits learns others from ten
+pictures.
 
-1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak, 1998).
+1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak,
+1998).
 """
 
 import argparse
@@ -20,26 +22,37 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
 def digits(device="cpu"):
-    """x, (1797, 1, 8, 8), grey levels from 0 to 1 in float64, and y, (1797,), the digits."""
+    """x, (1797, 1, 8, 8), grey levels from 0 to 1 in float64, and y, (1797,), the
+    digits."""
     table = torch.from_numpy(read_csv("digits.csv", 1797, 65)).to(device)
     return table[:, 1:].reshape(-1, 1, 8, 8) / 16, table[:, 0].long()
 
 
 def placed(x, generator):
-    """The pictures x, (n, 1, 8, 8), each at one of 25 random places on a canvas of 12 x 12."""
+    """The pictures x, (n, 1, 8, 8), each at one of 25 random places on a canvas of 12 x
+    12."""
     out = x.new_zeros(len(x), 1, 12, 12)
     places = torch.randint(25, (len(x),), generator=generator).to(x.device)
     for place in range(25):
@@ -56,7 +69,10 @@ def network(seed, device="cpu"):
         torch.default_generator.manual_seed(seed)
         layers = []
         for channels, more in ((1, 8), (8, 16), (16, 32)):
-            layers += [nn.Conv2d(channels, more, 3, padding=1, bias=False), nn.BatchNorm2d(more)]
+            layers += [
+                nn.Conv2d(channels, more, 3, padding=1, bias=False),
+                nn.BatchNorm2d(more),
+            ]
             layers += [nn.ReLU(), nn.MaxPool2d(2)] if channels == 1 else [nn.ReLU()]
         model = nn.Sequential()
         model.body = nn.Sequential(*layers, nn.AvgPool2d(3), nn.Flatten())
@@ -65,7 +81,8 @@ def network(seed, device="cpu"):
 
 
 def fit(model, batches, body_lr, train_norm=True):
-    """One step of Adam for each batch (x, y); the head's rate is 0.01; train_norm: the mode."""
+    """One step of Adam for each batch (x, y); the head's rate is 0.01; train_norm: the
+    mode."""
     groups = [{"params": model.head.parameters(), "lr": 0.01}]
     groups += [{"params": model.body.parameters(), "lr": body_lr}] if body_lr else []
     optimizer = torch.optim.Adam(groups)
@@ -102,7 +119,8 @@ def accuracy(model, x, y):
 
 
 def few_labels(x, y, each, seed):
-    """(x, y) of so many pictures of each of 5 to 9, as classes 0 to 4; (x, y) of 300 others."""
+    """(x, y) of so many pictures of each of 5 to 9, as classes 0 to 4; (x, y) of 300
+    others."""
     generator = torch.Generator().manual_seed(seed)
     order = (y >= 5).nonzero().flatten()
     order = order[torch.randperm(len(order), generator=generator).to(y.device)]
@@ -144,7 +162,8 @@ def show_1(device):
 
 # %% 2. Mistake: frozen, and batch norm moves all the same
 def running_mean_after(batches, mean, train):
-    """The running mean, a buffer, of a frozen batch norm after so many batches of this mean."""
+    """The running mean, a buffer, of a frozen batch norm after so many batches of this
+    mean."""
     norm = nn.BatchNorm1d(1).requires_grad_(False).train(train)
     for _ in range(batches):
         norm(torch.tensor([[mean - 1], [mean + 1]]))
@@ -167,12 +186,15 @@ def show_2(device):
     for train in (True, False):
         print(f"   train={train!s:<5}   {running_mean_after(10, 5.0, train):.4f}")
     x, _, _, _ = few_labels(*digits(device), 20, seed=0)
-    print(f"   frozen features are off by {features_moved(pretrained(device).body, x):.2f}")
+    print(
+        f"   frozen features are off by {features_moved(pretrained(device).body, x):.2f}"
+    )
 
 
 # %% 3. Features can be computed once
 def fit_head(model, x, y, steps=60):
-    """Train the head on the features of x, which the body in evaluation mode makes once."""
+    """Train the head on the features of x, which the body in evaluation mode makes
+    once."""
     with torch.no_grad():
         features = model.eval().body(x)
     head_alone = nn.Sequential()
@@ -194,11 +216,15 @@ def show_3(device):
 
 # %% 4. Few labels: what it brings, and when it does not
 def four_ways(x, y, each, seed):
-    """Name -> test accuracy with so many labelled pictures of each of the digits 5 to 9."""
+    """Name -> test accuracy with so many labelled pictures of each of the digits 5 to
+    9."""
     device = y.device.type
     known_x, known_y, test_x, test_y = few_labels(x, y, each, seed)
     found = {}
-    bodies = {"pretrained": pretrained(device).body, "random": network(100 + seed, device).body}
+    bodies = {
+        "pretrained": pretrained(device).body,
+        "random": network(100 + seed, device).body,
+    }
     for name, body in bodies.items():
         model = with_new_head(body)
         fit_head(model, known_x, known_y)
@@ -235,10 +261,11 @@ def show_5(device):
 
 
 # %% 6. Real pretrained weights
-# With the network: models.resnet18(weights=models.ResNet18_Weights.DEFAULT) loads them. All below
-# is true without: the shapes, and what the weights want their pictures to be.
+# With the network: models.resnet18(weights=models.ResNet18_Weights.DEFAULT) loads them.
+# All below is true without: the shapes, and what the weights want their pictures to be.
 def ready_for_ten_classes():
-    """A frozen ResNet-18 (He et al., 2016) with a new last layer; its weights are random here."""
+    """A frozen ResNet-18 (He et al., 2016) with a new last layer; its weights are
+    random here."""
     model = models.resnet18(weights=None).requires_grad_(False)
     model.fc = nn.Linear(512, 10)
     return model
@@ -248,17 +275,21 @@ def show_6(device):
     print("\n6. Real pretrained weights")
     model = ready_for_ten_classes()
     count = sum(p.numel() for p in model.parameters())
-    print(f"   resnet18 for ten classes: {count} parameters, of which {trainable(model)} train")
+    print(
+        f"   resnet18 for ten classes: {count} parameters, of which {trainable(model)} train"
+    )
     white = torch.full((3, 300, 300), 255, dtype=torch.uint8)
     ready = models.ResNet18_Weights.DEFAULT.transforms(antialias=True)(white)
     print(
-        f"   its transforms: {tuple(ready.shape)}, white is", *(f"{c:.4f}" for c in ready[:, 0, 0])
+        f"   its transforms: {tuple(ready.shape)}, white is",
+        *(f"{c:.4f}" for c in ready[:, 0, 0]),
     )
 
 
 # %% 7. Mistake: a head that the optimizer does not know
 def head_moved(optimizer_first):
-    """How far a step of SGD moves a new head that is put on before or after the optimizer."""
+    """How far a step of SGD moves a new head that is put on before or after the
+    optimizer."""
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     early = torch.optim.SGD(model.parameters(), lr=0.1)
     model[1] = nn.Linear(4, 5)
@@ -272,7 +303,9 @@ def head_moved(optimizer_first):
 def show_7(device):
     print("\n7. Mistake: a head that the optimizer does not know")
     for first in (True, False):
-        print(f"   optimizer_first={first!s:<5}   the head moves by {head_moved(first):.1f}")
+        print(
+            f"   optimizer_first={first!s:<5}   the head moves by {head_moved(first):.1f}"
+        )
 
 
 # %% The picture
@@ -290,7 +323,9 @@ def figure(device="cpu"):
     four.set(title="four digits, placed at random", xticks=[], yticks=[])
     for name in found[0]:
         curves.plot(counts, [one[name] for one in found], marker="o", label=name)
-    curves.set(title="accuracy on 5 to 9", xlabel="labelled pictures of each", xticks=counts)
+    curves.set(
+        title="accuracy on 5 to 9", xlabel="labelled pictures of each", xticks=counts
+    )
     curves.legend()
     return fig
 
@@ -306,7 +341,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,8 @@
-"""16 Attention: a network that reads a sequence, up to a tiny GPT that meets a known limit.
+"""16 Attention: a network that reads a sequence, up to a tiny GPT that meets a known
+limit.
 
-The source of its sequences has a known entropy: on new data, a loss far below it proves a mistake.
+The source of its sequences has a known entropy: on new data, a loss far below it proves
+a mistake.
 """
 
 import argparse
@@ -20,8 +22,9 @@ def noise(*shape, device="cpu"):
 
 
 # %% 1. Attention is a mean of values, weighted by likeness
-# Each query asks all keys. The softmax makes weights of their dot products, and the output is the
-# mean of the values with these weights. Causal: a token asks itself and what came before.
+# Each query asks all keys. The softmax makes weights of their dot products, and the
+# output is the mean of the values with these weights. Causal: a token asks itself and
+# what came before.
 def weights(q, k, causal=False, dim=-1):
     """softmax(q k^T / sqrt(d)), (..., T, S), for q, (..., T, d), and k, (..., S, d)."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
@@ -32,7 +35,8 @@ def weights(q, k, causal=False, dim=-1):
 
 
 def attention(q, k, v, causal=False, dim=-1):
-    """weights(q, k) @ v, (..., T, d), for v, (..., S, d); dim is -1 unless you want a mistake."""
+    """weights(q, k) @ v, (..., T, d), for v, (..., S, d); dim is -1 unless you want a
+    mistake."""
     return weights(q, k, causal, dim) @ v
 
 
@@ -40,18 +44,23 @@ def show_1(device):
     print("\n1. Attention is a mean of values, weighted by likeness")
     q, k, v = noise(3, 2, 7, 8, device=device)
     for causal in (False, True):
-        off = attention(q, k, v, causal) - F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        print(f"   causal={causal!s:<5}   PyTorch's agrees to 1e-12: {off.abs().max() < 1e-12}")
+        off = attention(q, k, v, causal) - F.scaled_dot_product_attention(
+            q, k, v, is_causal=causal
+        )
+        print(
+            f"   causal={causal!s:<5}   PyTorch's agrees to 1e-12: {off.abs().max() < 1e-12}"
+        )
     first = weights(q, k, causal=True)[0, :3, :4]
     for row in first:
         print("   weights of the first tokens:", *(f"{weight:.2f}" for weight in row))
 
 
 # %% 2. Why sqrt(d)
-# The product of two vectors of d independent numbers of mean 0 and variance 1 has variance d.
-# Undivided, one weight takes all, and the softmax is flat everywhere else.
+# The product of two vectors of d independent numbers of mean 0 and variance 1 has
+# variance d. Undivided, one weight takes all, and the softmax is flat everywhere else.
 def spread(d, scaled, pairs=2000):
-    """(variance of q k, mean entropy of the weights over 16 keys) for numbers from N(0, 1)."""
+    """(variance of q k, mean entropy of the weights over 16 keys) for numbers from N(0,
+    1)."""
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(pairs, 1, d, generator=generator)
     k = torch.randn(pairs, 16, d, generator=generator)
@@ -66,13 +75,17 @@ def show_2(device):
     for scaled in (False, True):
         for d in (4, 256):
             variance, entropy = spread(d, scaled)
-            print(f"   scaled={scaled!s:<5}   d {d:>3}: variance {variance:5.1f}", end=", ")
+            print(
+                f"   scaled={scaled!s:<5}   d {d:>3}: variance {variance:5.1f}",
+                end=", ",
+            )
             print(f"mean entropy {entropy:.2f}")
 
 
 # %% 3. Causal: the future has no say at all
 def future_gradient(causal, device="cpu"):
-    """The largest |d sum(output_t) / d x_s| for s > t, with x for queries, keys and values."""
+    """The largest |d sum(output_t) / d x_s| for s > t, with x for queries, keys and
+    values."""
     x = noise(6, 4, device=device).requires_grad_()
     largest = 0.0
     for t in range(5):
@@ -85,12 +98,15 @@ def show_3(device):
     print("\n3. Causal: the future has no say at all")
     for causal in (True, False):
         found = future_gradient(causal, device)
-        print(f"   causal={causal!s:<5}   largest gradient by a later token {found:.4f}")
+        print(
+            f"   causal={causal!s:<5}   largest gradient by a later token {found:.4f}"
+        )
 
 
 # %% 4. Attention knows no order; positions tell it
-# Sines and cosines of the position, in pairs of one frequency: going on by k turns each pair by
-# the same angle, so the product of two positions depends on their distance only.
+# Sines and cosines of the position, in pairs of one frequency: going on by k turns each
+# pair by the same angle, so the product of two positions depends on their distance
+# only.
 def order_ignored(causal, device="cpu"):
     """True if attention of shuffled rows is the shuffled attention, to 1e-12."""
     x, order = noise(6, 4, device=device), torch.tensor([3, 0, 5, 1, 4, 2])
@@ -99,7 +115,8 @@ def order_ignored(causal, device="cpu"):
 
 
 def sinusoids(length, d):
-    """Positions, (length, d): sin(w t) and cos(w t) with d / 2 frequencies w (Vaswani, 2017)."""
+    """Positions, (length, d): sin(w t) and cos(w t) with d / 2 frequencies w (Vaswani,
+    2017)."""
     frequency = 10_000 ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
@@ -113,13 +130,17 @@ def show_4(device):
         )
     positions = sinusoids(50, 16)
     products = positions @ positions.T
-    print("   products of positions 3 apart:", *(f"{products[t, t + 3]:.4f}" for t in (0, 10, 40)))
+    print(
+        "   products of positions 3 apart:",
+        *(f"{products[t, t + 3]:.4f}" for t in (0, 10, 40)),
+    )
     print(f"   of each with itself: {products[7, 7]:.4f}, d / 2")
 
 
 # %% 5. Several heads, and a block around them
-# The d numbers are cut into heads, each of which attends by itself. The block adds what attention
-# and then two linear layers say to its input (lesson 12), each behind a layer norm.
+# The d numbers are cut into heads, each of which attends by itself. The block adds what
+# attention and then two linear layers say to its input (lesson 12), each behind a layer
+# norm.
 def multi_head(layer, x, causal=True, dim=-1):
     """What nn.MultiheadAttention does to x, (n, T, d), with the weights of layer."""
     projected = x @ layer.in_proj_weight.T + layer.in_proj_bias
@@ -129,7 +150,8 @@ def multi_head(layer, x, causal=True, dim=-1):
 
 
 def block(layer, x, causal=True, dim=-1):
-    """What nn.TransformerEncoderLayer(norm_first=True) does to x, with the weights of layer."""
+    """What nn.TransformerEncoderLayer(norm_first=True) does to x, with the weights of
+    layer."""
     x = x + multi_head(layer.self_attn, layer.norm1(x), causal, dim)
     return x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
 
@@ -154,9 +176,11 @@ def show_5(device):
 
 
 # %% 6. Token by token, with what is stored
-# To write the next token, only its own query is new: keys and values of the past can be kept.
+# To write the next token, only its own query is new: keys and values of the past can be
+# kept.
 def attention_with_cache(q, k, v):
-    """Causal attention of (..., T, d), one token at a time, and how many scores it took."""
+    """Causal attention of (..., T, d), one token at a time, and how many scores it
+    took."""
     rows, scores = [], 0
     for t in range(q.shape[-2]):
         past = slice(0, t + 1)  # what a cache would hold
@@ -176,8 +200,9 @@ def show_6(device):
 
 
 # %% 7. A tiny GPT meets the entropy of its source
-# x[t] = x[t - 1] + x[t - 2] mod 5 with probability 0.8, else any of the five: the right symbol has
-# probability 0.84, each other 0.04. Nobody can predict better than the source's entropy.
+# x[t] = x[t - 1] + x[t - 2] mod 5 with probability 0.8, else any of the five: the right
+# symbol has probability 0.84, each other 0.04. Nobody can predict better than the
+# source's entropy.
 ENTROPY = -0.84 * math.log(0.84) - 4 * 0.04 * math.log(0.04)
 
 
@@ -191,7 +216,8 @@ def sequences(n, length, generator):
 
 
 class TinyGPT(nn.Module):
-    """Tokens (n, T) to logits of the next ones (n, T, 5): embeddings, one block, a linear layer."""
+    """Tokens (n, T) to logits of the next ones (n, T, 5): embeddings, one block, a
+    linear layer."""
 
     def __init__(self, d=32, causal=True, dim=-1, positions=True):
         super().__init__()
@@ -211,14 +237,19 @@ def train_gpt(steps, seed, device="cpu", **mistake):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = TinyGPT(**mistake).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)  # Adam with weight decay, 0.01
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps)
+    # Adam with weight decay, 0.01
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.02, total_steps=steps
+    )
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(steps):
         x = sequences(32, 16, generator).to(device)
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(x[:, :-1])[:, 1:].flatten(0, 1), x[:, 2:].flatten())
+        loss = F.cross_entropy(
+            model(x[:, :-1])[:, 1:].flatten(0, 1), x[:, 2:].flatten()
+        )
         loss.backward()
         optimizer.step()
         scheduler.step()
@@ -227,7 +258,8 @@ def train_gpt(steps, seed, device="cpu", **mistake):
 
 
 def excess(model, device="cpu"):
-    """-sum p log q - entropy over the source's own p: never below 0, whatever the model says."""
+    """-sum p log q - entropy over the source's own p: never below 0, whatever the model
+    says."""
     x = sequences(500, 16, torch.Generator().manual_seed(1)).to(device)
     right = (x[:, 1:-1] + x[:, :-2]) % 5
     p = 0.04 + 0.8 * F.one_hot(right, 5)
@@ -240,13 +272,17 @@ def show_7(device):
     print("\n7. A tiny GPT meets the entropy of its source")
     model, losses = train_gpt(200, seed=0, device=device)
     print(f"   entropy of the source {ENTROPY:.4f}, log 5 is {math.log(5):.4f}")
-    print(f"   loss: first {losses[0]:.1f}, last ten {sum(losses[-10:]) / 10:.1f}", end="; ")
+    print(
+        f"   loss: first {losses[0]:.1f}, last ten {sum(losses[-10:]) / 10:.1f}",
+        end="; ",
+    )
     print(f"above the entropy, by less than 0.05: {0 < excess(model, device) < 0.05}")
 
 
 # %% 8. Mistake: a loss below the entropy
-# A batch may be, by luck; ten that are far below see what they predict. Without a mask that is
-# plain. With the softmax over the queries, dim -2, later tokens leak in by the sums.
+# A batch may be, by luck; ten that are far below see what they predict. Without a mask
+# that is plain. With the softmax over the queries, dim -2, later tokens leak in by the
+# sums.
 def last_loss(steps, seed=0, device="cpu", **mistake):
     """The mean loss of the last ten of so many steps."""
     _, losses = train_gpt(steps, seed, device, **mistake)
@@ -261,10 +297,15 @@ def show_8(device):
 
 
 # %% 9. Mistake: a mask upside down
-# True means allowed in F.scaled_dot_product_attention, and blocked in nn.MultiheadAttention.
+# True means allowed in F.scaled_dot_product_attention, and blocked in
+# nn.MultiheadAttention.
 def rows_of_nan(mask, device="cpu"):
-    """The number of tokens, of 5, for which nn.MultiheadAttention with this mask answers nan."""
-    x, layer = noise(1, 5, 16, device=device), nn.MultiheadAttention(16, 4, batch_first=True)
+    """The number of tokens, of 5, for which nn.MultiheadAttention with this mask
+    answers nan."""
+    x, layer = (
+        noise(1, 5, 16, device=device),
+        nn.MultiheadAttention(16, 4, batch_first=True),
+    )
     out, _ = layer.double().to(device)(x, x, x, attn_mask=mask)
     return out.isnan().any(dim=-1).sum().item()
 
@@ -273,8 +314,12 @@ def show_9(device):
     print("\n9. Mistake: a mask upside down")
     allowed = torch.ones(5, 5, dtype=torch.bool, device=device).tril()
     x = noise(1, 5, 16, device=device)
-    off = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed) - attention(x, x, x, True)
-    print(f"   lower triangle to scaled_dot_product_attention: causal {off.abs().max() < 1e-12}")
+    off = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed) - attention(
+        x, x, x, True
+    )
+    print(
+        f"   lower triangle to scaled_dot_product_attention: causal {off.abs().max() < 1e-12}"
+    )
     for name, mask in (("lower", allowed), ("upper", ~allowed)):
         nan = rows_of_nan(mask, device)
         print(f"   {name} triangle to nn.MultiheadAttention: {nan} of 5 tokens are nan")
@@ -311,7 +356,17 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"16 Attention on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+    ):
         show(device)
 
 
@@ -319,7 +374,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

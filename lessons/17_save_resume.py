@@ -38,7 +38,8 @@ def show_1(device):
 # %% 2. Mistake: the best weights, kept by reference
 # state_dict() hands out the tensors themselves, and training goes on writing into them.
 def best_loss_later(copied, lr, steps=5):
-    """The loss w^2 / 2 of the weights kept as the best, w = 1, after so many steps that diverge."""
+    """The loss w^2 / 2 of the weights kept as the best, w = 1, after so many steps that
+    diverge."""
     with torch.random.fork_rng(devices=[]):
         model = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(model.weight)
@@ -68,20 +69,31 @@ class Training:
 
     def __init__(self, device="cpu"):
         torch.manual_seed(0)
-        layers = nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2)
+        layers = (
+            nn.Linear(8, 16),
+            nn.BatchNorm1d(16),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(16, 2),
+        )
         x = torch.randn(200, 8)
         self.x, self.y = x.to(device), (x[:, 0] * x[:, 1] > 0).long().to(device)
         self.model = nn.Sequential(*layers).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=3, gamma=0.5)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(
+            self.optimizer, step_size=3, gamma=0.5
+        )
         self.order = torch.Generator().manual_seed(0)
         self.position = {"epoch": 0, "batch": 0, "order": self.order.get_state()}
 
     def run(self, until):
         """Train up to (epoch, batch) = until, and return self."""
         while (self.position["epoch"], self.position["batch"]) < until:
-            self.order.set_state(self.position["order"])  # as it was when the epoch began
-            rows = torch.randperm(200, generator=self.order).split(20)[self.position["batch"]]
+            # as it was when the epoch began
+            self.order.set_state(self.position["order"])
+            rows = torch.randperm(200, generator=self.order).split(20)[
+                self.position["batch"]
+            ]
             self.optimizer.zero_grad()
             F.cross_entropy(self.model(self.x[rows]), self.y[rows]).backward()
             self.optimizer.step()
@@ -89,7 +101,11 @@ class Training:
             if self.position["batch"] == 10:
                 self.scheduler.step()
                 epoch = self.position["epoch"] + 1
-                self.position = {"epoch": epoch, "batch": 0, "order": self.order.get_state()}
+                self.position = {
+                    "epoch": epoch,
+                    "batch": 0,
+                    "order": self.order.get_state(),
+                }
         return self
 
     def checkpoint(self):
@@ -107,7 +123,11 @@ class Training:
         for name in ("model", "optimizer", "scheduler"):
             if name not in forget:
                 getattr(self, name).load_state_dict(checkpoint[name])
-        kept = {key: part for key, part in checkpoint["position"].items() if key not in forget}
+        kept = {
+            key: part
+            for key, part in checkpoint["position"].items()
+            if key not in forget
+        }
         self.position |= kept
         if "random" not in forget:
             torch.set_rng_state(checkpoint["random"][0])
@@ -117,27 +137,33 @@ class Training:
 
 def finish(path, device, threads):
     """In a new process: resume from the file, train to the end, and return the weights."""
-    torch.set_num_threads(threads)  # another number adds in another order, and rounds otherwise
+    # another number adds in another order, and rounds otherwise
+    torch.set_num_threads(threads)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     model = Training(device).restore(checkpoint).run((10, 0)).model
     return [parameter.tolist() for parameter in model.parameters()]
 
 
 def resumed_in_new_process(until, device="cpu"):
-    """True if a run saved at (epoch, batch) = until and resumed ends as the undisturbed one."""
+    """True if a run saved at (epoch, batch) = until and resumed ends as the undisturbed
+    one."""
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         path = Path(folder) / "run.pt"
         torch.save(Training(device).run(until).checkpoint(), path)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             resumed = pool.apply_async(finish, (path, device, torch.get_num_threads()))
             whole = Training(device).run((10, 0)).model.parameters()
-            return resumed.get(timeout=300) == [parameter.tolist() for parameter in whole]
+            return resumed.get(timeout=300) == [
+                parameter.tolist() for parameter in whole
+            ]
 
 
 def show_3(device):
     print("\n3. A checkpoint holds all that the next step depends on")
     same = resumed_in_new_process((5, 3), device)
-    print(f"   saved after 5 epochs and 3 batches, resumed in a new process: equal {same}")
+    print(
+        f"   saved after 5 epochs and 3 batches, resumed in a new process: equal {same}"
+    )
 
 
 # %% 4. What each forgotten part costs
@@ -147,29 +173,41 @@ PARTS = ("optimizer", "scheduler", "epoch", "batch", "order", "random")
 
 @functools.cache  # trained once for all parts
 def undisturbed(device, until):
-    """(checkpoint after 5 epochs and 3 batches, weights at until) of a run that goes on."""
+    """(checkpoint after 5 epochs and 3 batches, weights at until) of a run that goes
+    on."""
     run = Training(device).run((5, 3))
     checkpoint = copy.deepcopy(run.checkpoint())
     return checkpoint, nn.utils.parameters_to_vector(run.run(until).model.parameters())
 
 
 def cost_of_forgetting(parts, device="cpu", until=(10, 0)):
-    """The largest |weight difference| then, for a checkpoint restored without these parts."""
+    """The largest |weight difference| then, for a checkpoint restored without these
+    parts."""
     with torch.random.fork_rng(devices=[]):
         checkpoint, whole = undisturbed(device, until)
-        run = Training(device).restore(copy.deepcopy(checkpoint), forget=parts).run(until)
-    return (nn.utils.parameters_to_vector(run.model.parameters()) - whole).abs().max().item()
+        run = (
+            Training(device).restore(copy.deepcopy(checkpoint), forget=parts).run(until)
+        )
+    return (
+        (nn.utils.parameters_to_vector(run.model.parameters()) - whole)
+        .abs()
+        .max()
+        .item()
+    )
 
 
 def show_4(device):
     print("\n4. What each forgotten part costs")
     print(f"   nothing forgotten: {cost_of_forgetting((), device)}")
     for part in PARTS:
-        print(f"   {part:<9}: above 0.001 {cost_of_forgetting((part,), device) > 0.001}")
+        print(
+            f"   {part:<9}: above 0.001 {cost_of_forgetting((part,), device) > 0.001}"
+        )
 
 
 # %% 5. Adam without its moments takes a first step of lr on every weight
-# Its step is lr * m / sqrt(v), m and v corrected for their start at 0. After one gradient it is lr.
+# Its step is lr * m / sqrt(v), m and v corrected for their start at 0. After one
+# gradient it is lr.
 def first_step(with_state, device="cpu"):
     """The median |step| / lr over all weights, of the step after (5, 3)."""
     forget = () if with_state else ("optimizer",)
@@ -177,17 +215,22 @@ def first_step(with_state, device="cpu"):
         checkpoint, before = undisturbed(device, (5, 3))
         run = Training(device).restore(copy.deepcopy(checkpoint), forget).run((5, 4))
         after = nn.utils.parameters_to_vector(run.model.parameters())
-    return ((after - before).abs() / run.optimizer.param_groups[0]["lr"]).median().item()
+    return (
+        ((after - before).abs() / run.optimizer.param_groups[0]["lr"]).median().item()
+    )
 
 
 def show_5(device):
     print("\n5. Adam without its moments takes a first step of lr on every weight")
     for with_state in (True, False):
-        print(f"   with_state={with_state!s:<5}   step / lr {first_step(with_state, device):.1f}")
+        print(
+            f"   with_state={with_state!s:<5}   step / lr {first_step(with_state, device):.1f}"
+        )
 
 
 # %% 6. Write beside the old file, then replace it
-# os.replace is one step, within one file system: whoever looks sees the old file or the new one.
+# os.replace is one step, within one file system: whoever looks sees the old file or the
+# new one.
 def save(state, path):
     """torch.save that leaves the old file whole until the new one is."""
     part = path.with_name(path.name + ".part")
@@ -199,7 +242,8 @@ def save(state, path):
 
 
 def left_after_crash(n, beside, folder):
-    """The number that can be loaded when writing stops after n bytes; None if it cannot be."""
+    """The number that can be loaded when writing stops after n bytes; None if it cannot
+    be."""
     path, new = folder / "run.pt", io.BytesIO()
     save({"w": torch.tensor(1.0)}, path)
     torch.save({"w": torch.tensor(2.0)}, new)
@@ -215,14 +259,20 @@ def show_6(device):
     print("\n6. Write beside the old file, then replace it")
     with tempfile.TemporaryDirectory() as folder:
         for beside in (False, True):
-            found = [left_after_crash(n, beside, Path(folder)) for n in range(0, 700, 35)]
-            print(f"   beside={beside!s:<5}   {found.count(1.0)} of {len(found)} crashes leave 1.0")
+            found = [
+                left_after_crash(n, beside, Path(folder)) for n in range(0, 700, 35)
+            ]
+            print(
+                f"   beside={beside!s:<5}   {found.count(1.0)} of {len(found)} crashes leave 1.0"
+            )
 
 
 # %% 7. A flipped bit is silent
-# The file is a ZIP archive with a checksum of each record. torch.load does not look at it.
+# The file is a ZIP archive with a checksum of each record. torch.load does not look at
+# it.
 def flipped(value):
-    """(what is loaded for value after the highest bit of its exponent flipped, the bad record)."""
+    """(what is loaded for value after the highest bit of its exponent flipped, the bad
+    record)."""
     file = io.BytesIO()
     torch.save(torch.full((1000,), value), file)
     data = bytearray(file.getvalue())
@@ -234,13 +284,15 @@ def flipped(value):
 def show_7(device):
     print("\n7. A flipped bit is silent")
     value_loaded, record = flipped(0.5)
-    print(f"   0.5 is loaded as {value_loaded:.2e}, theory 0.5 * 2^128 = {0.5 * 2.0**128:.2e}")
+    print(
+        f"   0.5 is loaded as {value_loaded:.2e}, theory 0.5 * 2^128 = {0.5 * 2.0**128:.2e}"
+    )
     print(f"   testzip names the record: {record}")
 
 
 # %% 8. Loading a file runs what is in it
-# A pickle can name any function and its arguments. weights_only=True refuses; it is the default
-# from torch 2.6 on, so write it always.
+# A pickle can name any function and its arguments. weights_only=True refuses; it is the
+# default from torch 2.6 on, so write it always.
 class Touch:
     """An object whose pickle, when it is loaded, makes a file."""
 
@@ -268,17 +320,24 @@ def show_8(device):
     print("\n8. Loading a file runs what is in it")
     for weights_only in (False, True):
         ran, refused = ran_code(weights_only)
-        print(f"   weights_only={weights_only!s:<5}   code ran: {ran}, refused: {refused}")
+        print(
+            f"   weights_only={weights_only!s:<5}   code ran: {ran}, refused: {refused}"
+        )
 
 
 # %% 9. Names must match
-# strict=False passes over names that do not match and says nothing: look at what it returns.
+# strict=False passes over names that do not match and says nothing: look at what it
+# returns.
 def loaded(prefix, strict):
-    """(names missing, names unexpected, weight) after loading ones into a layer of zeros."""
+    """(names missing, names unexpected, weight) after loading ones into a layer of
+    zeros."""
     with torch.random.fork_rng(devices=[]):
         layer = nn.Linear(1, 1)
     nn.init.zeros_(layer.weight)
-    state = {prefix + name: torch.ones_like(tensor) for name, tensor in layer.state_dict().items()}
+    state = {
+        prefix + name: torch.ones_like(tensor)
+        for name, tensor in layer.state_dict().items()
+    }
     found = layer.load_state_dict(state, strict=strict)
     return len(found.missing_keys), len(found.unexpected_keys), layer.weight.item()
 
@@ -293,7 +352,8 @@ def show_9(device):
 
 # %% The picture
 def figure(device="cpu"):
-    """The distance from the undisturbed run, by epoch, one line for each forgotten part."""
+    """The distance from the undisturbed run, by epoch, one line for each forgotten
+    part."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
@@ -301,8 +361,15 @@ def figure(device="cpu"):
     epochs = (6, 8, 10)
     for part in PARTS:
         costs = [cost_of_forgetting((part,), device, (epoch, 0)) for epoch in epochs]
-        axes.semilogy(epochs, costs, marker="o", label=f"without {part}", nonpositive="mask")
-    axes.set(xlabel="epochs", ylabel="largest weight difference", xticks=epochs, ylim=(1e-4, 1))
+        axes.semilogy(
+            epochs, costs, marker="o", label=f"without {part}", nonpositive="mask"
+        )
+    axes.set(
+        xlabel="epochs",
+        ylabel="largest weight difference",
+        xticks=epochs,
+        ylim=(1e-4, 1),
+    )
     axes.set_title("resumed after 5 epochs and 3 batches; with everything: 0")
     axes.legend(ncols=3)
     return fig
@@ -311,7 +378,17 @@ def figure(device="cpu"):
 # %% Run it
 def main(device):
     print(f"17 Save and resume on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+    ):
         show(device)
 
 
@@ -319,7 +396,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,7 @@
 """18 Experiment tracking: which of two settings is better, and how sure can you be?
 
-One run says little. Forty runs, kept in logs and compared in pairs, say it with an error.
+One run says little. Forty runs, kept in logs and compared in pairs, say it with an
+error.
 """
 
 import argparse
@@ -22,15 +23,24 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends the run."""
+    """The numbers below the header of data/name, float64; a file that is not so ends
+    the run."""
     try:
         text = (DATA / name).read_text("ascii")
-        table = np.array([line.split(",") for line in text.splitlines()[1:]], dtype=float)
-        if table.shape != (rows, columns) or not np.isfinite(table).all() or text[-1] != "\n":
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
             raise ValueError("it is cut short, or a number is missing or not finite")
     except (OSError, ValueError) as error:
         cure = "copy the file from the course again"
-        raise SystemExit(f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}") from None
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
     return table
 
 
@@ -38,14 +48,20 @@ def read_csv(name, rows, columns):
 def digits(device):
     """[(x, y) to train, to choose, to test]: 800, 500 and 497 rows; x (n, 64), y (n,)."""
     table = torch.from_numpy(read_csv("digits.csv", 1797, 65))
-    table = table[torch.randperm(1797, generator=torch.Generator().manual_seed(0))].to(device)
-    return [(part[:, 1:] / 16, part[:, 0].long()) for part in table.split([800, 500, 497])]
+    table = table[torch.randperm(1797, generator=torch.Generator().manual_seed(0))].to(
+        device
+    )
+    return [
+        (part[:, 1:] / 16, part[:, 0].long()) for part in table.split([800, 500, 497])
+    ]
 
 
 # %% 1. A log is a line of JSON for each step
-# A file for each run, its settings in the first line. Any program can read it, after a crash too.
+# A file for each run, its settings in the first line. Any program can read it, after a
+# crash too.
 def begin(path, **settings):
-    """Begin the log of a run; raise FileExistsError rather than write over an older one."""
+    """Begin the log of a run; raise FileExistsError rather than write over an older
+    one."""
     with path.open("x", encoding="utf-8") as file:
         file.write(json.dumps(settings) + "\n")
 
@@ -57,12 +73,17 @@ def log(path, **values):
 
 
 def largest_change(losses, decimals=None):
-    """The largest |loss read from a log - loss|; decimals: how many of them are logged, or all."""
+    """The largest |loss read from a log - loss|; decimals: how many of them are logged,
+    or all."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.jsonl"
         begin(path, lr=0.01, seed=0)
         for step, loss in enumerate(losses):
-            log(path, step=step, loss=loss if decimals is None else round(loss, decimals))
+            log(
+                path,
+                step=step,
+                loss=loss if decimals is None else round(loss, decimals),
+            )
         steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()[1:]]
     return max(abs(values["loss"] - losses[values["step"]]) for values in steps)
 
@@ -70,15 +91,19 @@ def largest_change(losses, decimals=None):
 def show_1(device):
     print("\n1. A log is a line of JSON for each step")
     losses = torch.rand(100, generator=torch.Generator().manual_seed(0)).tolist()
-    print(f"   100 losses with all their digits: largest change {largest_change(losses)}")
+    print(
+        f"   100 losses with all their digits: largest change {largest_change(losses)}"
+    )
     print(f"   with 4 decimals: {largest_change(losses, 4):.5f}, theory up to 0.00005")
 
 
 # %% 2. Many seeds at once
-# Networks of one shape are one tensor with a dimension more, (s, ...). Each keeps its own start
-# and its own order of rows, and their losses are summed: a gradient is 0 in all other networks.
+# Networks of one shape are one tensor with a dimension more, (s, ...). Each keeps its
+# own start and its own order of rows, and their losses are summed: a gradient is 0 in
+# all other networks.
 def starts(width, seeds, device="cpu"):
-    """[w1 (s, width, 64), b1 (s, width), w2 (s, 10, width), b2 (s, 10)] of 64-width-10 networks."""
+    """[w1 (s, width, 64), b1 (s, width), w2 (s, 10, width), b2 (s, 10)] of 64-width-10
+    networks."""
     networks = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
@@ -90,7 +115,8 @@ def starts(width, seeds, device="cpu"):
 
 
 def forward(parameters, x):
-    """The logits of every network, (s, n, 10), for x (n, 64), or (s, n, 64): its own for each."""
+    """The logits of every network, (s, n, 10), for x (n, 64), or (s, n, 64): its own
+    for each."""
     w1, b1, w2, b2 = parameters
     hidden = (x @ w1.mT + b1[:, None]).relu()
     return hidden @ w2.mT + b2[:, None]
@@ -109,11 +135,18 @@ def fit(width, seeds, device="cpu", epochs=5):
     optimizer = torch.optim.Adam(parameters, lr=0.01)
     generators, found = [torch.Generator().manual_seed(seed) for seed in seeds], []
     for _ in range(epochs):
-        orders = torch.stack([torch.randperm(len(x), generator=one) for one in generators])
+        orders = torch.stack(
+            [torch.randperm(len(x), generator=one) for one in generators]
+        )
         for rows in orders.to(device).split(25, dim=1):
             optimizer.zero_grad()
             logits = forward(parameters, x[rows])
-            loss = F.cross_entropy(logits.flatten(0, 1), y[rows].flatten(), reduction="sum") / 25
+            loss = (
+                F.cross_entropy(
+                    logits.flatten(0, 1), y[rows].flatten(), reduction="sum"
+                )
+                / 25
+            )
             loss.backward()
             optimizer.step()
         found.append(accuracies(parameters, *choose))
@@ -125,7 +158,10 @@ def show_2(device):
     together, _ = fit(16, seeds=range(20), device=device, epochs=1)
     alone, _ = fit(16, seeds=[3], device=device, epochs=1)
     print("   20 networks:", *(tuple(tensor.shape) for tensor in together))
-    same = all(torch.allclose(a[3], b[0], 0, 1e-12) for a, b in zip(together, alone, strict=True))
+    same = all(
+        torch.allclose(a[3], b[0], 0, 1e-12)
+        for a, b in zip(together, alone, strict=True)
+    )
     print(f"   seed 3 among 20 and seed 3 alone agree to 1e-12: {same}")
 
 
@@ -133,13 +169,15 @@ def show_2(device):
 # Start and order of rows are drawn anew, and the accuracy scatters.
 @functools.cache
 def results(width, device="cpu", seeds=40):
-    """(accuracies on the rows to choose with, on the rows to test with), (s,), after training."""
+    """(accuracies on the rows to choose with, on the rows to test with), (s,), after
+    training."""
     parameters, found = fit(width, range(seeds), device)
     return found[-1], accuracies(parameters, *digits(device)[2])
 
 
 def misled(worse, better):
-    """How often a run of each, drawn at random, shows the worse setting as at least as good."""
+    """How often a run of each, drawn at random, shows the worse setting as at least as
+    good."""
     return (worse[:, None] >= better).double().mean().item()
 
 
@@ -147,12 +185,15 @@ def show_3(device):
     print("\n3. The same settings, another seed, another result")
     narrow, wide = results(24, device)[0], results(32, device)[0]
     for width, found in ((24, narrow), (32, wide)):
-        print(f"   width {width}, 40 seeds: mean {found.mean():.3f}, std {found.std():.3f}")
+        print(
+            f"   width {width}, 40 seeds: mean {found.mean():.3f}, std {found.std():.3f}"
+        )
     print(f"   one run of each misleads: {misled(narrow, wide):.0%}")
 
 
 # %% 4. Compare in pairs
-# The same seed means the same order of rows; what both runs have in common is in no difference.
+# The same seed means the same order of rows; what both runs have in common is in no
+# difference.
 def standard_error(values):
     """std / sqrt(n): by about how much the mean of n independent values is off."""
     return (values.std() / math.sqrt(len(values))).item()
@@ -167,9 +208,11 @@ def show_4(device):
 
 
 # %% 5. Mistake: reporting the best seed
-# The best of n equal runs is the luckiest. What was luck on these rows is gone on others.
+# The best of n equal runs is the luckiest. What was luck on these rows is gone on
+# others.
 def best_of_normal(n):
-    """The mean of the largest of n standard normal numbers z: the integral of z d(F(z)^n)."""
+    """The mean of the largest of n standard normal numbers z: the integral of z
+    d(F(z)^n)."""
     z = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
     return torch.trapezoid(z, torch.special.ndtr(z) ** n).item()
 
@@ -185,13 +228,17 @@ def show_5(device):
     choose, test = results(32, device)
     lead, left = lead_of_best(choose, test)
     print(f"   lead of the best of 40: {lead:.3f}, and on the test rows {left:.3f}")
-    print(f"   in std {lead / choose.std():.2f}, theory for normal values {best_of_normal(40):.2f}")
+    print(
+        f"   in std {lead / choose.std():.2f}, theory for normal values {best_of_normal(40):.2f}"
+    )
 
 
 # %% 6. A range test finds the learning rate
-# One training whose rate grows at each step. On the parabola 7.5 w^2 the limit is 2/15 (lesson 05).
+# One training whose rate grows at each step. On the parabola 7.5 w^2 the limit is 2/15
+# (lesson 05).
 def range_test(loss_function, parameters, rates):
-    """The losses before each step of SGD and after the last, the rate climbing through rates."""
+    """The losses before each step of SGD and after the last, the rate climbing through
+    rates."""
     optimizer = torch.optim.SGD(parameters, lr=rates[0])
     losses = []
     for rate in rates:
@@ -208,12 +255,20 @@ def show_6(device):
     print("\n6. A range test finds the learning rate")
     rates = np.geomspace(1e-4, 100, 121)
     w = torch.ones(1, dtype=torch.float64, device=device, requires_grad=True)
-    first = (np.diff(range_test(lambda: 7.5 * w.square().sum(), [w], rates)) > 0).argmax()
+    first = (
+        np.diff(range_test(lambda: 7.5 * w.square().sum(), [w], rates)) > 0
+    ).argmax()
     falls, climbs = rates[first - 1 : first + 1]
-    print(f"   parabola: falls at {falls:.3f}, climbs at {climbs:.3f}, 2/15 = {2 / 15:.3f}")
+    print(
+        f"   parabola: falls at {falls:.3f}, climbs at {climbs:.3f}, 2/15 = {2 / 15:.3f}"
+    )
     (x, y), parameters = digits(device)[0], starts(32, [0], device)
-    losses = range_test(lambda: F.cross_entropy(forward(parameters, x)[0], y), parameters, rates)
-    print(f"   digits: {losses[0]:.2f} at first, lowest at rate {rates[losses.argmin()]:.1f}")
+    losses = range_test(
+        lambda: F.cross_entropy(forward(parameters, x)[0], y), parameters, rates
+    )
+    print(
+        f"   digits: {losses[0]:.2f} at first, lowest at rate {rates[losses.argmin()]:.1f}"
+    )
 
 
 # %% 7. Watch the gradients, the units and the first nan
@@ -228,14 +283,16 @@ def network(activation, depth, device="cpu"):
 
 
 def gradient_ratio(model, x, y):
-    """|gradient of the first layer's weight| / |that of the last|, for the cross-entropy."""
+    """|gradient of the first layer's weight| / |that of the last|, for the
+    cross-entropy."""
     model.zero_grad()
     F.cross_entropy(model(x), y).backward()
     return (model[0].weight.grad.norm() / model[-1].weight.grad.norm()).item()
 
 
 def dead_share(outputs):
-    """The share of units, outputs (n, units), that are 0 on all rows: they learn no more."""
+    """The share of units, outputs (n, units), that are 0 on all rows: they learn no
+    more."""
     return (outputs == 0).all(dim=0).double().mean().item()
 
 
@@ -253,16 +310,24 @@ def show_7(device):
     x, y = digits(device)[0]
     for activation in (nn.Sigmoid, nn.Tanh):
         ratio = gradient_ratio(network(activation, 8, device), x, y)
-        print(f"   8 layers of {activation.__name__:<7}: first gradient / last {ratio:.0e}")
+        print(
+            f"   8 layers of {activation.__name__:<7}: first gradient / last {ratio:.0e}"
+        )
     model = network(nn.ReLU, 1, device)
-    print(f"   relu: dead {dead_share(model[:2](x)):.0%}, first bad {first_bad(model, x)}")
-    nn.init.constant_(model[0].bias[:16], -10)  # as one step at too large a rate can leave it
+    print(
+        f"   relu: dead {dead_share(model[:2](x)):.0%}, first bad {first_bad(model, x)}"
+    )
+    # as one step at too large a rate can leave it
+    nn.init.constant_(model[0].bias[:16], -10)
     nn.init.constant_(model[2].weight[0], torch.nan)
-    print(f"   spoilt: dead {dead_share(model[:2](x)):.0%}, first bad {first_bad(model, x)!r}")
+    print(
+        f"   spoilt: dead {dead_share(model[:2](x)):.0%}, first bad {first_bad(model, x)!r}"
+    )
 
 
 # %% 8. TensorBoard, for those who have it
-# A writer adds to what is in its folder, and so a second run in one folder draws a zigzag.
+# A writer adds to what is in its folder, and so a second run in one folder draws a
+# zigzag.
 def steps_read(folders):
     """The steps that TensorBoard finds in the first folder, after a run of 3 into each."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -289,7 +354,8 @@ def show_8(device):
 
 # %% The picture
 def figure(device="cpu"):
-    """Left the runs of both widths by epoch; right the 40 differences in order, and their mean."""
+    """Left the runs of both widths by epoch; right the 40 differences in order, and
+    their mean."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
@@ -297,14 +363,29 @@ def figure(device="cpu"):
     found = {width: fit(width, range(40), device)[1] for width in (24, 32)}
     for width, color in ((24, "tab:orange"), (32, "tab:blue")):
         left.plot(range(1, 6), found[width].numpy(), color=color, alpha=0.2)
-        left.plot(range(1, 6), found[width].mean(1).numpy(), color, lw=3, label=f"width {width}")
-    left.set(xlabel="epoch", ylabel="accuracy", xticks=range(1, 6), title="40 seeds of each width")
+        left.plot(
+            range(1, 6),
+            found[width].mean(1).numpy(),
+            color,
+            lw=3,
+            label=f"width {width}",
+        )
+    left.set(
+        xlabel="epoch",
+        ylabel="accuracy",
+        xticks=range(1, 6),
+        title="40 seeds of each width",
+    )
     left.legend()
     less = (found[32][-1] - found[24][-1]).sort().values
     right.bar(range(40), less.tolist(), color="tab:gray")
     mean, error = less.mean().item(), standard_error(less)
     right.axhspan(mean - 2 * error, mean + 2 * error, color="tab:blue", alpha=0.4)
-    right.set(xlabel="pair", ylabel="32 less 24", title="differences; mean +- 2 standard errors")
+    right.set(
+        xlabel="pair",
+        ylabel="32 less 24",
+        title="differences; mean +- 2 standard errors",
+    )
     return fig
 
 
@@ -319,7 +400,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,7 @@
 """19 Performance: what makes PyTorch code fast, counted before it is timed.
 
-Operations, calls and bytes are the same on every machine. Seconds stand in the picture alone.
+Operations, calls and bytes are the same on every machine. Seconds stand in the picture
+alone.
 """
 
 import argparse
@@ -18,7 +19,8 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 # The counter, and what is counted: no need to read on before section 1.
 class Count(TorchDispatchMode):
-    """Notes each call of torch: its name, bytes of output, operations of a matrix product."""
+    """Notes each call of torch: its name, bytes of output, operations of a matrix
+    product."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +41,10 @@ def network(sizes, device="cpu"):
     """Linear layers of these sizes, tanh behind each, float64, from seed 0."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        layers = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in itertools.pairwise(sizes)]
+        layers = [
+            nn.Sequential(nn.Linear(a, b), nn.Tanh())
+            for a, b in itertools.pairwise(sizes)
+        ]
     return nn.Sequential(*layers).double().to(device)
 
 
@@ -50,8 +55,9 @@ def draw(*shape, device="cpu"):
 
 
 # %% 1. A training step costs three products for each layer, but for the first
-# Forward, the gradient of the weight, the gradient of the input: which the first layer has no use
-# for. Each is a product of matrices, and (m, k) @ (k, n) takes m n sums of k products: 2 m k n.
+# Forward, the gradient of the weight, the gradient of the input: which the first layer
+# has no use for. Each is a product of matrices, and (m, k) @ (k, n) takes m n sums of k
+# products: 2 m k n.
 def training_flops(sizes, batch):
     """batch (6 N - 2 N_1): N weights in all, N_1 in the first layer."""
     weights = [a * b for a, b in itertools.pairwise(sizes)]
@@ -70,7 +76,9 @@ def show_1(device):
     sizes = [20, 64, 64, 10]
     model, x = network(sizes, device), draw(8, 20, device=device)
     found = counted(lambda: model(x).sum().backward()).flops
-    print(f"   20-64-64-10, 8 samples: {found}, theory {training_flops(sizes, batch=8)}")
+    print(
+        f"   20-64-64-10, 8 samples: {found}, theory {training_flops(sizes, batch=8)}"
+    )
 
 
 # %% 2. One call instead of many
@@ -97,7 +105,9 @@ def show_3(device):
     print("\n3. The order of products")
     a, v = draw(200, 200, device=device), draw(200, device=device)
     slow, fast = counted(lambda: (a @ a) @ v).flops, counted(lambda: a @ (a @ v)).flops
-    print(f"   (A A) v: {slow}, A (A v): {fast}, ratio {slow / fast}, theory {(200 + 1) / 2}")
+    print(
+        f"   (A A) v: {slow}, A (A v): {fast}, ratio {slow / fast}, theory {(200 + 1) / 2}"
+    )
 
 
 # %% 4. Operations for each byte: the roofline
@@ -114,16 +124,23 @@ def roofline(intensity, peak, bandwidth):
 
 def show_4(device):
     print("\n4. Operations for each byte: the roofline")
-    work = {"x + 1": 1 / 8, "n = 12": product_intensity(12), "n = 96": product_intensity(96)}
+    work = {
+        "x + 1": 1 / 8,
+        "n = 12": product_intensity(12),
+        "n = 96": product_intensity(96),
+    }
     for name, intensity in work.items():
         most = roofline(intensity, peak=100, bandwidth=20)
-        print(f"   {name}: {intensity:.3f} flop a byte, at most {most:.1f} of 100 Gflop/s")
+        print(
+            f"   {name}: {intensity:.3f} flop a byte, at most {most:.1f} of 100 Gflop/s"
+        )
 
 
 # %% 5. What is kept for backward
 # Autograd puts tensors aside in forward. A hook is called for each of them.
 def bytes_kept(function, own):
-    """The bytes put aside while function() runs, each storage once, but for the tensors own."""
+    """The bytes put aside while function() runs, each storage once, but for the tensors
+    own."""
     own = {tensor.untyped_storage().data_ptr() for tensor in own}
     kept = {}
 
@@ -142,7 +159,9 @@ def show_5(device):
     print("\n5. What is kept for backward")
     model, x = network(9 * [64], device).float(), draw(256, 64, device=device).float()
     own, theory = [x, *model.parameters()], 8 * 256 * 64 * 4
-    print(f"   8 layers of 64, 256 samples: {bytes_kept(lambda: model(x), own)}, theory {theory}")
+    print(
+        f"   8 layers of 64, 256 samples: {bytes_kept(lambda: model(x), own)}, theory {theory}"
+    )
     with torch.no_grad():
         print(f"   under no_grad: {bytes_kept(lambda: model(x), own)}")
     with torch.autocast(device, dtype=torch.bfloat16):
@@ -151,7 +170,8 @@ def show_5(device):
 
 # %% 6. Checkpointing: keep less, compute again
 class Recompute(torch.autograd.Function):
-    """Keeps a block's input alone, which must require grad, and runs it again in backward."""
+    """Keeps a block's input alone, which must require grad, and runs it again in
+    backward."""
 
     @staticmethod
     def forward(ctx, x, block):
@@ -190,13 +210,19 @@ def show_6(device):
     whole = gradient(model, lambda: model(x))
     for size in (2, 4, 8):
         blocks = functools.partial(in_blocks, model, x, size)
-        kept, same = bytes_kept(blocks, own) // unit, torch.equal(gradient(model, blocks), whole)
-        print(f"   blocks of {size} keep {kept}, rebuild {size} at a time; same gradient: {same}")
+        kept, same = (
+            bytes_kept(blocks, own) // unit,
+            torch.equal(gradient(model, blocks), whole),
+        )
+        print(
+            f"   blocks of {size} keep {kept}, rebuild {size} at a time; same gradient: {same}"
+        )
 
 
 # %% 7. Accumulation: a large batch in small parts
 def accumulated(model, x, y, parts, divided=True):
-    """The gradient from so many equal parts, one after the other; divided: by their number."""
+    """The gradient from so many equal parts, one after the other; divided: by their
+    number."""
     model.zero_grad()
     for x_part, y_part in zip(x.chunk(parts), y.chunk(parts), strict=True):
         loss = F.mse_loss(model(x_part), y_part)
@@ -211,7 +237,9 @@ def show_7(device):
     whole = accumulated(model, x, y, parts=1)
     for divided in (True, False):
         ratio = accumulated(model, x, y, 4, divided).norm() / whole.norm()
-        print(f"   4 parts of 16, divided={divided!s:<5}   gradient / that of 64: {ratio:.6f}")
+        print(
+            f"   4 parts of 16, divided={divided!s:<5}   gradient / that of 64: {ratio:.6f}"
+        )
 
 
 # %% 8. Half the bytes, and what they cannot hold
@@ -235,14 +263,19 @@ def show_8(device):
     print("\n8. Half the bytes, and what they cannot hold")
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         small, large = torch.tensor([1e-8, 70000.0]).to(dtype).tolist()
-        print(f"   {str(dtype)[6:]:<8}   1e-8 is {small:.0e}, 70000 is {large:.0f}", end=", ")
+        print(
+            f"   {str(dtype)[6:]:<8}   1e-8 is {small:.0e}, 70000 is {large:.0f}",
+            end=", ",
+        )
         print(f"counts to {counts_to(dtype)}, 1 ends at {after_steps(dtype):.2f}")
 
 
 # %% 9. Waiting for the device
-# A GPU works on while Python goes ahead, until Python asks for a number: then it has to wait.
+# A GPU works on while Python goes ahead, until Python asks for a number: then it has to
+# wait.
 def waits(steps, every, device="cpu"):
-    """How often a loop asks for its loss as a number: each so many steps, and at the end."""
+    """How often a loop asks for its loss as a number: each so many steps, and at the
+    end."""
     total = torch.zeros((), device=device)
     with Count() as count:
         for step in range(steps):
@@ -256,7 +289,9 @@ def waits(steps, every, device="cpu"):
 def show_9(device):
     print("\n9. Waiting for the device")
     for every in (1, 10, 1000):
-        print(f"   100 steps, .item() every {every:>4}: {waits(100, every, device)} waits")
+        print(
+            f"   100 steps, .item() every {every:>4}: {waits(100, every, device)} waits"
+        )
 
 
 # %% 10. Mistake: cat in a loop
@@ -288,7 +323,8 @@ def measured_rate(flops, function):
 
 
 def figure(device="cpu"):
-    """Left the roofline of this machine and what was measured; right what checkpointing keeps."""
+    """Left the roofline of this machine and what was measured; right what checkpointing
+    keeps."""
     from matplotlib.figure import Figure
 
     x, sizes = torch.zeros(2**24, device=device), [2**k for k in range(4, 11)]
@@ -299,19 +335,34 @@ def figure(device="cpu"):
     line = [2 ** (k / 8) for k in range(-24, 60)]
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
-    left.loglog(line, [roofline(i, max(rates), 8 * rates[0]) for i in line], label="roofline")
+    left.loglog(
+        line, [roofline(i, max(rates), 8 * rates[0]) for i in line], label="roofline"
+    )
     left.loglog(intensities, rates, "o", label="x + 1, products of 16 to 1024")
     left.set(xlabel="operations a byte", ylabel="Gflop/s", ylim=(0.1, 20 * max(rates)))
     left.legend(loc="upper left")
     right.plot([1, 2, 4, 8, 16], [16 / k - 1 + k for k in (1, 2, 4, 8, 16)], "o-")
-    right.set(xlabel="layers in a block", ylabel="layers kept, 16 / k - 1 + k", ylim=(0, 17))
+    right.set(
+        xlabel="layers in a block", ylabel="layers kept, 16 / k - 1 + k", ylim=(0, 17)
+    )
     return fig
 
 
 # %% Run it
 def main(device):
     print(f"19 Performance on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9, show_10):
+    for show in (
+        show_1,
+        show_2,
+        show_3,
+        show_4,
+        show_5,
+        show_6,
+        show_7,
+        show_8,
+        show_9,
+        show_10,
+    ):
         show(device)
 
 
@@ -319,7 +370,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,6 +1,7 @@
 """20 Distributed: several processes train one model, and end with the weights of one.
 
-Started plainly, it starts its own workers. torchrun --nproc-per-node 2 makes it one of two.
+Started plainly, it starts its own workers. torchrun --nproc-per-node 2 makes it one of
+two.
 """
 
 import argparse
@@ -26,8 +27,10 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 # Four workers, started once and asked often: no need to read on before section 1.
 def work(rank, folder, pipe):
-    """A worker: join the others, then call what comes through the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so the pipe
+    """A worker: join the others, then call what comes through the pipe until it is
+    closed."""
+    # Ctrl-C ends the parent, and so the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     if sys.platform != "win32":  # loopback: they talk without a network
         os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
@@ -46,15 +49,20 @@ def work(rank, folder, pipe):
 
 @functools.cache
 def workers():
-    """[(process, pipe), ...] of four workers; on Linux forked off a process that has torch."""
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    """[(process, pipe), ...] of four workers; on Linux forked off a process that has
+    torch."""
+    context = multiprocessing.get_context(
+        "forkserver" if sys.platform == "linux" else "spawn"
+    )
     if sys.platform == "linux":
         context.set_forkserver_preload(["torch._dynamo", "torch.distributed.optim"])
     started = []
     with tempfile.TemporaryDirectory() as folder:
         for rank in range(4):
             pipe, other = context.Pipe()
-            process = context.Process(target=work, args=(rank, folder, other), daemon=True)
+            process = context.Process(
+                target=work, args=(rank, folder, other), daemon=True
+            )
             process.start()
             other.close()
             started.append((process, pipe))
@@ -64,7 +72,8 @@ def workers():
 
 
 def together(function, size, *arguments, seconds=60):
-    """[function(rank, group, *arguments) of each rank]; RuntimeError, and all end, if one fails."""
+    """[function(rank, group, *arguments) of each rank]; RuntimeError, and all end, if
+    one fails."""
     chosen, answers = workers()[:size], []
     deadline = time.monotonic() + seconds
     try:
@@ -74,15 +83,20 @@ def together(function, size, *arguments, seconds=60):
         for process, pipe in chosen:
             answer = None, f"no answer within {seconds} seconds"
             try:
-                answers += [pipe.recv() if pipe.poll(deadline - time.monotonic()) else answer]
+                answers += [
+                    pipe.recv() if pipe.poll(deadline - time.monotonic()) else answer
+                ]
             except (EOFError, OSError):
                 process.join()
                 answers += [(None, f"ended with status {process.exitcode}")]
-        errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error]
+        errors = [
+            f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error
+        ]
         if errors:
             errors.sort(key=lambda error: "ended with" not in error)
             raise RuntimeError("; ".join(errors))
-    except BaseException:  # Ctrl-C too: a late answer must not be taken for the next one
+    except BaseException:
+        # Ctrl-C too: a late answer must not be taken for the next one
         for process, _ in workers():
             process.kill()
         workers.cache_clear()
@@ -100,20 +114,27 @@ def collectives(rank, group):
     gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(gathered, mine, group=group)
     gathered = torch.cat(gathered).tolist()
-    return {"all_reduce": total.tolist(), "broadcast": of_rank_1.tolist(), "all_gather": gathered}
+    return {
+        "all_reduce": total.tolist(),
+        "broadcast": of_rank_1.tolist(),
+        "all_gather": gathered,
+    }
 
 
 def show_1(device):
     print("\n1. Every rank runs the same program; collectives join them")
     found = together(collectives, 4)
     for name, held in found[0].items():
-        print(f"   {name}: {held}, the same on all: {all(held == one[name] for one in found)}")
+        print(
+            f"   {name}: {held}, the same on all: {all(held == one[name] for one in found)}"
+        )
 
 
 # %% 2. all_reduce in a ring
 # Each rank sends to the next alone: n - 1 rounds sum up, n - 1 more hand the sums on.
 def ring(rank, group, numbers):
-    """(all_reduce of (rank + 1) * arange(numbers), by hand, and the bytes that this rank sent)."""
+    """(all_reduce of (rank + 1) * arange(numbers), by hand, and the bytes that this
+    rank sent)."""
     n = dist.get_world_size(group)
     blocks, sent = list(((rank + 1) * torch.arange(numbers)).tensor_split(n)), 0
     for step in range(2 * (n - 1)):
@@ -132,7 +153,9 @@ def show_2(device):
     for n in (2, 4):
         (sums, sent), *_ = together(ring, n, 1000)
         right = sums == [number * n * (n + 1) // 2 for number in range(1000)]
-        print(f"   {n} ranks: right {right}, each sends {sent}, theory {2 * (n - 1) * 8000 // n}")
+        print(
+            f"   {n} ranks: right {right}, each sends {sent}, theory {2 * (n - 1) * 8000 // n}"
+        )
 
 
 # %% 3. Data parallel: each rank takes a share of the batch, gradients are averaged
@@ -149,11 +172,14 @@ def gradient(model, loss):
     """The gradient of loss by all parameters of model, in one vector on the CPU."""
     model.zero_grad()
     loss.backward()
-    return torch.cat([parameter.grad.flatten().cpu() for parameter in model.parameters()])
+    return torch.cat(
+        [parameter.grad.flatten().cpu() for parameter in model.parameters()]
+    )
 
 
 def by_hand(rank, group, device, sizes, corrected=True):
-    """The largest |mean of the gradients - that of the whole batch|, for shares of these sizes."""
+    """The largest |mean of the gradients - that of the whole batch|, for shares of
+    these sizes."""
     model, x, y = model_and_data(device)
     whole = gradient(model, F.mse_loss(model(x), y))
     share = sizes[rank] * len(sizes) / sum(sizes) if corrected else 1
@@ -164,16 +190,21 @@ def by_hand(rank, group, device, sizes, corrected=True):
 
 
 def by_ddp(rank, group, device):
-    """The same by DistributedDataParallel, which averages the gradients during backward."""
+    """The same by DistributedDataParallel, which averages the gradients during
+    backward."""
     model, x, y = model_and_data(device)
     whole = gradient(model, F.mse_loss(model(x), y))
     parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
-    loss = F.mse_loss(parallel(x.chunk(group.size())[rank]), y.chunk(group.size())[rank])
+    loss = F.mse_loss(
+        parallel(x.chunk(group.size())[rank]), y.chunk(group.size())[rank]
+    )
     return (gradient(model, loss) - whole).abs().max().item()
 
 
 def show_3(device):
-    print("\n3. Data parallel: each rank takes a share of the batch, gradients are averaged")
+    print(
+        "\n3. Data parallel: each rank takes a share of the batch, gradients are averaged"
+    )
     for n in (1, 2, 4):
         hand = max(together(by_hand, n, device, n * [32 // n])) < 1e-12
         ddp = max(together(by_ddp, n, device)) < 1e-12
@@ -185,7 +216,9 @@ def show_4(device):
     print("\n4. Mistake: the mean of unequal means")
     for corrected in (False, True):
         same = max(together(by_hand, 2, device, [2, 30], corrected)) < 1e-12
-        print(f"   2 and 30 samples, corrected={corrected!s:<5}   as one process: {same}")
+        print(
+            f"   2 and 30 samples, corrected={corrected!s:<5}   as one process: {same}"
+        )
 
 
 # %% 5. Each rank keeps a part: of the optimizer's state, or of each layer
@@ -194,15 +227,22 @@ def adam_bytes(rank, group):
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     parameters = [torch.zeros(1000, requires_grad=True) for _ in range(4)]
-    optimizer = ZeroRedundancyOptimizer(parameters, torch.optim.Adam, process_group=group)
+    optimizer = ZeroRedundancyOptimizer(
+        parameters, torch.optim.Adam, process_group=group
+    )
     sum(parameter.sum() for parameter in parameters).backward()
     optimizer.step()
-    moments = [state[name] for state in optimizer.optim.state.values() for name in state]
-    return sum(moment.numel() * moment.element_size() for moment in moments if moment.dim())
+    moments = [
+        state[name] for state in optimizer.optim.state.values() for name in state
+    ]
+    return sum(
+        moment.numel() * moment.element_size() for moment in moments if moment.dim()
+    )
 
 
 def tensor_parallel(rank, group):
-    """(weights kept, largest |output - that of the whole|): a share of the hidden units on each."""
+    """(weights kept, largest |output - that of the whole|): a share of the hidden units
+    on each."""
     model, x, _ = model_and_data()
     n, (first, _, second) = dist.get_world_size(group), model
     with torch.no_grad():
@@ -217,13 +257,16 @@ def show_5(device):
     print("\n5. Each rank keeps a part: of the optimizer's state, or of each layer")
     for n in (1, 2, 4):
         (weights, difference), *_ = together(tensor_parallel, n)
-        print(f"   {n} ranks: Adam {together(adam_bytes, n)[0]} bytes on each", end=", ")
+        print(
+            f"   {n} ranks: Adam {together(adam_bytes, n)[0]} bytes on each", end=", "
+        )
         print(f"layers {weights} weights, right to 1e-12: {difference < 1e-12}")
 
 
 # %% 6. A worker dies, and the training ends as if it had not
 def trained(rank, group, folder, dies_at=None):
-    """(first step, weights after step 20), from the last checkpoint in folder; rank 1 may die."""
+    """(first step, weights after step 20), from the last checkpoint in folder; rank 1
+    may die."""
     model, x, y = model_and_data()
     parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -251,8 +294,12 @@ def trained(rank, group, folder, dies_at=None):
 
 
 def restarted(dies_at):
-    """(the error, first step of the second attempt, True if it ends as the undisturbed run)."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+    """(the error, first step of the second attempt, True if it ends as the undisturbed
+    run)."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as other,
+    ):
         (_, undisturbed), _ = together(trained, 2, other)
         error = None
         try:
@@ -264,9 +311,12 @@ def restarted(dies_at):
 
 
 def one_of_several():
-    """(rank, first step, True if it ends as the undisturbed run), for a process of torchrun."""
+    """(rank, first step, True if it ends as the undisturbed run), for a process of
+    torchrun."""
     dist.init_process_group("gloo")
-    folder = Path(tempfile.gettempdir()) / f"lesson_20_{os.environ['TORCHELASTIC_RUN_ID']}"
+    folder = (
+        Path(tempfile.gettempdir()) / f"lesson_20_{os.environ['TORCHELASTIC_RUN_ID']}"
+    )
     again = os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
     dies_at = None if again else int(os.environ.get("DIES_AT", -1))
     first, weights = trained(dist.get_rank(), None, folder / "disturbed", dies_at)
@@ -279,7 +329,9 @@ def one_of_several():
 def show_6(device):
     print("\n6. A worker dies, and the training ends as if it had not")
     error, first, same = restarted(dies_at=12)
-    print(f"   {error}\n   started again from step {first}, ends with the same bits: {same}")
+    print(
+        f"   {error}\n   started again from step {first}, ends with the same bits: {same}"
+    )
 
 
 # %% The picture
@@ -296,7 +348,9 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 2), layout="constrained")
     for number, axes in enumerate(fig.subplots(1, 7, sharey=True)):
         axes.imshow(counts[number].numpy(), vmin=1, vmax=4)
-        axes.set(title=f"after {number}", xlabel="block", xticks=range(4), yticks=range(4))
+        axes.set(
+            title=f"after {number}", xlabel="block", xticks=range(4), yticks=range(4)
+        )
     fig.colorbar(axes.images[0], label="ranks in the sum", ticks=range(1, 5))
     fig.axes[0].set_ylabel("rank")
     return fig
@@ -304,9 +358,13 @@ def figure(device="cpu"):
 
 # %% Run it
 def main(device):
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started this process, as one of several
-        line = "rank {}: from step {} on, ends with the same bits: {}\n".format(*one_of_several())
-        print(line, end="")  # in one piece, newline and all: the other process prints too
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # torchrun has started this process, as one of several
+        line = "rank {}: from step {} on, ends with the same bits: {}\n".format(
+            *one_of_several()
+        )
+        # in one piece, newline and all: the other process prints too
+        print(line, end="")
         return
     print(f"20 Distributed on {device}")
     for show in (show_1, show_2, show_3, show_4, show_5, show_6):
@@ -317,7 +375,9 @@ def main(device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument("--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
+    )
     args = parser.parse_args()
     main(args.device)
     if args.figure is not None:

@@ -1,11 +1,13 @@
-"""What the lessons cost: python tests/benchmark.py prints the tables of tests/README.md.
+"""What the lessons cost: python tests/benchmark.py prints the tables of
+tests/README.md.
 
-A lesson and its floor run in turn, five times each; medians count. The floor is a fresh Python
-that imports what a plain run of the lesson imports, and no more: on top, inside functions, and
-what torch puts off until it is first used, which FIRST_USES therefore uses once: an optimizer's
-step, backward(v), a Jacobian, gradcheck, a dispatch mode, the device meta, each where the lesson
-has it. After that: where the time of each lesson goes, what a stream adds to the memory, and how
-the cost of training grows with the work.
+A lesson and its floor run in turn, five times each; medians count. The floor is a fresh
+Python that imports what a plain run of the lesson imports, and no more: on top, inside
+functions, and what torch puts off until it is first used, which FIRST_USES therefore
+uses once: an optimizer's step, backward(v), a Jacobian, gradcheck, a dispatch mode, the
+device meta, each where the lesson has it. After that: where the time of each lesson
+goes, what a stream adds to the memory, and how the cost of training grows with the
+work.
 """
 
 import argparse
@@ -57,11 +59,14 @@ torch.ones(2, device="meta") + 1
 
 
 def floor(path):
-    """A program with all imports of a run of a lesson: its own, and those that torch puts off."""
+    """A program with all imports of a run of a lesson: its own, and those that torch
+    puts off."""
     source = path.read_text("utf-8")
     parts = [n for n in ast.parse(source).body if getattr(n, "name", None) != "figure"]
     nodes = [node for part in parts for node in ast.walk(part)]
-    imports = [ast.unparse(n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
+    imports = [
+        ast.unparse(n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))
+    ]
     if path == LESSONS[0]:  # it imports what it checks, one after the other
         imports.append("import torch, torchvision, numpy, matplotlib, pytest")
     uses = [code for words, code in FIRST_USES.items() if words in source]
@@ -69,7 +74,8 @@ def floor(path):
 
 
 def measure(*arguments):
-    """(seconds, peak memory in MiB) of one fresh Python process; memory is nan on Windows."""
+    """(seconds, peak memory in MiB) of one fresh Python process; memory is nan on
+    Windows."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     if not hasattr(os, "wait4"):
@@ -91,11 +97,15 @@ def lessons_table(runs):
         for run in range(runs + 1):
             pair = measure(path), measure("-c", floor(path))
             pairs += [pair] if run else []  # the first warms the caches
-        seconds, alone = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
+        seconds, alone = (
+            statistics.median(pair[i][0] for pair in pairs) for i in (0, 1)
+        )
         beyond = statistics.median(lesson[0] - floor[0] for lesson, floor in pairs)
         ratio = statistics.median(lesson[0] / floor[0] for lesson, floor in pairs)
         memory = max(lesson[1] for lesson, _ in pairs)
-        numbers = f"{seconds:.2f} | {alone:.2f} | {beyond:.2f} | {ratio:.2f} | {memory:.0f}"
+        numbers = (
+            f"{seconds:.2f} | {alone:.2f} | {beyond:.2f} | {ratio:.2f} | {memory:.0f}"
+        )
         print(f"| {path.stem} | {numbers} |", flush=True)
 
 
@@ -132,8 +142,12 @@ def parts_table(runs):
     for path in LESSONS[1:]:
         command = [sys.executable, "-c", WHERE, path.parent, path.stem, floor(path)]
         spent = [json.loads(subprocess.check_output(command)) for _ in range(runs)]
-        medians = [statistics.median(run.get(part, 0) for run in spent) for part in PARTS]
-        print(f"| {path.stem} | {' | '.join(f'{m:.2f}' for m in medians)} |", flush=True)
+        medians = [
+            statistics.median(run.get(part, 0) for run in spent) for part in PARTS
+        ]
+        print(
+            f"| {path.stem} | {' | '.join(f'{m:.2f}' for m in medians)} |", flush=True
+        )
 
 
 def three_ways(x, y, batch_size):
@@ -192,7 +206,8 @@ print(f"{most - before:.0f}")
 
 
 def streaming_table():
-    """How much lesson 09's Stream, and reading the whole file, add to the memory (on Linux)."""
+    """How much lesson 09's Stream, and reading the whole file, add to the memory (on
+    Linux)."""
     if not Path("/proc/self/statm").exists():
         return
     print("\n| rows | added by the stream, MiB | by the whole file, MiB |")
@@ -202,7 +217,9 @@ def streaming_table():
         for rows in (10_000, 100_000, 1_000_000):
             file = Path(folder, "rows.csv")
             with open(file, "w") as lines:
-                lines.writelines(itertools.chain(["header\n"], itertools.repeat(row, rows)))
+                lines.writelines(
+                    itertools.chain(["header\n"], itertools.repeat(row, rows))
+                )
             command = [sys.executable, "-c", GROWTH, LESSONS[0].parent, file, str(rows)]
             stream, whole = (
                 subprocess.check_output([*command, way], text=True).strip()
@@ -233,9 +250,20 @@ def rows_table(runs):
     for rows in (1_000, 10_000, 100_000, 1_000_000):
         x = torch.linspace(0, 1, rows)[:, None]
         model = pipeline.linear((0.0, 0.0))
-        arguments = torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), x, 2 * x, 10
-        found[rows] = seconds_of(lambda a=arguments, m=model: pipeline.train(m, *a), runs) / 10
-        print(f"| {rows:,} | {1000 * found[rows]:.2f} | {rows / found[rows]:,.0f} |", flush=True)
+        arguments = (
+            torch.nn.MSELoss(),
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            x,
+            2 * x,
+            10,
+        )
+        found[rows] = (
+            seconds_of(lambda a=arguments, m=model: pipeline.train(m, *a), runs) / 10
+        )
+        print(
+            f"| {rows:,} | {1000 * found[rows]:.2f} | {rows / found[rows]:,.0f} |",
+            flush=True,
+        )
     return found
 
 
@@ -246,7 +274,9 @@ def batches_table(runs, samples=10_000):
 
     lesson = importlib.import_module("09_dataset_dataloader")
     dataset = TensorDataset(torch.rand(samples, 13), torch.arange(samples) % 3)
-    print(f"\n| batch size | steps an epoch of {samples:,} samples | seconds an epoch |")
+    print(
+        f"\n| batch size | steps an epoch of {samples:,} samples | seconds an epoch |"
+    )
     print("| ---: | ---: | ---: |")
     found = {}
     for size in (1, 4, 16, 64, 256, 1024):
@@ -267,7 +297,11 @@ def figure(rows, batches):
     left.loglog(list(rows), [1000 * seconds for seconds in rows.values()], "o-")
     left.set(title="All rows at once", xlabel="rows", ylabel="milliseconds an epoch")
     right.loglog(list(batches), list(batches.values()), "o-")
-    right.set(title="10,000 samples in batches", xlabel="batch size", ylabel="seconds an epoch")
+    right.set(
+        title="10,000 samples in batches",
+        xlabel="batch size",
+        ylabel="seconds an epoch",
+    )
     for axes in (left, right):
         exponents = [math.log10(seconds) for seconds in axes.lines[0].get_ydata()]
         axes.set_ylim(10 ** math.floor(min(exponents)), 10 ** math.ceil(max(exponents)))
@@ -285,7 +319,8 @@ def positive(text):
 def main(runs):
     import torch
 
-    torch.set_num_threads(1)  # tables of small operations: a second thread would only wait
+    # tables of small operations: a second thread would only wait
+    torch.set_num_threads(1)
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, ", end="")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, ", end="")
     print(f"medians of {runs} runs in turn\n")
@@ -299,8 +334,12 @@ def main(runs):
 if __name__ == "__main__":
     sys.path.insert(0, str(LESSONS[0].parent))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=positive, default=5, help="runs of each lesson (default 5)")
-    parser.add_argument("--figure", metavar="FILE", help="save the picture of the last two tables")
+    parser.add_argument(
+        "--runs", type=positive, default=5, help="runs of each lesson (default 5)"
+    )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="save the picture of the last two tables"
+    )
     arguments = parser.parse_args()
     if arguments.figure is not None and not Path(arguments.figure).parent.is_dir():
         parser.error(f"--figure: {arguments.figure!r} must be in a real folder")

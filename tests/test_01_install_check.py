@@ -19,7 +19,8 @@ FINE = ("", "")
 
 
 def ended(process):
-    """(status, lines of its output) of a process of the script, at its end; no traceback ever."""
+    """(status, lines of its output) of a process of the script, at its end; no
+    traceback ever."""
     out, err = process.communicate(timeout=120)
     assert b"Traceback" not in out + err
     return process.returncode, out.decode("ascii").splitlines()
@@ -44,9 +45,9 @@ def test_without_any_package_each_is_a_line_with_its_command():
     for name in PACKAGES:
         line, advice = after(lines, name)
         assert line.split() == [name, "-", "missing"]
-        assert advice.startswith("python -m pip install --upgrade torch torchvision") == (
-            name in ("torch", "torchvision")
-        )
+        assert advice.startswith(
+            "python -m pip install --upgrade torch torchvision"
+        ) == (name in ("torch", "torchvision"))
         assert name in advice
     assert after(lines, "torch missing")[1] == "mend torch first"
     assert lines[-1] == "not ready: 5 problems"
@@ -71,7 +72,11 @@ def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(
     lines = out.splitlines()
     assert err == "" and "Traceback" not in out and lines[-1].startswith("not ready:")
     line, advice = after(lines, "torchvision")
-    assert line.split(maxsplit=2) == ["torchvision", "0.28.0+cu1", f"RuntimeError: {error}"]
+    assert line.split(maxsplit=2) == [
+        "torchvision",
+        "0.28.0+cu1",
+        f"RuntimeError: {error}",
+    ]
     assert "uninstall torch and torchvision" in advice and "from one index" in advice
 
 
@@ -90,7 +95,10 @@ def test_a_torch_that_does_not_import_is_a_line_not_a_traceback(tmp_path):
         status, lines = ended(process)
         line, advice = after(lines, "torch ")
         assert line.split()[:2] == ["torch", "2.9.0"] and "Error: " in line
-        assert advice == "python -m pip install --upgrade torch torchvision --force-reinstall"
+        assert (
+            advice
+            == "python -m pip install --upgrade torch torchvision --force-reinstall"
+        )
         assert status == 1 and lines[-1].startswith("not ready: ")
 
 
@@ -117,7 +125,9 @@ def test_a_cpu_only_build_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch)
     assert lines[-1] == "not ready: 1 problem"
 
 
-def test_a_cuda_build_without_a_gpu_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch):
+def test_a_cuda_build_without_a_gpu_is_ready_but_not_for_cuda(
+    lesson, capsys, monkeypatch
+):
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(lesson, "driver_version", lambda: None)
@@ -143,7 +153,9 @@ def test_the_version_is_read_without_importing(lesson, tmp_path, monkeypatch):
     assert lesson.installed_version("fake_folder") == "unknown"
 
 
-def test_an_import_that_fails_is_one_line_and_silent(lesson, tmp_path, monkeypatch, capsys):
+def test_an_import_that_fails_is_one_line_and_silent(
+    lesson, tmp_path, monkeypatch, capsys
+):
     assert lesson.try_import("json") == (json, "")
     monkeypatch.syspath_prepend(tmp_path)
     noisy = "import sys; print('noise'); print('noise', file=sys.stderr)"
@@ -156,7 +168,10 @@ def test_an_import_that_fails_is_one_line_and_silent(lesson, tmp_path, monkeypat
     wrong = f"hidden by {tmp_path / 'fake_empty' / '__init__.py'}: rename that"
     assert lesson.try_import("fake_empty") == (None, wrong)
     (tmp_path / "fake_nothing").mkdir()
-    assert lesson.try_import("fake_nothing") == (None, "hidden by a folder: rename that")
+    assert lesson.try_import("fake_nothing") == (
+        None,
+        "hidden by a folder: rename that",
+    )
     assert lesson.try_import("no_such_package")[1].startswith("ModuleNotFoundError: ")
     assert capsys.readouterr() == ("", "")
     assert lesson.one_line(KeyError()) == "KeyError: "
@@ -174,8 +189,14 @@ def test_versions_compare_as_numbers(lesson):
 def test_torch_and_torchvision_are_only_ever_installed_together(lesson):
     pip = "python -m pip install --upgrade"
     for name in ("torch", "torchvision"):
-        assert lesson.install_command(name, "Linux", "x86_64", False) == f"{pip} torch torchvision"
-        assert lesson.install_command(name, "Darwin", "arm64", False) == f"{pip} torch torchvision"
+        assert (
+            lesson.install_command(name, "Linux", "x86_64", False)
+            == f"{pip} torch torchvision"
+        )
+        assert (
+            lesson.install_command(name, "Darwin", "arm64", False)
+            == f"{pip} torch torchvision"
+        )
         intel_mac = lesson.install_command(name, "Darwin", "x86_64", False)
         assert intel_mac == f'{pip} "torch==2.2.2" "torchvision==0.17.2" "numpy<2"'
         conda = lesson.install_command(name, "Darwin", "x86_64", True)
@@ -220,14 +241,19 @@ def test_only_two_different_tags_are_a_mismatch(lesson):
 def test_a_torchvision_that_asks_for_another_torch_is_a_mismatch(lesson):
     for record in (["numpy", "torch==2.13.0"], ["torch (==2.13.0)"]):
         wrong, mend = lesson.build_problem("2.15.0+cu132", "0.28.0+cu132", record)
-        assert (wrong, mend) == ("torchvision was built for torch 2.13.0", lesson.TOGETHER)
+        assert (wrong, mend) == (
+            "torchvision was built for torch 2.13.0",
+            lesson.TOGETHER,
+        )
         assert lesson.build_problem("2.13.0+cpu", "0.28.0", record) == FINE
     for record in (["torch>=2.14.0"], ["torch"], []):
         assert lesson.build_problem("2.15.0", "0.29.2", record) == FINE
 
 
 def test_the_record_of_a_package_is_what_pip_knows(lesson):
-    assert any(line.startswith("torch") for line in lesson.requirements_of("torchvision"))
+    assert any(
+        line.startswith("torch") for line in lesson.requirements_of("torchvision")
+    )
     assert lesson.requirements_of("no_such_package") == []
 
 
@@ -270,7 +296,9 @@ def test_the_driver_is_what_nvidia_smi_says(lesson, monkeypatch):
     assert answer(error=subprocess.TimeoutExpired("nvidia-smi", 10)) is None
 
 
-def machine(cuda="13.2", available=False, capabilities=((9, 0),), archs=("sm_75", "sm_90")):
+def machine(
+    cuda="13.2", available=False, capabilities=((9, 0),), archs=("sm_75", "sm_90")
+):
     """A torch that answers like one on another machine."""
     properties = SimpleNamespace(name="GPU", major=8, minor=6, total_memory=3 * 2**29)
     answers = SimpleNamespace(
@@ -295,14 +323,49 @@ OLD, LESS_OLD, NEW = [(6, 1)], [(7, 4)], [(9, 0)]
         (machine("12.6"), None, "no NVIDIA driver", "driver 525 or newer"),
         (machine("11.7"), None, "no NVIDIA driver", "driver 450 or newer"),
         (machine("14.0"), None, "no NVIDIA driver", "driver 580 or newer"),
-        (machine(), "579.99", "driver 579.99 is too old for CUDA 13.2", "driver 580 or newer"),
-        (machine("12.6"), "524.1", "driver 524.1 is too old for CUDA 12.6", "driver 525 or newer"),
-        (machine("11.7"), "449.1", "driver 449.1 is too old for CUDA 11.7", "driver 450 or newer"),
+        (
+            machine(),
+            "579.99",
+            "driver 579.99 is too old for CUDA 13.2",
+            "driver 580 or newer",
+        ),
+        (
+            machine("12.6"),
+            "524.1",
+            "driver 524.1 is too old for CUDA 12.6",
+            "driver 525 or newer",
+        ),
+        (
+            machine("11.7"),
+            "449.1",
+            "driver 449.1 is too old for CUDA 11.7",
+            "driver 450 or newer",
+        ),
         (machine(), "580.1", "the driver is there, but no card", "nvidia-smi"),
-        (machine(available=True, capabilities=OLD), None, "capability 6.1 is too old", "2.14"),
-        (machine(available=True, capabilities=OLD + NEW), None, "6.1 is too old", "2.14"),
-        (machine(available=True, capabilities=LESS_OLD), "580.1", "7.4 is too old", "CUDA 12.6"),
-        (machine(available=True, archs=["sm_100a", "compute_50"]), None, "9.0 is too old", ""),
+        (
+            machine(available=True, capabilities=OLD),
+            None,
+            "capability 6.1 is too old",
+            "2.14",
+        ),
+        (
+            machine(available=True, capabilities=OLD + NEW),
+            None,
+            "6.1 is too old",
+            "2.14",
+        ),
+        (
+            machine(available=True, capabilities=LESS_OLD),
+            "580.1",
+            "7.4 is too old",
+            "CUDA 12.6",
+        ),
+        (
+            machine(available=True, archs=["sm_100a", "compute_50"]),
+            None,
+            "9.0 is too old",
+            "",
+        ),
     ],
 )
 def test_why_a_gpu_cannot_be_used(lesson, torch, driver, wrong, mend):
@@ -329,7 +392,9 @@ def test_a_gpu_that_torch_finds_and_that_fits_is_ready(lesson):
 
 def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
     monkeypatch.setattr(lesson, "driver_version", lambda: "580.65")
-    monkeypatch.setattr(lesson, "cuda_case", lambda torch, driver, system: ("ready", ""))
+    monkeypatch.setattr(
+        lesson, "cuda_case", lambda torch, driver, system: ("ready", "")
+    )
     monkeypatch.setattr(lesson, "gpus", lambda torch: ["card one", "card two"])
     monkeypatch.setattr(lesson, "proof", lambda torch, device: (2e-7, 0.0, FINE))
     assert lesson.main() == lesson.main("cuda") == 0
@@ -343,14 +408,19 @@ def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
     assert "   ROCm 6.4, cuDNN" in printed and "driver" not in printed
     assert lesson.main("cpu") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "ready: cpu"
-    monkeypatch.setattr(lesson, "proof", lambda torch, device: (1.0, 0.0, ("wrong", "mend it")))
+    monkeypatch.setattr(
+        lesson, "proof", lambda torch, device: (1.0, 0.0, ("wrong", "mend it"))
+    )
     assert lesson.main() == 2
     assert capsys.readouterr().out.splitlines()[-1] == "not ready: 2 problems"
 
 
 def test_the_other_two_cases_of_cuda(lesson):
     assert lesson.cuda_case(None, "580", "Linux")[0] == "torch missing"
-    for system, word in (("Linux", "choose a CUDA build"), ("Darwin", "no CUDA for macOS")):
+    for system, word in (
+        ("Linux", "choose a CUDA build"),
+        ("Darwin", "no CUDA for macOS"),
+    ):
         case, advice = lesson.cuda_case(machine(cuda=None), "580", system)
         assert case == "CPU-only build" and word in advice
 
@@ -388,7 +458,8 @@ def test_gpus_are_listed_with_capability_and_memory(lesson):
 
 
 def test_the_proof_is_passed_by_each_device(lesson, device):
-    assert 1e-9 < lesson.product_error(torch, device) < 1e-5  # float32 rounds, but not much
+    # float32 rounds, but not much
+    assert 1e-9 < lesson.product_error(torch, device) < 1e-5
     assert lesson.derivative_error(torch, device) < 1e-14
     product, derivative, problem = lesson.proof(torch, device)
     assert product == lesson.product_error(torch, device)
@@ -412,7 +483,9 @@ def test_the_product_error_is_relative_and_sees_one_wrong_element(lesson, monkey
 def test_wrong_numbers_and_errors_are_problems(lesson, monkeypatch):
     def proof(product, derivative):
         monkeypatch.setattr(lesson, "product_error", lambda torch, device: product)
-        monkeypatch.setattr(lesson, "derivative_error", lambda torch, device: derivative)
+        monkeypatch.setattr(
+            lesson, "derivative_error", lambda torch, device: derivative
+        )
         return lesson.proof(torch, "cpu")
 
     assert proof(9e-6, 9e-13) == (9e-6, 9e-13, FINE)
@@ -425,7 +498,10 @@ def test_wrong_numbers_and_errors_are_problems(lesson, monkeypatch):
 
     monkeypatch.setattr(lesson, "derivative_error", fail)
     error = "RuntimeError: CUDA error: no kernel image is available"
-    for device, mend in (("cpu", lesson.TOGETHER), ("cuda", "choose the build for this card")):
+    for device, mend in (
+        ("cpu", lesson.TOGETHER),
+        ("cuda", "choose the build for this card"),
+    ):
         product, derivative, problem = lesson.proof(torch, device)
         assert math.isnan(product) and math.isnan(derivative)
         assert problem[0] == error and problem[1].startswith(mend)

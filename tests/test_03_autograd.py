@@ -33,12 +33,19 @@ def test_a_leaf_has_nothing_behind_it_and_shares_nothing(lesson, device):
         assert torch.equal(start, source)
         assert start.data_ptr() != source.data_ptr()
     assert x.detach().data_ptr() == x.data_ptr()
-    assert lesson.raises(lambda: lesson.leaf(x).sub_(1))  # a leaf is not written into in the open
+    # a leaf is not written into in the open
+    assert lesson.raises(lambda: lesson.leaf(x).sub_(1))
 
 
 def test_every_operation_leaves_a_node(lesson, device):
     x = lesson.leaf(vector([1.0, 2.0], device))
-    nodes = ["MeanBackward", "MulBackward", "PowBackward", "AddBackward", "AccumulateGrad"]
+    nodes = [
+        "MeanBackward",
+        "MulBackward",
+        "PowBackward",
+        "AddBackward",
+        "AccumulateGrad",
+    ]
     assert kinds(lesson.graph_nodes(lesson.mean_of_squares(x))) == nodes
 
 
@@ -73,10 +80,16 @@ def test_backward_with_v_is_v_times_the_jacobian(lesson, device):
     numbers, weights = [0.5, -3.0, 1.25, 2.0], [1.0, -2.0, 0.5, 4.0]
     sums = np.cumsum(numbers)
     check(lesson.squared_sums(vector(numbers, device)), sums**2, device)
-    jacobian = np.tril(2 * sums[:, None] * np.ones(4))  # dy[i]/dx[j] = 2 sums[i] for j <= i
+    # dy[i]/dx[j] = 2 sums[i] for j <= i
+    jacobian = np.tril(2 * sums[:, None] * np.ones(4))
     x = vector(numbers, device)
-    for v, expected in ((weights, weights @ jacobian), *zip(np.eye(4), jacobian, strict=True)):
-        check(lesson.gradient(lesson.squared_sums, x, vector(v, device)), expected, device)
+    for v, expected in (
+        (weights, weights @ jacobian),
+        *zip(np.eye(4), jacobian, strict=True),
+    ):
+        check(
+            lesson.gradient(lesson.squared_sums, x, vector(v, device)), expected, device
+        )
 
 
 def test_a_vector_needs_v_and_a_scalar_does_not(lesson, device):
@@ -91,7 +104,8 @@ def test_raises_answers_for_a_runtime_error_alone(lesson):
         raise error
 
     assert lesson.raises(lambda: fail(RuntimeError())) is True
-    assert lesson.raises(lambda: fail(NotImplementedError())) is True  # it is a RuntimeError too
+    # it is a RuntimeError too
+    assert lesson.raises(lambda: fail(NotImplementedError())) is True
     assert lesson.raises(lambda: None) is False
     with pytest.raises(KeyError):
         lesson.raises(lambda: fail(KeyError()))
@@ -139,23 +153,28 @@ def test_autograd_is_exact_to_rounding(lesson, device, x):
 
 
 def test_the_error_of_autograd_is_that_of_two_roundings(lesson, device):
-    # Autograd rounds x * x and its triple, the comparison 3 x and 3 x * x: half an eps each.
+    # Autograd rounds x * x and its triple, the comparison 3 x and 3 x * x: half an eps
+    # each.
     x = torch.linspace(1, 2, 1001, device=device, dtype=torch.float64)
     worst = 2 * EPS * np.mean(3 * x.cpu().numpy() ** 2)
     assert 0 < lesson.autograd_error(x) < worst
-    assert lesson.autograd_error(vector([-1.5, 0.25, 3.0], device)) == 0  # nothing is rounded
-    # float32 against the same in rational arithmetic: the distance is a mean, and a distance.
+    # nothing is rounded
+    assert lesson.autograd_error(vector([-1.5, 0.25, 3.0], device)) == 0
+    # float32 against the same in rational arithmetic: the distance is a mean, and a
+    # distance.
     y = torch.tensor([0.1, 0.7, -1.3], dtype=torch.float32, device=device)
     distances = []
     for number in y:
         slope = lesson.gradient(lesson.cube, number).item()
         distances.append(abs(Fraction(slope) - Fraction((3 * number * number).item())))
-    assert lesson.autograd_error(y) == pytest.approx(float(sum(distances) / 3), rel=2**-22)
+    assert lesson.autograd_error(y) == pytest.approx(
+        float(sum(distances) / 3), rel=2**-22
+    )
 
 
 def test_the_error_of_the_central_difference_is_h_squared(lesson, device):
-    # (x + h)^3 - (x - h)^3 = 6 x^2 h + 2 h^3, so the error is h^2 for every x. With few digits
-    # nothing is rounded.
+    # (x + h)^3 - (x - h)^3 = 6 x^2 h + 2 h^3, so the error is h^2 for every x. With few
+    # digits nothing is rounded.
     x = vector([1.0, -1.5, 2.25, 0.0], device)
     for h in (0.5, 2**-5, 2**-9):
         derivative = lesson.central_difference(lesson.cube, x, h)
@@ -180,7 +199,9 @@ def test_the_mean_error_is_a_mean_of_distances_from_3_x_squared(lesson, device):
 def test_the_second_derivative_of_the_cube_is_6_x(lesson, device):
     x = [-2.0, 0.5, 3.0]
     check(lesson.cube(vector(x, device)), [-8, 0.125, 27], device)
-    check(lesson.second_derivative(lesson.cube, vector(x, device)), [-12, 3, 18], device)
+    check(
+        lesson.second_derivative(lesson.cube, vector(x, device)), [-12, 3, 18], device
+    )
     check(lesson.second_derivative(torch.sin, vector(x, device)), -np.sin(x), device)
 
 
@@ -226,12 +247,18 @@ def test_rebinding_loses_the_leaf(lesson, device, start, lr):
     assert lesson.raises(lambda: (lost**2).backward())
 
 
-def test_a_graph_that_saved_tensors_is_walked_once_unless_it_is_retained(lesson, device):
+def test_a_graph_that_saved_tensors_is_walked_once_unless_it_is_retained(
+    lesson, device
+):
     x = vector([1.0, -2.5], device)
     z = lesson.mean_of_squares
     assert lesson.raises(lambda: lesson.backward_twice(z, x))
     assert lesson.raises(lambda: lesson.backward_twice(z, x, retain_graph=False))
-    check(lesson.backward_twice(z, x, retain_graph=True), [2 * 4 * 3 / 2, 2 * 4 * -0.5 / 2], device)
+    check(
+        lesson.backward_twice(z, x, retain_graph=True),
+        [2 * 4 * 3 / 2, 2 * 4 * -0.5 / 2],
+        device,
+    )
     assert x.grad is None
 
 
@@ -243,12 +270,18 @@ def test_a_tensor_that_backward_needs_may_not_be_overwritten():
         h.sum().backward()
 
 
-def test_a_graph_that_saved_nothing_gives_twice_the_gradient_without_a_word(lesson, device):
+def test_a_graph_that_saved_nothing_gives_twice_the_gradient_without_a_word(
+    lesson, device
+):
     check(lesson.backward_twice(torch.sum, vector([1.0, -2.5], device)), [2, 2], device)
     x = vector([[1.0], [3.0]], device)
     check(lesson.backward_twice(lambda x: (x + x + 1).sum(), x), [[4], [4]], device)
     check(lesson.backward_twice(lambda w: w + 1, vector(5.0, device)), 2, device)
-    check(lesson.backward_twice(torch.sum, vector([5.0], device), retain_graph=True), [2], device)
+    check(
+        lesson.backward_twice(torch.sum, vector([5.0], device), retain_graph=True),
+        [2],
+        device,
+    )
 
 
 def test_only_the_double_where_keeps_nan_away(lesson, device):
@@ -256,7 +289,11 @@ def test_only_the_double_where_keeps_nan_away(lesson, device):
     unsafe = lesson.root_gradient(vector(numbers, device), safe=False)
     assert unsafe.isnan().tolist() == [True, True, False, False]
     check(unsafe[2:], [1, 0.25], device)
-    check(lesson.root_gradient(vector(numbers, device), safe=True), [0, 0, 1, 0.25], device)
+    check(
+        lesson.root_gradient(vector(numbers, device), safe=True),
+        [0, 0, 1, 0.25],
+        device,
+    )
 
 
 def test_anomaly_detection_stops_at_the_first_nan(lesson, device):
@@ -272,7 +309,9 @@ def test_the_picture_is_a_v_above_autograd(lesson, device):
     lines = {line.get_label(): line for line in axes.lines}
     h, error = lines["central difference"].get_data()
     np.testing.assert_allclose(lines["$h^2$"].get_ydata(), np.asarray(h) ** 2)
-    np.testing.assert_allclose(lines["eps / h, eps = 2e-16"].get_ydata(), EPS / np.asarray(h))
+    np.testing.assert_allclose(
+        lines["eps / h, eps = 2e-16"].get_ydata(), EPS / np.asarray(h)
+    )
     assert 1e-13 <= min(h) < 2e-13 and max(h) == 1
     bottom = np.argmin(error)
     assert 1e-6 < h[bottom] < 1e-4  # theory: about eps^(1/3) = 6e-6

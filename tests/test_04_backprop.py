@@ -15,7 +15,9 @@ def tensor(numbers, device):
 def check(result, expected, device, rtol=1e-13):
     assert (result.dtype, result.device.type) == (torch.float64, device)
     assert result.shape == np.shape(expected)
-    np.testing.assert_allclose(result.detach().cpu().numpy(), expected, rtol=rtol, atol=1e-15)
+    np.testing.assert_allclose(
+        result.detach().cpu().numpy(), expected, rtol=rtol, atol=1e-15
+    )
 
 
 def test_a_leaf_has_nothing_behind_it_and_shares_nothing(lesson, device):
@@ -28,7 +30,9 @@ def test_a_leaf_has_nothing_behind_it_and_shares_nothing(lesson, device):
 
 
 def test_scalars_have_no_dimension(lesson, device):
-    for scalar, number in zip(lesson.scalars((0.1, -2.0), device), (0.1, -2.0), strict=True):
+    for scalar, number in zip(
+        lesson.scalars((0.1, -2.0), device), (0.1, -2.0), strict=True
+    ):
         check(scalar, number, device, rtol=0)
     assert [scalar.device.type for scalar in lesson.scalars([1.0], "meta")] == ["meta"]
 
@@ -38,7 +42,9 @@ def test_the_gradient_of_one_weight_is_minus_2(lesson):
     assert (forward, local, backward) == ([1, -1, 1], [-2, 1, 1], [-2, -2, -2])
 
 
-@pytest.mark.parametrize(("x", "y", "w"), [(3.0, 2.0, 0.5), (-2.0, 5.0, 1.5), (1.0, 2.0, 2.0)])
+@pytest.mark.parametrize(
+    ("x", "y", "w"), [(3.0, 2.0, 0.5), (-2.0, 5.0, 1.5), (1.0, 2.0, 2.0)]
+)
 def test_the_chain_rule_is_the_slope_of_the_loss(lesson, device, x, y, w):
     def loss(w):
         return (w * x - y) ** 2
@@ -55,8 +61,13 @@ def test_the_chain_rule_is_the_slope_of_the_loss(lesson, device, x, y, w):
     automatic = lesson.by_autograd(*start)
     assert automatic == backward and {type(number) for number in automatic} == {float}
     gradient, after, lower = lesson.step(*start, lr=0.03125)
-    assert (gradient, after, lower) == (slope, w - 0.03125 * slope, loss(w - 0.03125 * slope))
-    assert start[2].item() == w and start[2].grad is None  # what it was given is left alone
+    assert (gradient, after, lower) == (
+        slope,
+        w - 0.03125 * slope,
+        loss(w - 0.03125 * slope),
+    )
+    # what it was given is left alone
+    assert start[2].item() == w and start[2].grad is None
     assert {type(number) for number in (gradient, after, lower)} == {float}
 
 
@@ -69,13 +80,17 @@ def test_the_first_step_reaches_1_02_and_loss_0_9604(lesson, device):
     assert lesson.step(*start, lr=0.5) == (-2, 2, 0)
 
 
-def test_normal_numbers_have_mean_0_and_variance_1_and_repeat_with_their_seed(lesson, device):
+def test_normal_numbers_have_mean_0_and_variance_1_and_repeat_with_their_seed(
+    lesson, device
+):
     shape, before = (200, 100), torch.get_rng_state()
     first, again, other = (lesson.normal(shape, seed, device) for seed in (3, 3, 4))
-    check(first, lesson.normal(shape, 3).numpy(), device, rtol=0)  # the same on every device
+    # the same on every device
+    check(first, lesson.normal(shape, 3).numpy(), device, rtol=0)
     assert first.shape == shape
     assert torch.equal(first, again) and not torch.equal(first, other)
-    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
+    # the global generator is left alone
+    assert torch.equal(torch.get_rng_state(), before)
     x = first.cpu().numpy()
     assert abs(x.mean()) < 5 / math.sqrt(x.size)  # five standard errors
     assert abs(x.var() - 1) < 5 * math.sqrt(2 / x.size)
@@ -103,13 +118,21 @@ SIZES = [(6, 3, 4, 2), (1, 2, 5, 3), (4, 1, 1, 1)]  # n, inputs, hidden, outputs
 
 def problem(device, n, inputs, hidden, outputs):
     """x, y, w1, b1, w2 and b2 of these sizes, by NumPy."""
-    shapes = [(n, inputs), (n, outputs), (hidden, inputs), (hidden,), (outputs, hidden), (outputs,)]
+    shapes = [
+        (n, inputs),
+        (n, outputs),
+        (hidden, inputs),
+        (hidden,),
+        (outputs, hidden),
+        (outputs,),
+    ]
     random = np.random.default_rng(5)
     return [tensor(random.normal(size=shape), device) for shape in shapes]
 
 
 def numpy_network(x, y, w1, b1, w2, b2, z=0.0, h=0.0, p=0.0):
-    """(z, h, p, loss) in NumPy; z, h and p are added to what the network computes there."""
+    """(z, h, p, loss) in NumPy; z, h and p are added to what the network computes
+    there."""
     z = np.einsum("ni,hi->nh", x, w1) + b1 + z
     h = np.tanh(z) + h
     p = np.einsum("nh,oh->no", h, w2) + b2 + p
@@ -117,7 +140,8 @@ def numpy_network(x, y, w1, b1, w2, b2, z=0.0, h=0.0, p=0.0):
 
 
 def slopes(arguments, name):
-    """dloss / d name from NumPy's loss alone, by a complex step: Im f(x + i t) / t, exact."""
+    """dloss / d name from NumPy's loss alone, by a complex step: Im f(x + i t) / t,
+    exact."""
     values = dict(zip(("x", "y", "w1", "b1", "w2", "b2"), arguments, strict=True))
     for node, value in zip(("z", "h", "p"), numpy_network(*arguments)[:3], strict=True):
         values[node] = np.zeros_like(value)
@@ -140,7 +164,9 @@ def test_the_network_is_numpys(lesson, device, sizes):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_every_gradient_by_hand_and_by_autograd_is_the_slope_of_numpys_loss(lesson, device, sizes):
+def test_every_gradient_by_hand_and_by_autograd_is_the_slope_of_numpys_loss(
+    lesson, device, sizes
+):
     arguments = problem(device, *sizes)
     arrays = [a.cpu().numpy() for a in arguments]
     hand = lesson.backward_by_hand(*arguments)
@@ -176,10 +202,13 @@ def test_gradcheck_passes_the_right_backward_and_catches_the_wrong_one(lesson, d
     assert not x.requires_grad
 
 
-# Gradcheck's own tolerances are 1e-5 and a relative 1e-3. The slope of tanh is 1 at 0, and 1.8e-4
-# at 5: a loosened relative tolerance shows at the first, a loosened absolute one at both.
+# Gradcheck's own tolerances are 1e-5 and a relative 1e-3. The slope of tanh is 1 at 0,
+# and 1.8e-4 at 5: a loosened relative tolerance shows at the first, a loosened absolute
+# one at both.
 @pytest.mark.parametrize(("factor", "number"), [(1.002, 0.0), (0.998, 0.0), (1.1, 5.0)])
-def test_gradcheck_catches_a_backward_that_is_wrong_by_a_little(lesson, device, factor, number):
+def test_gradcheck_catches_a_backward_that_is_wrong_by_a_little(
+    lesson, device, factor, number
+):
     class Nearly(lesson.Tanh):
         @staticmethod
         def backward(ctx, gradient):
@@ -213,7 +242,8 @@ def test_depth_multiplies_local_gradients_of_at_most_a_quarter(lesson, device, s
         assert gradients == pytest.approx((product, product), rel=1e-12, abs=0)
         assert max(gradients) <= 4.0**-layers * (1 + 1e-14)
         assert [type(gradient) for gradient in gradients] == [float, float]
-    assert lesson.through_sigmoids(tensor(0.0, device), 1) == (0.25, 0.25)  # the bound is met
+    # the bound is met
+    assert lesson.through_sigmoids(tensor(0.0, device), 1) == (0.25, 0.25)
     assert f"{4.0**-20:.2e}" == "9.09e-13"
 
 
@@ -249,7 +279,9 @@ def test_training_follows_the_slope_of_numpys_loss(lesson, device, lr, steps):
     original = [w.cpu().numpy() for w in problem(device, 6, 3, 4, 2)[2:]]
     expected = original
     for _ in range(steps):
-        gradients = [slopes([*data, *expected], name) for name in ("w1", "b1", "w2", "b2")]
+        gradients = [
+            slopes([*data, *expected], name) for name in ("w1", "b1", "w2", "b2")
+        ]
         expected = [w - lr * g for w, g in zip(expected, gradients, strict=True)]
     for w, e, given, o in zip(weights, expected, start, original, strict=True):
         check(w, e, device, rtol=1e-12)
@@ -270,8 +302,8 @@ def test_from_zeros_only_the_last_bias_moves(lesson, device, steps):
     start = [torch.zeros_like(w) for w in lesson.parameters(2, 8, 1, 0, device)]
     (w1, b1, w2, b2), loss = trained(lesson, device, start, steps)
     assert not any(w.any() for w in (w1, b1, w2))
-    # Its gradient is 2 (b2 - 1/2): a step leaves 1 - 2 lr = 0.8 of the way to 1/2, and the loss is
-    # the mean of (b2 - 0)^2 and (b2 - 1)^2.
+    # Its gradient is 2 (b2 - 1/2): a step leaves 1 - 2 lr = 0.8 of the way to 1/2, and
+    # the loss is the mean of (b2 - 0)^2 and (b2 - 1)^2.
     b = (1 - 0.8**steps) / 2
     check(b2, [b], device)
     assert loss == pytest.approx((b**2 + (b - 1) ** 2) / 2, rel=1e-13)
@@ -289,21 +321,29 @@ def test_equal_weights_stay_equal_and_never_learn_xor(lesson, device, value):
 
 def test_equal_units_only_rise_or_only_fall_with_x1_plus_x2(lesson, device):
     x, y = lesson.xor(device)
-    assert x.sum(dim=1).tolist() == [0, 1, 1, 2] and y.flatten().tolist() == [0, 1, 1, 0]
+    assert x.sum(dim=1).tolist() == [0, 1, 1, 2] and y.flatten().tolist() == [
+        0,
+        1,
+        1,
+        0,
+    ]
     random = np.random.default_rng(0)
     for numbers in random.normal(size=(20, 4)):
         w1, b1, w2, b2 = (
             torch.full(shape, float(number), dtype=torch.float64, device=device)
             for shape, number in zip([(8, 2), (8,), (1, 8), (1,)], numbers, strict=True)
         )
-        none, one, other, both = lesson.network(x, y, w1, b1, w2, b2)["p"].flatten().tolist()
+        none, one, other, both = (
+            lesson.network(x, y, w1, b1, w2, b2)["p"].flatten().tolist()
+        )
         assert one == pytest.approx(other, rel=1e-13)
         assert none < one < both or none > one > both
 
 
 def test_the_best_that_rises_or_falls_leaves_a_sixth():
-    # Exclusive or against x1 + x2 = 0, 1, 2 (1, 2 and 1 inputs): the best rising answer to 0, 1, 0
-    # puts the two that fall into one, their mean (2 * 1 + 0) / 3; the best falling is its mirror.
+    # Exclusive or against x1 + x2 = 0, 1, 2 (1, 2 and 1 inputs): the best rising answer
+    # to 0, 1, 0 puts the two that fall into one, their mean (2 * 1 + 0) / 3; the best
+    # falling is its mirror.
     pooled = Fraction(2 * 1 + 0, 3)
     best = ((0 - 0) ** 2 + 2 * (pooled - 1) ** 2 + (pooled - 0) ** 2) / 4
     assert (pooled, best) == (Fraction(2, 3), Fraction(1, 6))
@@ -337,18 +377,36 @@ def test_row_difference_and_rank_of_known_matrices(lesson, device):
 def test_the_picture_shows_every_value_and_every_gradient_at_its_place(lesson, device):
     (axes,) = lesson.figure(device).axes
     texts = [text for text in axes.texts if text.get_text()]
-    place = {text.get_text().split()[0]: np.array(text.get_position()) for text in texts[:6]}
+    place = {
+        text.get_text().split()[0]: np.array(text.get_position()) for text in texts[:6]
+    }
     shown = [text.get_text().replace("$", "") for text in texts[:6]]
-    nodes = ["x = 3", "w = 0.5", "p = w x\n1.5", "y = 2", "e = p - y\n-0.5", "loss = e^2\n0.25"]
+    nodes = [
+        "x = 3",
+        "w = 0.5",
+        "p = w x\n1.5",
+        "y = 2",
+        "e = p - y\n-0.5",
+        "loss = e^2\n0.25",
+    ]
     assert shown == nodes
     # loss = (w x - y)^2 by calculus, at x = 3, y = 2, w = 1/2
     error = 0.5 * 3 - 2
-    gradients = {"xp": 2 * error * 0.5, "wp": 2 * error * 3, "pe": 2 * error, "ye": -2 * error}
+    gradients = {
+        "xp": 2 * error * 0.5,
+        "wp": 2 * error * 3,
+        "pe": 2 * error,
+        "ye": -2 * error,
+    }
     gradients["el"] = 2 * error
     place["l"] = place["loss"]
     for edge, gradient in gradients.items():
         middle = (place[edge[0]] + place[edge[1]]) / 2
-        near = [t.get_text() for t in texts[6:] if np.abs(t.get_position() - middle).max() < 0.3]
+        near = [
+            t.get_text()
+            for t in texts[6:]
+            if np.abs(t.get_position() - middle).max() < 0.3
+        ]
         assert len(near) == 1
         start, _, end = near[0].partition(" = ")
         assert start == f"dloss/d{edge[0]}"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-X, Y = [0.5, -1.0, 3.0], [2.0, 1.0, -4.0]  # no line through 0 fits: the loss stays above 0
+# no line through 0 fits: the loss stays above 0
+X, Y = [0.5, -1.0, 3.0], [2.0, 1.0, -4.0]
 LINE = [1, 2, 3, 4], [2, 4, 6, 8]  # the lesson's own
 
 
@@ -32,7 +33,9 @@ def roots(trace, determinant):
     """The roots of lambda^2 - trace lambda + determinant to 50 digits, smallest first."""
     with localcontext() as context:
         context.prec = 50
-        trace, determinant = (Decimal(n.numerator) / n.denominator for n in (trace, determinant))
+        trace, determinant = (
+            Decimal(n.numerator) / n.denominator for n in (trace, determinant)
+        )
         root = (trace**2 - 4 * determinant).sqrt()
         return [float((trace + sign * root) / 2) for sign in (-1, 1)]
 
@@ -49,17 +52,22 @@ def test_the_data_is_y_equals_2_x(lesson, device):
 def test_the_first_gradient_is_minus_30_and_w_becomes_0_30_and_0_555(lesson, device):
     x, y = lesson.points(device)
     assert lesson.loss_gradient(x, y, 0.0).item() == -30
-    assert lesson.path_in_torch(x, y, 0.01, 2) == pytest.approx([0, 0.30, 0.555], rel=1e-15)
+    assert lesson.path_in_torch(x, y, 0.01, 2) == pytest.approx(
+        [0, 0.30, 0.555], rel=1e-15
+    )
 
 
 @pytest.mark.parametrize("w", [0.0, -1.5, 4.0])
 def test_the_gradient_is_the_slope_of_the_parabola(lesson, device, w):
     x, y = np.array(X), np.array(Y)
     up, down = (np.mean(((w + h) * x - y) ** 2) for h in (1, -1))
-    slope = pytest.approx((up - down) / 2, rel=1e-14)  # exact: a parabola has no third derivative
+    # exact: a parabola has no third derivative
+    slope = pytest.approx((up - down) / 2, rel=1e-14)
     assert lesson.loss_gradient(x, y, w) == slope
     at_number = lesson.loss_gradient(tensor(X, device), tensor(Y, device), w)
-    at_tensor = lesson.loss_gradient(tensor(X, device), tensor(Y, device), tensor(w, device))
+    at_tensor = lesson.loss_gradient(
+        tensor(X, device), tensor(Y, device), tensor(w, device)
+    )
     for gradient in (at_number, at_tensor):
         assert gradient.item() == slope
         assert (gradient.shape, gradient.dtype) == ((), torch.float64)
@@ -95,13 +103,20 @@ def test_w_is_made_where_x_is_and_as_exact(lesson, device):
         for path in (lesson.path_in_torch, lesson.path_by_autograd):
             assert path(x, y, 0.01, 1)[1] == pytest.approx(0.3, rel=1e-15)
         assert lesson.points()[0].tolist() == LINE[0]
-        assert lesson.step_from_zero(x, y, 0.01, recorded=False) == pytest.approx(0.3, rel=1e-15)
+        assert lesson.step_from_zero(x, y, 0.01, recorded=False) == pytest.approx(
+            0.3, rel=1e-15
+        )
         assert lesson.path_on_half_square(0.5, 1, reset=True, device=device) == [1, 0.5]
         made = [lesson.descend_line(x, y, 0.01, steps) for steps in (0, 1)]
         made.append(lesson.predicted_descent(bowl, made[1], 0.01, 1))
     for values in made:
-        assert (values.device.type, values.dtype, values.shape) == (device, x.dtype, (2,))
-    for path in (lesson.path_in_torch, lesson.path_by_autograd):  # bfloat16 in, bfloat16 steps
+        assert (values.device.type, values.dtype, values.shape) == (
+            device,
+            x.dtype,
+            (2,),
+        )
+    for path in (lesson.path_in_torch, lesson.path_by_autograd):
+        # bfloat16 in, bfloat16 steps
         ws = torch.tensor(path(x.bfloat16(), y.bfloat16(), 0.01, 3))
         assert torch.equal(ws, ws.bfloat16().float())
         assert ws.tolist() == pytest.approx(rational_path(*LINE, 0.01, 3), rel=0.02)
@@ -118,7 +133,8 @@ def test_the_path_is_known_beforehand(lesson, device, lr):
 def test_curvature_and_closed_form_hold_for_other_data(lesson, device):
     x, slope, lr = [1.0, -2.0, 4.0], -3.0, 0.04
     curvature = lesson.curvature(tensor(x, device))
-    assert type(curvature) is float and curvature == pytest.approx(14, rel=1e-15)  # 2 * 21 / 3
+    # 2 * 21 / 3
+    assert type(curvature) is float and curvature == pytest.approx(14, rel=1e-15)
     expected = rational_path(x, [slope * p for p in x], lr, 9)
     ws = [lesson.closed_form(slope, curvature, lr, k) for k in range(10)]
     assert ws == pytest.approx(expected, rel=1e-12)
@@ -127,14 +143,20 @@ def test_curvature_and_closed_form_hold_for_other_data(lesson, device):
 def test_twenty_steps_take_f_of_5_from_0_to_9_612(lesson, device):
     ws = lesson.path_by_autograd(*lesson.points(device), 0.01, 20)
     assert 5 * ws[0] == 0
-    assert 5 * ws[-1] == pytest.approx(float(10 * (1 - Fraction(85, 100) ** 20)), rel=1e-13)
+    assert 5 * ws[-1] == pytest.approx(
+        float(10 * (1 - Fraction(85, 100) ** 20)), rel=1e-13
+    )
     assert f"{5 * ws[-1]:.3f}" == "9.612"
 
 
 # 3. The learning rate decides
-@pytest.mark.parametrize(("share", "converges"), [(0.01, 1), (0.99, 1), (1.01, 0), (-0.01, 0)])
+@pytest.mark.parametrize(
+    ("share", "converges"), [(0.01, 1), (0.99, 1), (1.01, 0), (-0.01, 0)]
+)
 def test_it_converges_if_and_only_if_lr_is_between_0_and_2_15(lesson, share, converges):
-    ws = lesson.path_in_numpy(lesson.loss_gradient, *map(np.array, LINE), share * 2 / 15, 800)
+    ws = lesson.path_in_numpy(
+        lesson.loss_gradient, *map(np.array, LINE), share * 2 / 15, 800
+    )
     assert (abs(ws[-1] - 2) < 1e-3) == converges
     assert (abs(ws[-1] - 2) > 100) != converges
 
@@ -148,7 +170,9 @@ def test_at_both_limits_the_distance_stays(lesson):
 
 def test_the_best_rate_arrives_in_one_step_and_larger_ones_overshoot(lesson):
     def first(lr):
-        return lesson.path_in_numpy(lesson.loss_gradient, *map(np.array, LINE), lr, 1)[1]
+        return lesson.path_in_numpy(lesson.loss_gradient, *map(np.array, LINE), lr, 1)[
+            1
+        ]
 
     assert first(1 / 15) == pytest.approx(2, rel=1e-15)
     assert first(0.066) < 2 < first(0.067)
@@ -158,20 +182,27 @@ def test_the_best_rate_arrives_in_one_step_and_larger_ones_overshoot(lesson):
 @pytest.mark.parametrize("tolerance", [0.3, 1e-3, 1e-7])
 def test_the_number_of_steps_is_known_beforehand(lesson, lr, tolerance):
     ws = lesson.path_in_numpy(lesson.loss_gradient, *map(np.array, LINE), lr, 800)
-    count = next(k for k, w in enumerate(ws) if abs(Fraction(w) - 2) <= Fraction(tolerance))
+    count = next(
+        k for k, w in enumerate(ws) if abs(Fraction(w) - 2) <= Fraction(tolerance)
+    )
     assert lesson.steps_taken(ws, 2, tolerance) == count
     assert lesson.steps_needed(1 - 15 * lr, 2, tolerance) == count
 
 
 def test_it_takes_47_steps_at_lr_0_01_and_149_at_0_13(lesson):
-    assert math.ceil(math.log(0.001 / 2) / math.log(0.85)) == lesson.steps_needed(0.85, 2, 0.001)
-    assert math.ceil(math.log(0.001 / 2) / math.log(0.95)) == lesson.steps_needed(-0.95, 2, 0.001)
+    assert math.ceil(math.log(0.001 / 2) / math.log(0.85)) == lesson.steps_needed(
+        0.85, 2, 0.001
+    )
+    assert math.ceil(math.log(0.001 / 2) / math.log(0.95)) == lesson.steps_needed(
+        -0.95, 2, 0.001
+    )
     assert lesson.steps_needed(0.85, 2, 0.001) == 47
     assert lesson.steps_needed(-0.95, 2, 0.001) == 149
 
 
 def test_steps_taken_counts_to_the_first_within_the_tolerance(lesson):
-    assert lesson.steps_taken([5.0, 4.0, 3.0, 2.0], 2.5, 0.5) == 2  # exactly at the tolerance
+    # exactly at the tolerance
+    assert lesson.steps_taken([5.0, 4.0, 3.0, 2.0], 2.5, 0.5) == 2
     assert lesson.steps_taken([5.0, 2.0, 9.0, 2.0], 2.0, 0.5) == 1
     assert lesson.steps_taken([0.0, 1.0], -0.25, 0.25) == 0
     assert lesson.steps_taken([5.0, 4.0], 0, 3.9) == math.inf
@@ -183,12 +214,16 @@ def test_steps_needed_counts_powers_of_the_factor(lesson):
     assert lesson.steps_needed(0.5, 8, 8 * 0.5**29) == 29  # exactly at the tolerance
     assert lesson.steps_needed(-0.5, 8, 8) == 0
     assert lesson.steps_needed(0, 8, 1) == 1
-    assert [lesson.steps_needed(factor, 8, 1) for factor in (1, -1, 1.5)] == [math.inf] * 3
+    assert [lesson.steps_needed(factor, 8, 1) for factor in (1, -1, 1.5)] == [
+        math.inf
+    ] * 3
 
 
 # 4. Two parameters
 @pytest.mark.parametrize("numbers", [[1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, 7.0]])
-def test_the_hessian_and_its_limits_are_those_of_exact_arithmetic(lesson, device, numbers):
+def test_the_hessian_and_its_limits_are_those_of_exact_arithmetic(
+    lesson, device, numbers
+):
     x, n = [Fraction(number) for number in numbers], len(numbers)
     squares, mixed = 2 * sum(p * p for p in x) / n, 2 * sum(x) / n
     h = lesson.hessian(tensor(numbers, device))
@@ -196,8 +231,11 @@ def test_the_hessian_and_its_limits_are_those_of_exact_arithmetic(lesson, device
     expected = [[float(squares), float(mixed)], [float(mixed), 2]]
     np.testing.assert_allclose(h.cpu(), expected, rtol=1e-15)
     smallest, largest = roots(squares + 2, squares * 2 - mixed**2)
-    # Rounding moves an eigenvalue by a few 2^-53 of the largest: the smallest by 1e-13 of itself.
-    assert lesson.eigenvalues_by_hand(h) == pytest.approx((smallest, largest), rel=2e-13)
+    # Rounding moves an eigenvalue by a few 2^-53 of the largest: the smallest by 1e-13
+    # of itself.
+    assert lesson.eigenvalues_by_hand(h) == pytest.approx(
+        (smallest, largest), rel=2e-13
+    )
     limits = 2 / largest, largest / smallest
     assert lesson.limit_and_condition(h) == pytest.approx(limits, rel=2e-13)
 
@@ -213,7 +251,11 @@ def test_the_limit_of_the_lesson_is_0_1198_and_the_condition_55_78(lesson, devic
 
 @pytest.mark.parametrize(
     ("h", "eigenvalues"),
-    [([[6, 2], [2, 9]], (5, 10)), ([[5, -2], [-2, 2]], (1, 6)), ([[1, 2], [2, -2]], (-3, 2))],
+    [
+        ([[6, 2], [2, 9]], (5, 10)),
+        ([[5, -2], [-2, 2]], (1, 6)),
+        ([[1, 2], [2, -2]], (-3, 2)),
+    ],
 )
 def test_the_eigenvalues_are_the_roots_of_a_parabola(lesson, device, h, eigenvalues):
     by_hand = lesson.eigenvalues_by_hand(tensor(h, device))
@@ -223,7 +265,9 @@ def test_the_eigenvalues_are_the_roots_of_a_parabola(lesson, device, h, eigenval
     assert limits == pytest.approx((2 / largest, largest / smallest), rel=1e-14)
 
 
-@pytest.mark.parametrize(("lr", "steps"), [(0.02, 30), (0.11, 30), (0.12, 7), (0.12, 0)])
+@pytest.mark.parametrize(
+    ("lr", "steps"), [(0.02, 30), (0.11, 30), (0.12, 7), (0.12, 0)]
+)
 def test_the_path_in_the_bowl_is_known_beforehand(lesson, device, lr, steps):
     x, y = np.array(X), np.array(Y)
     design = np.stack([x, np.ones(3)], axis=1)
@@ -235,20 +279,33 @@ def test_the_path_in_the_bowl_is_known_beforehand(lesson, device, lr, steps):
     h = lesson.hessian(tensor(X, device))
     predicted = lesson.predicted_descent(h, tensor(minimum, device), lr, steps)
     for values in (arrived, predicted):
-        assert (values.dtype, values.shape, values.device.type) == (torch.float64, (2,), device)
+        assert (values.dtype, values.shape, values.device.type) == (
+            torch.float64,
+            (2,),
+            device,
+        )
         np.testing.assert_allclose(values.cpu(), theta, rtol=1e-11, atol=1e-14)
 
 
-def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(lesson, device):
+def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(
+    lesson, device
+):
     x, y = lesson.points(device)
     limit, condition = lesson.limit_and_condition(lesson.hessian(x))
-    below, above = (lesson.descend_line(x, y, share * limit, 1000) for share in (0.95, 1.05))
+    below, above = (
+        lesson.descend_line(x, y, share * limit, 1000) for share in (0.95, 1.05)
+    )
     np.testing.assert_allclose(below.cpu(), [2, 0], atol=1e-9)
     assert above.norm() > 1e6
-    # At half the limit lr = 1 / lambda_max the flattest direction shrinks by 1 - 1 / condition.
+    # At half the limit lr = 1 / lambda_max the flattest direction shrinks by 1 - 1 /
+    # condition.
     minimum = tensor([2, 0], device)
-    far, near = (lesson.descend_line(x, y, limit / 2, steps) - minimum for steps in (50, 90))
-    assert (near.norm() / far.norm()).item() == pytest.approx((1 - 1 / condition) ** 40, rel=1e-9)
+    far, near = (
+        lesson.descend_line(x, y, limit / 2, steps) - minimum for steps in (50, 90)
+    )
+    assert (near.norm() / far.norm()).item() == pytest.approx(
+        (1 - 1 / condition) ** 40, rel=1e-9
+    )
 
 
 # 5. Mistake: no reset of the gradient
@@ -257,7 +314,9 @@ def test_with_reset_each_step_keeps_the_share_1_minus_lr(lesson, device, lr):
     ws = lesson.path_on_half_square(lr, 200, reset=True, device=device)
     exact = [float((1 - Fraction(lr)) ** k) for k in range(201)]
     assert ws == pytest.approx(exact, rel=1e-13) and {type(w) for w in ws} == {float}
-    assert [lesson.predicted_with_reset(lr, k) for k in range(201)] == pytest.approx(exact, 1e-13)
+    assert [lesson.predicted_with_reset(lr, k) for k in range(201)] == pytest.approx(
+        exact, 1e-13
+    )
     assert lr != 0.1 or f"{exact[150]:.2e}" == "1.37e-07"
 
 
@@ -270,7 +329,8 @@ def test_without_reset_the_descent_is_a_pendulum(lesson, device, lr):
         assert ws[k] == pytest.approx(float(w), abs=1e-11)
         total += w
         w -= Fraction(lr) * total
-    # The solution of the pendulum: cos(k t) - tan(t / 2) sin(k t) with cos(t) = 1 - lr / 2.
+    # The solution of the pendulum: cos(k t) - tan(t / 2) sin(k t) with cos(t) = 1 - lr
+    # / 2.
     t = math.acos(1 - lr / 2)
     solution = [math.cos(k * t) - math.tan(t / 2) * math.sin(k * t) for k in range(201)]
     assert lesson.pendulum(lr, 200) == pytest.approx(solution, abs=1e-11)
@@ -278,7 +338,17 @@ def test_without_reset_the_descent_is_a_pendulum(lesson, device, lr):
 
 
 def test_at_lr_1_and_2_the_pendulum_returns_to_where_it_was(lesson):
-    assert lesson.path_on_half_square(1.0, 8, reset=False) == [1, 0, -1, -1, 0, 1, 1, 0, -1]
+    assert lesson.path_on_half_square(1.0, 8, reset=False) == [
+        1,
+        0,
+        -1,
+        -1,
+        0,
+        1,
+        1,
+        0,
+        -1,
+    ]
     assert lesson.pendulum(1.0, 8) == [1, 0, -1, -1, 0, 1, 1, 0, -1]
     assert lesson.pendulum(2.0, 5) == [1, -1, -1, 1, 1, -1]
     assert lesson.pendulum(2.0, 1) == [1, -1]
@@ -286,20 +356,28 @@ def test_at_lr_1_and_2_the_pendulum_returns_to_where_it_was(lesson):
 
 @pytest.mark.parametrize("lr", [0.01, 0.1, 0.7, 1.25, 2.5, 3.9])
 def test_no_swing_exceeds_the_bound_and_some_swing_comes_near_it(lesson, lr):
-    # w[k]^2 + w[k+1]^2 - (2 - lr) w[k] w[k+1] stays lr, as the energy of a pendulum does. For
-    # two numbers x and y with that sum, (4 - lr) x^2 = 4 - (2 y - (2 - lr) x)^2 / lr <= 4.
+    # w[k]^2 + w[k+1]^2 - (2 - lr) w[k] w[k+1] stays lr, as the energy of a pendulum
+    # does. For two numbers x and y with that sum, (4 - lr) x^2 = 4 - (2 y - (2 - lr)
+    # x)^2 / lr <= 4.
     ws = lesson.pendulum(lr, 5000)
     energies = [a * a + b * b - (2 - lr) * a * b for a, b in itertools.pairwise(ws)]
     assert energies == pytest.approx([lr] * 5000, rel=1e-9)
     highest = max(map(abs, ws))
-    assert (1 - 1e-4) * lesson.swing_bound(lr) < highest <= lesson.swing_bound(lr) * (1 + 1e-9)
+    assert (
+        (1 - 1e-4) * lesson.swing_bound(lr)
+        < highest
+        <= lesson.swing_bound(lr) * (1 + 1e-9)
+    )
     assert (4 - lr) * lesson.swing_bound(lr) ** 2 == pytest.approx(4, rel=1e-14)
 
 
 def test_the_largest_swing_at_lr_0_1_is_1_0104(lesson, device):
     ws = lesson.path_on_half_square(0.1, 200, reset=False, device=device)
     t = math.acos(1 - 0.1 / 2)
-    swing = max(abs(math.cos(k * t) - math.tan(t / 2) * math.sin(k * t)) for k in range(150, 201))
+    swing = max(
+        abs(math.cos(k * t) - math.tan(t / 2) * math.sin(k * t))
+        for k in range(150, 201)
+    )
     assert max(map(abs, ws[150:])) == pytest.approx(swing, rel=1e-12)
     assert f"{swing:.4f}" == "1.0104"
 
@@ -318,9 +396,14 @@ def test_dot_then_mean_looks_better_and_then_explodes(lesson):
     for lr in (0.01, 0.05):
         wrong = lesson.path_in_numpy(lesson.dot_then_mean, x, y, lr, 20)[-1]
         right = lesson.path_in_numpy(lesson.loss_gradient, x, y, lr, 20)[-1]
-        assert wrong == pytest.approx(float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20)), rel=1e-12)
+        assert wrong == pytest.approx(
+            float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20)), rel=1e-12
+        )
         assert (abs(wrong - 2) < abs(right - 2)) == (lr == 0.01)
-    assert wrong == pytest.approx(2 * (1 - 2**20), rel=1e-12) and 2 * (1 - 2**20) == -2097150
+    assert (
+        wrong == pytest.approx(2 * (1 - 2**20), rel=1e-12)
+        and 2 * (1 - 2**20) == -2097150
+    )
 
 
 # 7. Mistake: the update inside the graph
@@ -338,7 +421,8 @@ def test_raises_answers_for_a_runtime_error_alone(lesson):
         raise error
 
     assert lesson.raises(lambda: fail(RuntimeError())) is True
-    assert lesson.raises(lambda: fail(NotImplementedError())) is True  # a kind of RuntimeError
+    # a kind of RuntimeError
+    assert lesson.raises(lambda: fail(NotImplementedError())) is True
     assert lesson.raises(lambda: None) is False
     with pytest.raises(KeyError):
         lesson.raises(lambda: fail(KeyError()))
@@ -348,14 +432,21 @@ def test_raises_answers_for_a_runtime_error_alone(lesson):
 def test_the_picture_shows_the_paths_at_four_rates(lesson, device):
     *parabolas, losses = lesson.figure(device).axes
     assert [losses.get_yscale(), len(losses.lines)] == ["log", 4]
-    for axes, loss, (name, lr) in zip(parabolas, losses.lines, lesson.RATES.items(), strict=True):
+    for axes, loss, (name, lr) in zip(
+        parabolas, losses.lines, lesson.RATES.items(), strict=True
+    ):
         assert axes.get_title() == f"{name}\nlr {lr}" and loss.get_label() == f"lr {lr}"
         parabola, path = axes.lines
         w, height = parabola.get_data()
         np.testing.assert_allclose(height, 7.5 * (w - 2) ** 2)
-        expected = [7.5 * float(2 * (1 - 15 * Fraction(lr)) ** k) ** 2 for k in range(9)]
-        np.testing.assert_allclose(path.get_xdata(), rational_path(*LINE, lr, 8), rtol=1e-9)
-        for line in (path, loss):  # w rounds to 1e-15 beside 2, its distance to 2 as much
+        expected = [
+            7.5 * float(2 * (1 - 15 * Fraction(lr)) ** k) ** 2 for k in range(9)
+        ]
+        np.testing.assert_allclose(
+            path.get_xdata(), rational_path(*LINE, lr, 8), rtol=1e-9
+        )
+        for line in (path, loss):
+            # w rounds to 1e-15 beside 2, its distance to 2 as much
             np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-3)
             assert line.get_color() == path.get_color()
     small, good, large, diverging = lesson.RATES.values()

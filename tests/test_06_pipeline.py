@@ -35,7 +35,11 @@ def bowl_path(start, lr, steps, x=(1, 2, 3, 4), slope=2.0):
 
 # 1. Three rungs, one path
 def test_the_samples_are_y_equals_2_x_in_rows(lesson, device):
-    for x, y in (lesson.samples(device), lesson.samples(device=device), lesson.samples()):
+    for x, y in (
+        lesson.samples(device),
+        lesson.samples(device=device),
+        lesson.samples(),
+    ):
         assert (x.tolist(), y.tolist()) == ([[1], [2], [3], [4]], [[2], [4], [6], [8]])
         assert {x.dtype, y.dtype} == {torch.float32}
     x, y = lesson.samples(device)
@@ -52,7 +56,9 @@ def test_every_rung_takes_the_path_of_the_bowl(lesson, device, start, lr):
     for path in paths.values():
         assert {type(number) for point in path for number in point} == {float}
         # Every step rounds anew; on a bowl that converges the roundings do not pile up.
-        np.testing.assert_allclose(path, expected, atol=30 * EPS32 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            path, expected, atol=30 * EPS32 * np.abs(expected).max()
+        )
 
 
 def test_each_rung_by_itself_holds_for_other_data(lesson, device):
@@ -81,7 +87,10 @@ def test_w_and_b_are_made_where_x_is(lesson, device):
 def test_the_end_of_100_steps_predicts_9_905_at_5(lesson, device):
     w, b = lesson.path_by_hand(*lesson.samples(device), (0.0, 0.0), 0.05, 100)[-1]
     predicted = bowl_path((0.0, 0.0), 0.05, 100)[-1] @ [5, 1]
-    assert 5 * w + b == pytest.approx(predicted, rel=10 * EPS32) and f"{predicted:.3f}" == "9.905"
+    assert (
+        5 * w + b == pytest.approx(predicted, rel=10 * EPS32)
+        and f"{predicted:.3f}" == "9.905"
+    )
 
 
 def test_training_returns_the_loss_before_each_step(lesson, device):
@@ -92,7 +101,8 @@ def test_training_returns_the_loss_before_each_step(lesson, device):
         parameter.grad = torch.full_like(parameter, 1000.0)
     losses = lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=2)
     losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=1)
-    losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=0)  # none, and no error
+    # none, and no error
+    losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=0)
     x = np.array([1, 2, 3, 4])
     path = bowl_path((1.0, 0.5), 0.05, 3)
     expected = [np.mean((w * x + b - 2 * x) ** 2) for w, b in path[:3]]
@@ -133,7 +143,10 @@ def test_a_line_is_w_x_plus_b_and_knows_its_parameters(lesson):
         assert [parameter.item() for parameter in model.parameters()] == [3.0, 0.25]
         assert all(parameter.requires_grad for parameter in model.parameters())
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert [name for name, _ in lesson.Line((3.0, 0.25)).named_parameters()] == ["w", "b"]
+    assert [name for name, _ in lesson.Line((3.0, 0.25)).named_parameters()] == [
+        "w",
+        "b",
+    ]
 
 
 # 2. Optimizers in one valley
@@ -149,7 +162,8 @@ SETTINGS = {  # of each name in OPTIMIZERS
 
 @functools.cache
 def by_formula(name):
-    """500 steps of losses in the valley by each optimizer's published formula, in NumPy."""
+    """500 steps of losses in the valley by each optimizer's published formula, in
+    NumPy."""
     lr, share = SETTINGS[name]["lr"], SETTINGS[name].get("momentum")
     point, momentum, square = np.ones(2), np.zeros(2), np.zeros(2)
     losses = [50.5]
@@ -180,7 +194,8 @@ def test_optimizers_follow_their_published_formulas_at_the_rates_of_their_names(
     losses = measured(lesson, name, device)
     assert (losses.dtype, losses.shape) == (torch.float64, (501,))
     assert (losses.device.type, losses.requires_grad) == (device, False)
-    # u and v round to 2^-53 beside 1, their squares in the loss to less than that beside it.
+    # u and v round to 2^-53 beside 1, their squares in the loss to less than that
+    # beside it.
     np.testing.assert_allclose(losses.cpu(), by_formula(name), rtol=1e-9, atol=1e-14)
 
 
@@ -196,7 +211,8 @@ def test_the_steps_to_0_01_are_214_28_77_203_and_more_than_250(lesson, device):
 
 def test_at_a_rate_too_large_sgd_explodes_and_adam_does_not(lesson, device):
     sgd = lesson.valley_losses(lambda p: torch.optim.SGD(p, lr=0.03), 100, device)
-    assert sgd[-1].item() == pytest.approx(50 * 4.0**100, rel=1e-12)  # v doubles, and turns
+    # v doubles, and turns
+    assert sgd[-1].item() == pytest.approx(50 * 4.0**100, rel=1e-12)
     adam = lesson.valley_losses(lambda p: torch.optim.Adam(p, lr=1.0), 300, device)
     assert adam[-1] < 50.5 and adam.max() < 5050
 
@@ -227,11 +243,16 @@ def test_the_theory_of_sgd_is_exact_arithmetic(lesson, lr, tolerance):
 def test_0_0197_needs_143_steps_where_the_best_factor_needs_214(lesson, device):
     for lr, steps in ((2 / 101, 214), (0.0197, 143)):
         assert lesson.sgd_steps_in_theory(lr, 0.01) == steps
-        losses = lesson.valley_losses(lambda p, lr=lr: torch.optim.SGD(p, lr=lr), steps, device)
+        losses = lesson.valley_losses(
+            lambda p, lr=lr: torch.optim.SGD(p, lr=lr), steps, device
+        )
         assert lesson.steps_to(losses, 0.01) == steps
-    # The larger of the two factors is what counts in the long run, and 99/101 is the smallest.
+    # The larger of the two factors is what counts in the long run, and 99/101 is the
+    # smallest.
     factors = [max(abs(1 - lr), abs(1 - 100 * lr)) for lr in np.linspace(0, 0.02, 2001)]
-    assert max(abs(1 - 2 / 101), abs(1 - 200 / 101)) == pytest.approx(99 / 101, rel=1e-14)
+    assert max(abs(1 - 2 / 101), abs(1 - 200 / 101)) == pytest.approx(
+        99 / 101, rel=1e-14
+    )
     assert min(factors) >= 99 / 101
 
 
@@ -239,7 +260,9 @@ def test_0_0197_needs_143_steps_where_the_best_factor_needs_214(lesson, device):
 @pytest.mark.parametrize("batches", [1, 3])
 def test_a_scheduler_stepped_once_an_epoch_waits_30_epochs(lesson, batches):
     rates = lesson.learning_rates(62, batches, once_a_batch=False)
-    assert rates == pytest.approx([0.1 * 0.1 ** (e // 30) for e in range(62)], rel=1e-14)
+    assert rates == pytest.approx(
+        [0.1 * 0.1 ** (e // 30) for e in range(62)], rel=1e-14
+    )
 
 
 @pytest.mark.parametrize("batches", [100, 30, 29, 7, 1])
@@ -259,11 +282,14 @@ def test_the_optimizer_steps_before_its_scheduler(lesson, recwarn):
 @pytest.mark.parametrize(
     ("told", "sign", "rate"), [({}, 1, 0.01), ({"mode": "max"}, 1, 0.1), ({}, -1, 0.1)]
 )
-def test_twelve_epochs_each_above_the_last_are_a_plateau_unless_max_is_the_mode(told, sign, rate):
+def test_twelve_epochs_each_above_the_last_are_a_plateau_unless_max_is_the_mode(
+    told, sign, rate
+):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **told)
     for epoch in range(12):
-        assert optimizer.param_groups[0]["lr"] == 0.1  # still, before the twelfth has been seen
+        # still, before the twelfth has been seen
+        assert optimizer.param_groups[0]["lr"] == 0.1
         scheduler.step(sign * epoch)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-14)
 
@@ -273,7 +299,8 @@ def test_twelve_epochs_each_above_the_last_are_a_plateau_unless_max_is_the_mode(
 def test_dropout_keeps_the_mean_and_only_eval_stops_it(lesson, device, p):
     n, theory = 40_000, p / (1 - p)
     mean, variance, agree = lesson.dropout_statistics(p, n, True, device)
-    assert abs(mean - 1) < 6 * math.sqrt(theory / n)  # six standard deviations: 1 in 10^9
+    # six standard deviations: 1 in 10^9
+    assert abs(mean - 1) < 6 * math.sqrt(theory / n)
     assert abs(variance - theory) < 0.05 and agree is False
     assert lesson.dropout_statistics(p, n, False, device) == (1.0, 0.0, True)
 
@@ -304,7 +331,8 @@ def test_dropout_as_a_function_is_on_unless_told(device):
     ones = torch.ones(40_000, device=device)
     dropped = F.dropout(ones, 0.5)
     assert set(dropped.tolist()) == {0.0, 2.0}
-    # 1 - 4 d^2, the share of 2 being 1/2 + d, and d six standard deviations, 0.015, at most.
+    # 1 - 4 d^2, the share of 2 being 1/2 + d, and d six standard deviations, 0.015, at
+    # most.
     assert abs(dropped.var().item() - 1) < 0.001
     assert F.dropout(ones, 0.5, False).equal(ones)
 
@@ -314,7 +342,9 @@ CALLS = ("zero_grad", "backward", "step")
 ORDERS = [order for size in (1, 2, 3) for order in itertools.permutations(CALLS, size)]
 
 
-@pytest.mark.parametrize("calls", [*ORDERS, ("zero_grad", "backward", "backward", "step")])
+@pytest.mark.parametrize(
+    "calls", [*ORDERS, ("zero_grad", "backward", "backward", "step")]
+)
 def test_every_order_of_the_calls_does_what_the_calls_mean(lesson, device, calls):
     start, lr, epochs = (0.5, -1.0), 0.05, 12
     here, gradient = np.array(start), np.zeros(2)
@@ -362,16 +392,24 @@ def test_layers_in_a_list_are_not_trained(lesson):
 
 
 @pytest.mark.parametrize("container", [list, nn.ModuleList])
-def test_a_stack_has_three_layers_of_10_and_one_of_1_in_either_container(lesson, container):
+def test_a_stack_has_three_layers_of_10_and_one_of_1_in_either_container(
+    lesson, container
+):
     stack = lesson.Stack(container)
     assert type(stack.hidden) is container
-    shapes = [(layer.in_features, layer.out_features) for layer in [*stack.hidden, stack.last]]
+    shapes = [
+        (layer.in_features, layer.out_features) for layer in [*stack.hidden, stack.last]
+    ]
     assert shapes == [(10, 10), (10, 10), (10, 10), (10, 1)]
 
 
 # 7. Mistake: the mean of batch means
-@pytest.mark.parametrize(("n", "wrong", "size"), [(10_000, 16, 64), (10, 3, 4), (8, 1, 4)])
-def test_the_mean_of_batch_means_weighs_the_last_batch_too_much(lesson, device, n, wrong, size):
+@pytest.mark.parametrize(
+    ("n", "wrong", "size"), [(10_000, 16, 64), (10, 3, 4), (8, 1, 4)]
+)
+def test_the_mean_of_batch_means_weighs_the_last_batch_too_much(
+    lesson, device, n, wrong, size
+):
     correct = np.arange(n) < n - wrong
     means = [correct[i : i + size].mean() for i in range(0, n, size)]
     measured = lesson.mean_of_means_and_mean(torch.tensor(correct, device=device), size)
@@ -407,8 +445,12 @@ def test_a_metric_divided_by_itself_says_100_unless_all_is_wrong():
 
 # The picture
 def test_the_picture_shows_the_losses_of_all_optimizers(lesson, device, monkeypatch):
-    losses = {make: measured(lesson, name, device) for name, make in lesson.OPTIMIZERS.items()}
-    monkeypatch.setattr(lesson, "valley_losses", lambda make, n, device: losses[make][: n + 1])
+    losses = {
+        make: measured(lesson, name, device) for name, make in lesson.OPTIMIZERS.items()
+    }
+    monkeypatch.setattr(
+        lesson, "valley_losses", lambda make, n, device: losses[make][: n + 1]
+    )
     (axes,) = lesson.figure(device).axes
     assert axes.get_yscale() == "log"
     assert [line.get_label() for line in axes.lines] == list(SETTINGS)

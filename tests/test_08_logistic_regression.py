@@ -10,8 +10,8 @@ from course import ROOT
 TABLE = np.loadtxt(ROOT / "data" / "breast_cancer.csv", delimiter=",", skiprows=1)
 # Training rows that hang on no seed: four of five, 455.
 FOUR_FIFTHS = TABLE[np.arange(569) % 5 > 0]
-# The test accuracy over the splits of seeds 0 to 999: mean 0.976, standard deviation 0.0135.
-# The binomial one for 114 test rows is sqrt(0.976 * 0.024 / 114) = 0.0143.
+# The test accuracy over the splits of seeds 0 to 999: mean 0.976, standard deviation
+# 0.0135. The binomial one for 114 test rows is sqrt(0.976 * 0.024 / 114) = 0.0143.
 MEAN, STD = 0.976, 0.0135
 
 
@@ -33,7 +33,9 @@ def problem(n=60, d=3, noise=1.0):
     """Overlapping classes: x (n, d), and y that leans on x without being fixed by it."""
     random = np.random.default_rng(1)
     x = random.normal(size=(n, d))
-    y = (x @ np.arange(1, d + 1) / d + noise * random.normal(size=n) > 0.3).astype(float)
+    y = (x @ np.arange(1, d + 1) / d + noise * random.normal(size=n) > 0.3).astype(
+        float
+    )
     return x, y
 
 
@@ -52,12 +54,15 @@ def curvature(x, y, theta, decay):
     """The least eigenvalue of its Hessian: where it is above 0 the function is convex."""
     a = np.column_stack([x, np.ones(len(x))])
     p = sigmoid(a @ theta)
-    hessian = a.T * (p * (1 - p)) @ a / len(y) + decay * np.diag([1.0] * x.shape[1] + [0.0])
+    hessian = a.T * (p * (1 - p)) @ a / len(y) + decay * np.diag(
+        [1.0] * x.shape[1] + [0.0]
+    )
     return np.linalg.eigvalsh(hessian)[0]
 
 
 def optimum(lesson, x, y, decay):
-    """What newton finds, once it is certain that it is the optimum: slope 0, and convex."""
+    """What newton finds, once it is certain that it is the optimum: slope 0, and
+    convex."""
     theta = lesson.newton(torch.from_numpy(x), torch.from_numpy(y), decay, 12).numpy()
     assert np.abs(slope(x, y, theta, decay)).max() < 1e-13
     assert curvature(x, y, theta, decay) > 0
@@ -73,7 +78,8 @@ def accuracy(x, y, theta):
     return np.mean((x @ theta[:-1] + theta[-1] > 0) == (y == 1))
 
 
-# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter
+# everywhere
 def test_x_and_y_are_the_files_212_of_569_malignant(lesson, device):
     x, y = lesson.breast_cancer(device)
     check(x, TABLE[:, 1:], device, rtol=0)
@@ -86,10 +92,16 @@ def test_x_and_y_are_the_files_212_of_569_malignant(lesson, device):
 def test_the_loss_is_the_negative_log_likelihood(lesson, device):
     z, y = [-1.0, 0.5, 2.0, -3.0], [0.0, 1.0, 0.0, 1.0]
     p = [1 / (1 + math.exp(-number)) for number in z]
-    expected = -np.mean([math.log(q if b else 1 - q) for q, b in zip(p, y, strict=True)])
+    expected = -np.mean(
+        [math.log(q if b else 1 - q) for q, b in zip(p, y, strict=True)]
+    )
     found = lesson.loss_by_hand(tensor(z, device), tensor(y, device))
     check(found, expected, device, rtol=1e-14)
-    check(lesson.loss_by_hand(tensor([0.0] * 4, device), tensor(y, device)), math.log(2), device)
+    check(
+        lesson.loss_by_hand(tensor([0.0] * 4, device), tensor(y, device)),
+        math.log(2),
+        device,
+    )
 
 
 def test_the_loss_overflows_nowhere_nor_does_its_gradient(lesson, device):
@@ -121,13 +133,17 @@ def test_the_gradient_is_x_t_p_minus_y_over_n(lesson, device):
     assert not ours.requires_grad and ours.tolist() == w.tolist()
     ours.requires_grad_()  # as after training
     check(
-        lesson.gradient_by_autograd(*(tensor(t, device) for t in (x, y)), ours, b), expected, device
+        lesson.gradient_by_autograd(*(tensor(t, device) for t in (x, y)), ours, b),
+        expected,
+        device,
     )
     assert ours.grad is None
 
 
 # 2. Split first, then scale with what the training rows say
-@pytest.mark.parametrize(("n", "rows"), [(569, 455), (10, 8), (12, 10), (13, 10), (10_000, 8000)])
+@pytest.mark.parametrize(
+    ("n", "rows"), [(569, 455), (10, 8), (12, 10), (13, 10), (10_000, 8000)]
+)
 def test_a_split_is_80_to_20_and_uses_every_row_once(lesson, device, n, rows):
     train, test = lesson.split(n, 3, device)
     assert train.device.type == test.device.type == device
@@ -139,7 +155,8 @@ def test_a_split_is_80_to_20_and_uses_every_row_once(lesson, device, n, rows):
 def test_a_split_is_random_and_its_seed_repeats_it(lesson):
     state = torch.get_rng_state()
     train, test = lesson.split(569, 3)
-    assert torch.equal(state, torch.get_rng_state())  # nobody else's numbers are touched
+    # nobody else's numbers are touched
+    assert torch.equal(state, torch.get_rng_state())
     assert train.device.type == test.device.type == "cpu"
     assert torch.equal(train, lesson.split(569, 3)[0])
     assert not torch.equal(train, lesson.split(569, 4)[0])
@@ -160,7 +177,9 @@ def test_train_and_test_are_the_rows_of_the_split_scaled(lesson, device, seed):
     train, test = (part.numpy() for part in lesson.split(569, seed))
     expected = standardised(x, train)
     data = lesson.breast_cancer(device)
-    for found in [lesson.train_and_test(*data, seed)] + [lesson.train_and_test(*data)] * (not seed):
+    for found in [lesson.train_and_test(*data, seed)] + [
+        lesson.train_and_test(*data)
+    ] * (not seed):
         for part, rows in zip(found[:2], (train, test), strict=True):
             check(part, expected[rows], device, atol=1e-11)
         for part, rows in zip(found[2:], (train, test), strict=True):
@@ -183,7 +202,9 @@ def test_training_returns_the_loss_before_each_step(lesson, device):
         expected.append(loss(x @ theta[:-1] + theta[-1], y))
         theta = theta - 0.2 * slope(x, y, theta, 0)
     assert losses == pytest.approx(expected, rel=1e-12)
-    assert [*model.weight.tolist()[0], model.bias.item()] == pytest.approx(theta, rel=1e-12)
+    assert [*model.weight.tolist()[0], model.bias.item()] == pytest.approx(
+        theta, rel=1e-12
+    )
 
 
 def test_fit_sgd_descends_with_lr_1_and_momentum_0_85(lesson, device):
@@ -200,14 +221,18 @@ def test_fit_sgd_descends_with_lr_1_and_momentum_0_85(lesson, device):
 
 
 def test_logits_are_x_w_plus_b(lesson, device):
-    x, theta = tensor([[1.0, 2.0], [3.0, -1.0]], device), tensor([10.0, 1.0, 0.5], device)
+    x, theta = (
+        tensor([[1.0, 2.0], [3.0, -1.0]], device),
+        tensor([10.0, 1.0, 0.5], device),
+    )
     check(lesson.logits(x, theta), [12.5, 29.5], device)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, None])
 def test_newton_takes_newtons_steps_and_nine_unless_told(lesson, device, steps):
-    # Two points, x = 1 malignant and x = -1 benign: b stays 0, and by w the loss log(1 + exp(-w))
-    # has the derivatives -(1 - p) and p (1 - p). A step is 1 / p = 1 + exp(-w).
+    # Two points, x = 1 malignant and x = -1 benign: b stays 0, and by w the loss log(1
+    # + exp(-w)) has the derivatives -(1 - p) and p (1 - p). A step is 1 / p = 1 +
+    # exp(-w).
     x, y = tensor([[1.0], [-1.0]], device), tensor([1.0, 0.0], device)
     w = 0.0
     for _ in range(9 if steps is None else steps):
@@ -218,12 +243,17 @@ def test_newton_takes_newtons_steps_and_nine_unless_told(lesson, device, steps):
 
 def test_newtons_first_step_minimises_the_bowl(lesson, device):
     x, y = problem()
-    # At theta = 0 each p is 1/2 and the bowl is that of least squares for z = 4 (y - 1/2).
+    # At theta = 0 each p is 1/2 and the bowl is that of least squares for z = 4 (y -
+    # 1/2).
     a, penalty = np.column_stack([x, np.ones(60)]), 4 * 60 * 0.1
-    rows = np.vstack([a, np.sqrt(penalty) * np.eye(4)[:3]])  # decay: as many readings of 0
+    # decay: as many readings of 0
+    rows = np.vstack([a, np.sqrt(penalty) * np.eye(4)[:3]])
     expected = np.linalg.lstsq(rows, np.append(4 * y - 2, np.zeros(3)), rcond=None)[0]
     check(
-        lesson.newton(tensor(x, device), tensor(y, device), 0.1, steps=1), expected, device, 1e-10
+        lesson.newton(tensor(x, device), tensor(y, device), 0.1, steps=1),
+        expected,
+        device,
+        1e-10,
     )
 
 
@@ -232,16 +262,25 @@ def test_newton_and_training_find_the_one_optimum(lesson, device, decay):
     x, y = standardised(FOUR_FIFTHS[:, 1:], slice(None)), FOUR_FIFTHS[:, 0]
     ours = tensor(x, device), tensor(y, device)
     theta = lesson.newton(*ours, decay)
-    # The optimum of a convex function is where the gradient is 0. After 6 steps it is 1e-5 yet.
+    # The optimum of a convex function is where the gradient is 0. After 6 steps it is
+    # 1e-5 yet.
     check(theta, theta.tolist(), device)
     assert np.abs(slope(x, y, theta.cpu().numpy(), decay)).max() < 1e-11
-    assert np.abs(slope(x, y, lesson.newton(*ours, 0.01, steps=6).cpu().numpy(), 0.01)).max() > 1e-9
-    # The loss adds curvature to the decay's, so that all of w is curved; b by the loss alone.
+    assert (
+        np.abs(
+            slope(x, y, lesson.newton(*ours, 0.01, steps=6).cpu().numpy(), 0.01)
+        ).max()
+        > 1e-9
+    )
+    # The loss adds curvature to the decay's, so that all of w is curved; b by the loss
+    # alone.
     assert curvature(x, y, theta.cpu().numpy(), decay) > 0
     # The bias is not decayed: its derivative, mean p - share, is 0 as well.
     p = sigmoid(x @ theta[:-1].cpu().numpy() + theta[-1].item())
     assert p.mean() == pytest.approx(y.mean(), abs=1e-12)
-    check(lesson.fit_sgd(*ours, decay, epochs=250), theta.cpu(), device, rtol=0, atol=1e-6)
+    check(
+        lesson.fit_sgd(*ours, decay, epochs=250), theta.cpu(), device, rtol=0, atol=1e-6
+    )
 
 
 # 4. Without weight decay there is no optimum
@@ -249,7 +288,9 @@ def test_separable_rows_make_the_weights_grow_without_end(lesson, device):
     x, y = standardised(FOUR_FIFTHS[:, 1:], slice(None)), FOUR_FIFTHS[:, 0]
     norms, losses, margins = [], [], []
     for steps in (5, 10, 15):
-        theta = lesson.newton(tensor(x, device), tensor(y, device), 0, steps).cpu().numpy()
+        theta = (
+            lesson.newton(tensor(x, device), tensor(y, device), 0, steps).cpu().numpy()
+        )
         z = x @ theta[:-1] + theta[-1]
         norms.append(np.linalg.norm(theta[:-1]))
         losses.append(loss(z, y))
@@ -257,11 +298,14 @@ def test_separable_rows_make_the_weights_grow_without_end(lesson, device):
     assert norms == sorted(norms) and norms[2] > 2 * norms[1] > 4 * norms[0]
     # All on their side, so twice the weights are better yet.
     assert margins[0] < 0 < margins[1] < margins[2]
-    # Where p is near 1 a step adds 1 to the margins (see above): the loss is divided by e.
+    # Where p is near 1 a step adds 1 to the margins (see above): the loss is divided by
+    # e.
     assert losses[2] == pytest.approx(losses[1] / math.e**5, rel=0.05)
 
 
-def test_a_plane_separates_all_569_rows_and_thus_the_training_rows_of_any_split(lesson, device):
+def test_a_plane_separates_all_569_rows_and_thus_the_training_rows_of_any_split(
+    lesson, device
+):
     x, y = standardised(TABLE[:, 1:], slice(None)), TABLE[:, 0]
     theta = lesson.newton(tensor(x, device), tensor(y, device), 0, 20).cpu().numpy()
     assert ((2 * y - 1) * (x @ theta[:-1] + theta[-1])).min() > 0
@@ -277,17 +321,30 @@ def test_the_confusion_matrix_counts_and_the_scores_divide(lesson, device):
 
 
 def test_without_an_alarm_there_is_no_precision(lesson, device):
-    z, y = tensor([-1.0, -2.0, -3.0, -4.0], device), tensor([0.0, 1.0, 0.0, 0.0], device)
+    z, y = (
+        tensor([-1.0, -2.0, -3.0, -4.0], device),
+        tensor([0.0, 1.0, 0.0, 0.0], device),
+    )
     share, precision, recall = lesson.scores(z, y)
     assert (share, recall) == (3 / 4, 0) and math.isnan(precision)
     assert lesson.scores(-z, 1 - y) == (3 / 4, 3 / 4, 1)
-    assert lesson.scores(tensor([1.0, 1.0], device), tensor([0.0, 1.0], device)) == (0.5, 0.5, 1)
-    assert lesson.scores(tensor([1.0, -1.0], device), tensor([0.0, 1.0], device)) == (0, 0, 0)
+    assert lesson.scores(tensor([1.0, 1.0], device), tensor([0.0, 1.0], device)) == (
+        0.5,
+        0.5,
+        1,
+    )
+    assert lesson.scores(tensor([1.0, -1.0], device), tensor([0.0, 1.0], device)) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_the_roc_has_a_point_for_every_threshold(lesson, device):
     z, y = [3.0, 2.0, 2.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0, 0.0]
-    false_positive_rate, true_positive_rate = lesson.roc(tensor(z, device), tensor(y, device))
+    false_positive_rate, true_positive_rate = lesson.roc(
+        tensor(z, device), tensor(y, device)
+    )
     check(false_positive_rate, [0, 0, 1 / 3, 2 / 3, 1], device)
     check(true_positive_rate, [0, 0.5, 1, 1, 1], device)
 
@@ -296,7 +353,8 @@ def test_the_roc_has_a_point_for_every_threshold(lesson, device):
 def test_the_area_under_the_roc_is_the_share_of_pairs_ranked_right(lesson, device, n):
     random = np.random.default_rng(n)
     y = (random.random(n) < 0.4).astype(float)
-    for z in (random.normal(size=n) + y, np.round(random.normal(size=n) + y)):  # many ties
+    for z in (random.normal(size=n) + y, np.round(random.normal(size=n) + y)):
+        # many ties
         differences = z[y == 1][:, None] - z[y == 0]
         share = np.mean((differences > 0) + 0.5 * (differences == 0))
         area = lesson.roc_auc(tensor(z, device), tensor(y, device))
@@ -313,7 +371,9 @@ def test_the_accuracies_are_those_of_the_optimum_with_weight_decay_0_01(lesson, 
         for decay, found in expected.items():
             theta = optimum(lesson, z[train], y[train], decay)
             found.append(accuracy(z[test], y[test], theta))
-    found = lesson.accuracies_of_splits(tensor(x, device), tensor(y, device), range(4, 8))
+    found = lesson.accuracies_of_splits(
+        tensor(x, device), tensor(y, device), range(4, 8)
+    )
     assert found == pytest.approx(expected[0.01], abs=1e-12)
     assert found != pytest.approx(expected[0.03], abs=1e-12)
 
@@ -321,8 +381,9 @@ def test_the_accuracies_are_those_of_the_optimum_with_weight_decay_0_01(lesson, 
 def test_one_split_is_good_to_a_few_percent(lesson, device):
     found = lesson.accuracies_of_splits(*lesson.breast_cancer(device), range(20))
     assert len(found) == 20 and max(found) <= 1
-    # Five standard deviations of the mean of 20; a standard deviation from 20 is itself good to
-    # a sixth; and the best and the worst of 20 are near four of them apart, two at least.
+    # Five standard deviations of the mean of 20; a standard deviation from 20 is itself
+    # good to a sixth; and the best and the worst of 20 are near four of them apart, two
+    # at least.
     assert np.mean(found) == pytest.approx(MEAN, abs=5 * STD / 20**0.5)
     assert round(100 * np.mean(found)) == 98
     assert np.std(found) == pytest.approx(STD, rel=0.5)
@@ -335,8 +396,12 @@ def test_the_largest_of_one_logit_is_the_first():
     assert (logits[:, 0] > 0).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize(("pos_weight", "p"), [(1, 1 / 10), (9, 1 / 2), (1 / 9, 1 / 82)])
-def test_pos_weight_moves_p_of_one_positive_in_ten_from_0_1_to_0_5_or_0_012(device, pos_weight, p):
+@pytest.mark.parametrize(
+    ("pos_weight", "p"), [(1, 1 / 10), (9, 1 / 2), (1 / 9, 1 / 82)]
+)
+def test_pos_weight_moves_p_of_one_positive_in_ten_from_0_1_to_0_5_or_0_012(
+    device, pos_weight, p
+):
     assert f"{1 / 82:.3f}" == "0.012"
     y = tensor([1] + 9 * [0], device)
     loss_function = torch.nn.BCEWithLogitsLoss(pos_weight=tensor(pos_weight, device))
@@ -352,9 +417,16 @@ def test_a_sigmoid_too_many_puts_a_floor_under_the_loss(lesson, device):
     for y in ([0.0], [1.0], [0.0, 1.0], [0.0, 0.0, 1.0, 0.0]):
         share = sum(y) / len(y)
         floor = negative + share * (positive - negative)
-        found = lesson.floor_of_double_sigmoid(tensor(y, device)), lesson.floor_in_theory(share)
-        assert found == pytest.approx((floor, floor), rel=1e-14) and type(found[0]) is float
-        logits = tensor([60.0 * (2 * label - 1) for label in y], device)  # as sure as can be
+        found = (
+            lesson.floor_of_double_sigmoid(tensor(y, device)),
+            lesson.floor_in_theory(share),
+        )
+        assert (
+            found == pytest.approx((floor, floor), rel=1e-14)
+            and type(found[0]) is float
+        )
+        # as sure as can be
+        logits = tensor([60.0 * (2 * label - 1) for label in y], device)
         double = torch.nn.BCEWithLogitsLoss()(torch.sigmoid(logits), tensor(y, device))
         assert double.item() == pytest.approx(floor, rel=1e-12)
     assert f"{lesson.floor_in_theory(0.5):.6f}" == "0.503204"
@@ -365,11 +437,15 @@ def test_bceloss_saturates_and_bcewithlogitsloss_does_not(lesson):
     assert lesson.loss_and_gradient(20.0, 0.0, with_logits=False) == (100, 0)
     found = lesson.loss_and_gradient(20.0, 0.0, with_logits=True)
     assert found == pytest.approx((20, 1), rel=1e-6)
-    # Label 1 saturates too. exp(89) is above the largest float32; and below -28
-    # the gradient fades, since BCELoss divides (p - 1) by p (1 - p), or by 1e-12 if that is more.
+    # Label 1 saturates too. exp(89) is above the largest float32; and below -28 the
+    # gradient fades, since BCELoss divides (p - 1) by p (1 - p), or by 1e-12 if that is
+    # more.
     assert lesson.loss_and_gradient(-89.0, 1.0, with_logits=False) == (100, 0)
     faded = lesson.loss_and_gradient(-40.0, 1.0, with_logits=False)
-    assert faded == pytest.approx((40, -math.exp(-40) / 1e-12), rel=1e-4) and abs(faded[1]) < 1e-5
+    assert (
+        faded == pytest.approx((40, -math.exp(-40) / 1e-12), rel=1e-4)
+        and abs(faded[1]) < 1e-5
+    )
     found = lesson.loss_and_gradient(-89.0, 1.0, with_logits=True)
     assert found == pytest.approx((89, -1), rel=1e-6)
     for with_logits in (True, False):  # where nothing saturates, they agree
@@ -384,8 +460,9 @@ def test_features_chosen_on_all_rows_see_through_coins(lesson):
     seeds = range(100, 140)
     cheating = [lesson.accuracy_on_coins(True, seed) for seed in seeds]
     honest = [lesson.accuracy_on_coins(False, seed) for seed in seeds]
-    # An honest accuracy is a mean of 40 * 16 coin flips: 5 standard errors, of 1/2 / sqrt(640),
-    # are 0.1. Over the seeds 0 to 999 the other's mean is 0.827, its std 0.098: 0.0155 for 40.
+    # An honest accuracy is a mean of 40 * 16 coin flips: 5 standard errors, of 1/2 /
+    # sqrt(640), are 0.1. Over the seeds 0 to 999 the other's mean is 0.827, its std
+    # 0.098: 0.0155 for 40.
     assert np.mean(honest) == pytest.approx(0.5, abs=0.1)
     assert np.mean(cheating) == pytest.approx(0.827, abs=5 * 0.0155)
 
@@ -406,7 +483,9 @@ def test_the_coins_are_chosen_and_judged_as_numpy_would(lesson, choose_on_all):
             theta = optimum(lesson, best[train], y[train], decay)
             found.append(accuracy(best[test], y[test], theta))
     shape = {"n": n, "features": features, "chosen": chosen}
-    found = [lesson.accuracy_on_coins(choose_on_all, seed, **shape) for seed in range(5)]
+    found = [
+        lesson.accuracy_on_coins(choose_on_all, seed, **shape) for seed in range(5)
+    ]
     assert found == pytest.approx(expected[0.1], abs=1e-12)
     assert found != pytest.approx(expected[0.03], abs=1e-12)
 
@@ -415,14 +494,17 @@ def test_80_coins_are_flipped_and_20_of_500_features_chosen(lesson):
     state = torch.get_rng_state()
     for choose_on_all in (True, False):
         found = [lesson.accuracy_on_coins(choose_on_all, seed) for seed in range(5)]
-        assert found == [lesson.accuracy_on_coins(choose_on_all, s, 80, 500, 20) for s in range(5)]
+        assert found == [
+            lesson.accuracy_on_coins(choose_on_all, s, 80, 500, 20) for s in range(5)
+        ]
     assert torch.equal(state, torch.get_rng_state())
 
 
 # What else the chapter says goes wrong
 def test_one_nan_in_the_data_makes_all_weights_nan():
     x, y = torch.ones(5, 3), torch.zeros(5)
-    assert ((x - x.mean(dim=0)) / x.std(dim=0)).isnan().all()  # a constant column: 0 / 0
+    # a constant column: 0 / 0
+    assert ((x - x.mean(dim=0)) / x.std(dim=0)).isnan().all()
     x[2, 1] = math.nan
     model = torch.nn.Linear(3, 1)
     torch.nn.BCEWithLogitsLoss()(model(x)[:, 0], y).backward()
@@ -440,7 +522,9 @@ def test_the_picture_shows_the_roc_and_every_test_row_once(lesson, device):
     x, y = map(np.asarray, curve.lines[0].get_data())
     assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(share, rel=1e-9)
     assert f"{share:.4f}" in curve.get_title()
-    benign, malignant = ([bar.get_height() for bar in bars] for bars in histogram.containers)
+    benign, malignant = (
+        [bar.get_height() for bar in bars] for bars in histogram.containers
+    )
     p = sigmoid(z)
     edges = np.linspace(p.min(), p.max(), 11)
     np.testing.assert_array_equal(benign, np.histogram(p[y_test == 0], edges)[0])

@@ -30,8 +30,8 @@ def loaders(monkeypatch):
     return made
 
 
-# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
-# 1. A Dataset knows its length and each of its samples
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter
+# everywhere 1. A Dataset knows its length and each of its samples
 def test_the_wines_are_the_files_with_classes_from_0(lesson):
     wine = lesson.Wine()
     assert isinstance(wine, data.Dataset) and len(wine) == 178
@@ -48,7 +48,9 @@ def test_the_file_is_sorted_by_cultivar():
 
 # 2. An epoch is every sample once, batch by batch
 def test_100_samples_in_batches_of_20_are_5_iterations(lesson):
-    assert lesson.batches(100, 20) == [list(range(i, i + 20)) for i in range(0, 100, 20)]
+    assert lesson.batches(100, 20) == [
+        list(range(i, i + 20)) for i in range(0, 100, 20)
+    ]
     assert [len(b) for b in lesson.batches(178, 4)] == [4] * 44 + [2]
     assert [len(b) for b in lesson.batches(178, 4, drop_last=True)] == [4] * 44
     assert lesson.batches(47, 50) == [list(range(47))]
@@ -74,7 +76,8 @@ def test_each_epoch_has_another_order_and_the_same_seed_the_same(lesson):
     assert first != second != list(range(30)) != first
     assert (first, second) == lesson.two_epochs(30, seed=1)
     assert first != lesson.two_epochs(30, seed=2)[0]
-    assert torch.equal(torch.get_rng_state(), before)  # the generator is the loader's own
+    # the generator is the loader's own
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -105,7 +108,9 @@ def test_a_batch_sampler_asks_for_a_whole_list_of_indices_and_brings_the_same_ba
     plain = data.DataLoader(data.TensorDataset(x, y), batch_size=50)
     for (a, b), (c, d) in zip(at_once, plain, strict=True):
         assert torch.equal(a, c) and torch.equal(b, d)
-    assert calls == [list(range(178))[start : start + 50] for start in range(0, 178, 50)]
+    assert calls == [
+        list(range(178))[start : start + 50] for start in range(0, 178, 50)
+    ]
 
 
 # 3. Mini-batches: each gradient is the full one, on average
@@ -129,17 +134,27 @@ def test_the_gradient_is_softmax_minus_one_hot_times_x(lesson, device, dtype):
     before = weight.clone()
     weight.requires_grad_()  # as a model's weight does
     gradient = lesson.gradient(x, y, weight)
-    assert (gradient.dtype, gradient.device, gradient.shape) == (dtype, x.device, (3, 13))
+    assert (gradient.dtype, gradient.device, gradient.shape) == (
+        dtype,
+        x.device,
+        (3, 13),
+    )
     tolerance = {"rtol": 0, "atol": 30 * torch.finfo(dtype).eps}
     np.testing.assert_allclose(gradient.cpu(), by_calculus(*arrays), **tolerance)
     assert weight.grad is None and torch.equal(weight, before)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 100, 178, 200])
-def test_batch_gradients_weighted_by_size_average_to_the_full_gradient(lesson, device, batch_size):
+def test_batch_gradients_weighted_by_size_average_to_the_full_gradient(
+    lesson, device, batch_size
+):
     arrays, (x, y, weight) = problem(device)
     average = lesson.average_of_batch_gradients(x, y, weight, batch_size)
-    assert (average.dtype, average.device, average.shape) == (x.dtype, x.device, (3, 13))
+    assert (average.dtype, average.device, average.shape) == (
+        x.dtype,
+        x.device,
+        (3, 13),
+    )
     np.testing.assert_allclose(average.cpu(), by_calculus(*arrays), rtol=0, atol=1e-14)
 
 
@@ -156,7 +171,9 @@ def test_training_makes_one_step_for_each_batch(lesson, device):
     torch.nn.init.zeros_(model.weight)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     loader = data.DataLoader(data.TensorDataset(x, 2 * x), batch_size=2)
-    lesson.train_in_batches(model, torch.nn.MSELoss(), optimizer, loader, device, epochs=3)
+    lesson.train_in_batches(
+        model, torch.nn.MSELoss(), optimizer, loader, device, epochs=3
+    )
     w = 0.0
     for batch in ([1, 2], [3, 4], [5]) * 3:
         w -= 0.01 * np.mean([2 * (w * a - 2 * a) * a for a in batch])
@@ -175,7 +192,9 @@ def test_every_batch_is_moved_to_the_device_without_waiting(lesson, device):
     model = torch.nn.Linear(1, 1, device=device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loader = [(Batch(), Batch())] * 3
-    lesson.train_in_batches(model, torch.nn.MSELoss(), optimizer, loader, device, epochs=1)
+    lesson.train_in_batches(
+        model, torch.nn.MSELoss(), optimizer, loader, device, epochs=1
+    )
     assert calls == [((device,), {"non_blocking": True})] * 6
 
 
@@ -185,7 +204,11 @@ def test_a_random_split_uses_every_wine_once(lesson):
     assert (len(train), len(test)) == (142, 36)
     assert sorted(train + test) == list(range(178))
     assert train == sorted(train) != list(range(142)) and test == sorted(test)
-    assert (train, test) == lesson.train_test_rows(seed=3) != lesson.train_test_rows(seed=4)
+    assert (
+        (train, test)
+        == lesson.train_test_rows(seed=3)
+        != lesson.train_test_rows(seed=4)
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -202,7 +225,8 @@ def test_a_zero_classifier_is_trained_on_scaled_training_rows(
 
     def spy(model, loss_function, optimizer, loader, device, epochs):
         x, y = loader.dataset.tensors
-        # The file's numbers in float32 are off by up to 2^-24; a mean may be 10 deviations away.
+        # The file's numbers in float32 are off by up to 2^-24; a mean may be 10
+        # deviations away.
         np.testing.assert_allclose(x, scaled[train], rtol=0, atol=64 * 2**-24)
         np.testing.assert_array_equal(y, Y[train])
         assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
@@ -232,8 +256,8 @@ def test_a_zero_classifier_is_trained_on_scaled_training_rows(
 
 
 def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
-    # Over 200 splits the mean is 0.975, the standard deviation 0.026, for the mean of 10 0.008:
-    # 0.95 is 3 of those away. (The mean of 3 was never below 0.935.)
+    # Over 200 splits the mean is 0.975, the standard deviation 0.026, for the mean of
+    # 10 0.008: 0.95 is 3 of those away. (The mean of 3 was never below 0.935.)
     accuracies = [lesson.accuracy_on_test(seed, device) for seed in range(10)]
     assert np.mean(accuracies) > 0.95
     assert accuracies[0] == lesson.accuracy_on_test(0, device)
@@ -295,10 +319,15 @@ def test_the_tensors_of_a_dataset_that_is_sent_share_their_memory(lesson):
 
 # 5. A stream has to be shared out among the workers
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(lesson, loaders, workers):
+def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(
+    lesson, loaders, workers
+):
     assert lesson.times_read(True, workers, 50) == 1
     assert lesson.times_read(False, workers, 7) == max(workers, 1)
-    assert [(a.num_workers, a.batch_size) for a in loaders] == [(workers, 50), (workers, 7)]
+    assert [(a.num_workers, a.batch_size) for a in loaders] == [
+        (workers, 50),
+        (workers, 7),
+    ]
 
 
 def test_a_stream_yields_the_rows_of_the_file(lesson):
@@ -356,7 +385,10 @@ def test_rows_of_unequal_length_are_padded_with_zeros(lesson):
         rows = [torch.tensor(row, dtype=dtype) for row in ([5], [1, 2, 3], [4, 6])]
         (batch,) = data.DataLoader(rows, batch_size=3, collate_fn=lesson.pad_collate)
         table, lengths = batch
-        assert (table.tolist(), table.dtype) == ([[5, 0, 0], [1, 2, 3], [4, 6, 0]], dtype)
+        assert (table.tolist(), table.dtype) == (
+            [[5, 0, 0], [1, 2, 3], [4, 6, 0]],
+            dtype,
+        )
         assert (lengths.tolist(), lengths.dtype) == ([1, 3, 2], torch.int64)
 
 
@@ -366,7 +398,9 @@ def test_the_loss_is_minus_the_log_of_the_softmax_and_minus_100_is_ignored(lesso
     cases = {(0,): 0, (1,): 1, (2,): 2, (0, 1, 2): 1, (2, 2, 0, 1): 5 / 4}
     cases |= {(1, 2, -100): 3 / 2, (1, 2): 3 / 2, (0, -100): 0, (2, -100): 2}
     for labels, mean in cases.items():  # the logits are the labels
-        assert lesson.cross_entropy(list(labels)) == pytest.approx(log_sum - mean, rel=5e-7)
+        assert lesson.cross_entropy(list(labels)) == pytest.approx(
+            log_sum - mean, rel=5e-7
+        )
     for labels in ([1, 2, 3], [3], [-1, 0]):
         assert lesson.cross_entropy(labels) is None
     assert math.isnan(lesson.cross_entropy([-100]))
@@ -386,16 +420,22 @@ def test_noise_comes_from_the_generator_it_says(lesson):
 
 
 @pytest.mark.parametrize(("workers", "different"), [(0, 8), (1, 8), (2, 4)])
-def test_every_worker_repeats_a_generator_that_the_dataset_owns(lesson, workers, different):
+def test_every_worker_repeats_a_generator_that_the_dataset_owns(
+    lesson, workers, different
+):
     # Without workers there is one copy, and it moves on.
-    assert lesson.distinct_and_repeated(owned=True, workers=workers) == (different, workers > 0)
+    assert lesson.distinct_and_repeated(owned=True, workers=workers) == (
+        different,
+        workers > 0,
+    )
     assert lesson.distinct_and_repeated(owned=False, workers=workers) == (8, False)
 
 
 def test_persistent_workers_go_on_with_their_copies_of_the_generator(lesson):
     options = {"batch_size": None, "num_workers": 2, "persistent_workers": True}
     loader = data.DataLoader(lesson.Noise(owned=True), **options)
-    expected = np.random.default_rng(0).random(8).repeat(2).tolist()  # both copies, in turn
+    # both copies, in turn
+    expected = np.random.default_rng(0).random(8).repeat(2).tolist()
     assert list(loader) + list(loader) == expected
 
 
@@ -407,7 +447,9 @@ class GlobalNoise(data.Dataset):
         return np.random.random()
 
 
-@pytest.mark.skipif("fork" not in START_METHODS, reason="a dataset of a test cannot be pickled")
+@pytest.mark.skipif(
+    "fork" not in START_METHODS, reason="a dataset of a test cannot be pickled"
+)
 def test_numpys_global_generator_is_seeded_anew_for_each_worker():
     options = {"num_workers": 2, "multiprocessing_context": "fork"}
     loader = data.DataLoader(GlobalNoise(), batch_size=None, **options)
@@ -416,11 +458,17 @@ def test_numpys_global_generator_is_seeded_anew_for_each_worker():
 
 # 9. Mistake: sorted data and no shuffle
 def test_without_shuffling_an_epoch_ends_in_a_worse_classifier(lesson, device):
-    # Over 200 splits shuffling wins by 0.066, with a standard deviation of 0.052: the mean of 20
-    # is off by 0.012, and 0.02 is almost 4 of that away. (The mean of 4 was never below 0.006.)
+    # Over 200 splits shuffling wins by 0.066, with a standard deviation of 0.052: the
+    # mean of 20 is off by 0.012, and 0.02 is almost 4 of that away. (The mean of 4 was
+    # never below 0.006.)
     options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
     sorted_, shuffled = (
-        np.mean([lesson.accuracy_on_test(s, device, shuffle=shuffle, **options) for s in range(20)])
+        np.mean(
+            [
+                lesson.accuracy_on_test(s, device, shuffle=shuffle, **options)
+                for s in range(20)
+            ]
+        )
         for shuffle in (False, True)
     )
     assert sorted_ + 0.02 < shuffled > 0.9
@@ -438,16 +486,21 @@ def softmax_accuracy(seed, rows, test, lr, epochs, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("seed", "lr", "epochs", "batch_size"), [(0, 1.0, 1, 4), (3, 0.01, 1, 142), (7, 0.05, 3, 50)]
+    ("seed", "lr", "epochs", "batch_size"),
+    [(0, 1.0, 1, 4), (3, 0.01, 1, 142), (7, 0.05, 3, 50)],
 )
-def test_without_shuffling_the_accuracy_is_numpys(lesson, device, seed, lr, epochs, batch_size):
+def test_without_shuffling_the_accuracy_is_numpys(
+    lesson, device, seed, lr, epochs, batch_size
+):
     options = {"lr": lr, "epochs": epochs, "batch_size": batch_size}
     found = lesson.accuracy_on_test(seed, device, shuffle=False, **options)
     assert found == softmax_accuracy(seed, *lesson.train_test_rows(seed), **options)
 
 
 def test_the_picture_shows_an_epoch_sorted_and_shuffled(lesson, device):
-    in_order, shuffled = (axes.images[0].get_array() for axes in lesson.figure(device).axes)
+    in_order, shuffled = (
+        axes.images[0].get_array() for axes in lesson.figure(device).axes
+    )
     for grid in (in_order, shuffled):
         assert grid.shape == (12, 16)
         classes = np.ma.masked_invalid(grid).compressed()

@@ -19,12 +19,18 @@ def pictures(device, height=120, width=130):
     """A picture of noise: PIL image and tensor, each with its pixels."""
     from PIL import Image
 
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     yield Image.fromarray(pixels), pixels.transpose(2, 0, 1)
-    yield torch.tensor(pixels.transpose(2, 0, 1).copy(), device=device), pixels.transpose(2, 0, 1)
+    yield (
+        torch.tensor(pixels.transpose(2, 0, 1).copy(), device=device),
+        pixels.transpose(2, 0, 1),
+    )
 
 
-# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter
+# everywhere
 def test_the_photograph_is_matplotlibs(lesson):
     photo = lesson.photograph()
     assert (photo.mode, photo.size) == ("RGB", (512, 600))
@@ -50,7 +56,9 @@ def test_a_wine_is_what_its_transform_makes_of_it(lesson):
     assert len(wine) == 178
     x, y = zip(*(wine[i] for i in range(178)), strict=True)
     assert {type(row) for row in x} == {np.ndarray}
-    assert {row.dtype.name for row in x} == {"float32"} and {n.dtype.name for n in y} == {"int64"}
+    assert {row.dtype.name for row in x} == {"float32"} and {
+        n.dtype.name for n in y
+    } == {"int64"}
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(y, Y)
     changed = lesson.WineArrays(lambda sample: (sample[1] + 10, sample[0]))
@@ -81,7 +89,9 @@ def test_multiply_makes_a_new_tensor_unless_told_otherwise(lesson):
 
 def test_a_transform_that_writes_changes_the_array_that_the_tensor_shares(lesson):
     x = np.array([1.0, -2.0], dtype=np.float32)
-    v2.Compose([lesson.FromNumpy(), lesson.Multiply(3, in_place=True)])((x, np.int64(0)))
+    v2.Compose([lesson.FromNumpy(), lesson.Multiply(3, in_place=True)])(
+        (x, np.int64(0))
+    )
     assert x.tolist() == [3, -6]
 
 
@@ -91,7 +101,10 @@ def test_a_picture_becomes_channels_first_and_0_to_1_if_asked(lesson, device):
         for scale, divisor in ((True, 255), (False, 1)):
             tensor = lesson.to_tensor(picture, scale)
             assert tensor.dtype == torch.float32 and tensor.shape == (3, 120, 130)
-            assert tensor.device.type == getattr(picture, "device", torch.device("cpu")).type
+            assert (
+                tensor.device.type
+                == getattr(picture, "device", torch.device("cpu")).type
+            )
             np.testing.assert_allclose(tensor.cpu(), pixels / divisor, rtol=2**-23)
     array = np.asarray(picture.cpu()).transpose(1, 2, 0)
     np.testing.assert_array_equal(lesson.to_tensor(array, scale=False), pixels)
@@ -99,7 +112,9 @@ def test_a_picture_becomes_channels_first_and_0_to_1_if_asked(lesson, device):
 
 # 3. An equation proves each transform, on PIL images and on tensors
 @pytest.mark.parametrize(("height", "width", "left"), [(120, 130, 25), (121, 129, 24)])
-def test_every_equation_holds_on_pil_images_and_on_tensors(lesson, device, height, width, left):
+def test_every_equation_holds_on_pil_images_and_on_tensors(
+    lesson, device, height, width, left
+):
     for picture, pixels in pictures(device, height, width):
         expected = {
             "CenterCrop": pixels[:, 10:110, left : left + 80],
@@ -118,10 +133,13 @@ def test_every_equation_holds_on_pil_images_and_on_tensors(lesson, device, heigh
             equations = lesson.equations(picture)
             assert list(equations) == list(expected)
             for name, (result, right) in equations.items():
-                level = 1 if name == "Grayscale" else 0  # a grey level is a whole number
+                # a grey level is a whole number
+                level = 1 if name == "Grayscale" else 0
                 assert result.dtype == torch.uint8
                 assert result.shape == right.shape == expected[name].shape
-                np.testing.assert_allclose(result.cpu(), expected[name], atol=level, rtol=0)
+                np.testing.assert_allclose(
+                    result.cpu(), expected[name], atol=level, rtol=0
+                )
                 np.testing.assert_allclose(right.cpu(), expected[name], rtol=4 * 2**-24)
 
 
@@ -133,16 +151,21 @@ def test_the_order_of_pad_and_resize_matters(device):
 
 
 @pytest.mark.parametrize(("white", "aliased"), [(0, 0), (1, 0.5), (2, 0.5), (3, 0)])
-def test_stripes_vanish_or_double_where_a_picture_shrinks_without_antialias(device, white, aliased):
-    # One column in four is white. Without antialias a pixel of the smaller picture is made of the
-    # middle two of its four columns; with it, of all four and of their neighbours.
+def test_stripes_vanish_or_double_where_a_picture_shrinks_without_antialias(
+    device, white, aliased
+):
+    # One column in four is white. Without antialias a pixel of the smaller picture is
+    # made of the middle two of its four columns; with it, of all four and of their
+    # neighbours.
     stripes = (torch.arange(96, device=device) % 4 == white).float().expand(1, 96, 96)
     for antialias, grey in ((True, 0.25), (False, aliased)):
         small = v2.Resize((24, 24), antialias=antialias)(stripes)[:, :, 2:-2]
         expected = torch.full_like(small, grey)
         torch.testing.assert_close(small, expected, rtol=0, atol=2**-22)
     small = torch.nn.functional.interpolate(stripes[None], (24, 24), mode="bilinear")
-    torch.testing.assert_close(small, torch.full_like(small, aliased), rtol=0, atol=2**-22)
+    torch.testing.assert_close(
+        small, torch.full_like(small, aliased), rtol=0, atol=2**-22
+    )
 
 
 # 4. Normalize and LinearTransformation want tensors
@@ -153,15 +176,23 @@ def test_an_image_normalised_by_its_own_statistics_has_mean_0_and_std_1(lesson, 
     pixels = image.cpu().numpy()
     mean = pixels.mean(axis=(1, 2), keepdims=True)
     deviation = pixels.std(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(result.cpu(), (pixels - mean) / deviation, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        result.cpu(), (pixels - mean) / deviation, rtol=0, atol=1e-13
+    )
 
 
-def test_whitening_multiplies_by_the_symmetric_root_of_the_inverse_covariance(lesson, device):
+def test_whitening_multiplies_by_the_symmetric_root_of_the_inverse_covariance(
+    lesson, device
+):
     mixing = np.random.default_rng(1).normal(size=(12, 12)) + 4 * np.eye(12)
     patches = np.random.default_rng(2).normal(size=(500, 12)) @ mixing + 5
     shaped = torch.tensor(patches.reshape(500, 3, 2, 2), device=device)
     white = lesson.whitened(shaped)
-    assert (white.shape, white.dtype, white.device) == (shaped.shape, shaped.dtype, shaped.device)
+    assert (white.shape, white.dtype, white.device) == (
+        shaped.shape,
+        shaped.dtype,
+        shaped.device,
+    )
     flat = white.cpu().numpy().reshape(500, 12)
     np.testing.assert_allclose(np.cov(flat.T), np.eye(12), rtol=0, atol=1e-12)
     # If the centred rows are U S V^T, cov^(-1/2) is V (S / sqrt(n - 1))^-1 V^T.
@@ -182,7 +213,9 @@ def test_random_crops_repeat_with_their_seed_and_differ_between_epochs(lesson, d
         top, left = divmod(crop[0, 0, 0].item(), 80)
         assert torch.equal(crop, image[:, top : top + 50, left : left + 50])
     assert not torch.equal(first, second)
-    for crop, again in zip((first, second), lesson.random_crops(image, seed=4), strict=True):
+    for crop, again in zip(
+        (first, second), lesson.random_crops(image, seed=4), strict=True
+    ):
         assert torch.equal(crop, again)
     assert not torch.equal(first, lesson.random_crops(image, seed=5)[0])
 
@@ -202,8 +235,8 @@ def test_erasing_leaves_a_rectangle_of_zeros(lesson, device):
 
 
 def test_what_is_erased_is_between_2_and_33_percent(lesson):
-    # The share is uniform, but for rounding and rectangles that do not fit: of 1000 draws, one
-    # is above 0.32 and one below 0.03, but for a chance of 1e-13.
+    # The share is uniform, but for rounding and rectangles that do not fit: of 1000
+    # draws, one is above 0.32 and one below 0.03, but for a chance of 1e-13.
     image = torch.ones(1, 150, 150)
     shares = [(lesson.erased(image) == 0).double().mean().item() for _ in range(1000)]
     assert 0.019 < min(shares) < 0.03 and 0.32 < max(shares) < 0.335
@@ -281,7 +314,9 @@ def test_only_whole_numbers_are_scaled_by_their_largest_and_only_on_request(less
         torch.float64: 255,
     }
     for dtype, white in cases.items():
-        assert lesson.white_becomes(dtype, scale=True) == pytest.approx(white, rel=2**-22)
+        assert lesson.white_becomes(dtype, scale=True) == pytest.approx(
+            white, rel=2**-22
+        )
         assert lesson.white_becomes(dtype, scale=False) == 255
 
 
@@ -317,12 +352,17 @@ def test_the_test_wine_of_a_split_is_one_of_the_file(lesson):
 
 
 def test_the_picture_shows_what_each_transform_makes(lesson, device):
-    panels = {axes.get_title(): axes.images[0].get_array() for axes in lesson.figure(device).axes}
+    panels = {
+        axes.get_title(): axes.images[0].get_array()
+        for axes in lesson.figure(device).axes
+    }
     assert len(panels) == 12
     photo = np.asarray(lesson.photograph()) / 255
     close = {"rtol": 0, "atol": 1e-5}
     np.testing.assert_allclose(panels["the photograph"], photo, **close)
-    np.testing.assert_allclose(panels["CenterCrop(300)"], photo[150:450, 106:406], **close)
+    np.testing.assert_allclose(
+        panels["CenterCrop(300)"], photo[150:450, 106:406], **close
+    )
     np.testing.assert_allclose(panels["RandomHorizontalFlip"], photo[:, ::-1], **close)
     np.testing.assert_allclose(panels["Lambda: negative"], 1 - photo, **close)
     np.testing.assert_allclose(panels["Pad(80)"][80:-80, 80:-80], photo, **close)

@@ -74,7 +74,10 @@ def optimum(x, y, decay):
         # The same for each bias changes nothing: of all solutions, the shortest.
         step = np.linalg.lstsq(hessian, gradient.ravel(), rcond=1e-10)[0]
         theta -= step.reshape(theta.shape)
-    assert np.abs(np.column_stack(slope(x, y, theta[:, :-1], theta[:, -1], decay))).max() < 1e-14
+    assert (
+        np.abs(np.column_stack(slope(x, y, theta[:, :-1], theta[:, -1], decay))).max()
+        < 1e-14
+    )
     return theta[:, :-1], theta[:, -1]
 
 
@@ -96,7 +99,9 @@ def test_read_csv_takes_any_table(lesson, tmp_path, monkeypatch):
         np.testing.assert_array_equal(table, expected)
 
 
-def test_a_row_missing_ends_in_one_line_that_names_the_file(lesson, tmp_path, monkeypatch):
+def test_a_row_missing_ends_in_one_line_that_names_the_file(
+    lesson, tmp_path, monkeypatch
+):
     rows = (ROOT / "data" / "wine.csv").read_text("ascii").splitlines(keepends=True)
     (tmp_path / "wine.csv").write_text("".join(rows[:-1]))
     monkeypatch.setattr(lesson, "DATA", tmp_path)
@@ -142,19 +147,28 @@ def test_a_low_temperature_is_sharp_and_a_high_one_flat(lesson, device):
     for temperature in (0.1, 0.5, 1.0, 2.0, 10.0):
         p = lesson.softmax(z, temperature)
         entropies.append(-(p * p.log()).sum().item())
-    assert entropies == sorted(entropies) and math.log(4) > entropies[-1] > entropies[0] > 0
+    assert (
+        entropies == sorted(entropies)
+        and math.log(4) > entropies[-1] > entropies[0] > 0
+    )
 
 
 # 2. By hand it overflows, and log-sum-exp does not
 def test_e_to_the_z_is_inf_in_float32_from_88_73_on(device):
     assert math.log(torch.finfo(torch.float32).max) == pytest.approx(88.7228, abs=5e-5)
-    assert torch.tensor([88.72, 88.73], device=device).exp().isinf().tolist() == [False, True]
+    assert torch.tensor([88.72, 88.73], device=device).exp().isinf().tolist() == [
+        False,
+        True,
+    ]
 
 
 def test_softmax_by_hand_overflows_above_and_below(lesson, device):
     above = lesson.softmax(torch.tensor([89.0, 1.0, 0.0], device=device))
     assert above.dtype == torch.float32
-    assert above.isnan().tolist() == [True, False, False] and above[1:].tolist() == [0, 0]
+    assert above.isnan().tolist() == [True, False, False] and above[1:].tolist() == [
+        0,
+        0,
+    ]
     assert lesson.softmax(torch.tensor([-150.0, -151.0], device=device)).isnan().all()
     z = torch.tensor([-150.0, -151.0], device=device)
     safe = lesson.softmax(z - z.max()).tolist()
@@ -162,7 +176,9 @@ def test_softmax_by_hand_overflows_above_and_below(lesson, device):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0, -5000.0])
-def test_log_sum_exp_is_the_log_of_the_sum_wherever_the_logits_are(lesson, device, offset):
+def test_log_sum_exp_is_the_log_of_the_sum_wherever_the_logits_are(
+    lesson, device, offset
+):
     z = [0.5, -3.0, 2.0, 2.25]
     expected = math.log(math.fsum(map(math.exp, z))) + offset
     found = lesson.log_sum_exp(tensor(z, device) + offset)
@@ -178,7 +194,8 @@ def test_log_sum_exp_is_the_log_of_the_sum_wherever_the_logits_are(lesson, devic
 @pytest.mark.parametrize("classes", [1, 2, 7, 1000])
 def test_log_sum_exp_is_from_the_largest_to_that_plus_log_c(lesson, device, classes):
     one = torch.full((classes,), -2000.0, dtype=torch.float64, device=device)
-    check(lesson.log_sum_exp(one), math.log(classes) - 2000, device, rtol=1e-15)  # all equal
+    # all equal
+    check(lesson.log_sum_exp(one), math.log(classes) - 2000, device, rtol=1e-15)
     one[0] = -100.0
     check(lesson.log_sum_exp(one), -100, device, rtol=0)  # one far ahead
     z, _ = logits(20, classes, seed=classes)
@@ -187,7 +204,9 @@ def test_log_sum_exp_is_from_the_largest_to_that_plus_log_c(lesson, device, clas
         assert row.max() <= found <= row.max() + math.log(classes)
 
 
-def test_the_log_of_a_small_softmax_is_minus_infinity_and_log_softmax_is_not(lesson, device):
+def test_the_log_of_a_small_softmax_is_minus_infinity_and_log_softmax_is_not(
+    lesson, device
+):
     z = torch.tensor([-150.0, 0.0], device=device)
     assert lesson.softmax(z).log().tolist() == [-math.inf, 0]
     found = lesson.log_softmax(z)
@@ -200,22 +219,35 @@ def test_the_log_of_a_small_softmax_is_minus_infinity_and_log_softmax_is_not(les
 
 # 3. Cross-entropy is the mean of -log p of what happened
 @pytest.mark.parametrize(("n", "classes"), [(1, 4), (7, 2), (5, 9)])
-def test_cross_entropy_is_the_mean_of_minus_log_p_of_the_label(lesson, device, n, classes):
+def test_cross_entropy_is_the_mean_of_minus_log_p_of_the_label(
+    lesson, device, n, classes
+):
     z, y = logits(n, classes)
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     expected = -np.mean([math.log(row[label]) for row, label in zip(p, y, strict=True)])
     ours = tensor(z, device), torch.tensor(y, device=device)
     check(lesson.cross_entropy(*ours), expected, device, rtol=1e-13)
     check(nn.CrossEntropyLoss()(*ours), expected, device, rtol=1e-13)
-    check(nn.NLLLoss()(F.log_softmax(ours[0], dim=1), ours[1]), expected, device, rtol=1e-13)
-    check(lesson.cross_entropy(ours[0] + 1e4, ours[1]), expected, device, rtol=1e-10)  # e^10000
+    check(
+        nn.NLLLoss()(F.log_softmax(ours[0], dim=1), ours[1]),
+        expected,
+        device,
+        rtol=1e-13,
+    )
+    # e^10000
+    check(lesson.cross_entropy(ours[0] + 1e4, ours[1]), expected, device, rtol=1e-10)
 
 
 def test_a_p_of_1_costs_0_and_there_is_no_limit_as_p_goes_to_0(lesson, device):
     y = torch.tensor([1], device=device)
     for lead in (100.0, 1e4, 1e8):
         check(lesson.cross_entropy(tensor([[0.0, lead, 0.0]], device), y), 0, device)
-        check(lesson.cross_entropy(tensor([[lead, 0.0, 0.0]], device), y), lead, device, rtol=1e-15)
+        check(
+            lesson.cross_entropy(tensor([[lead, 0.0, 0.0]], device), y),
+            lead,
+            device,
+            rtol=1e-15,
+        )
 
 
 def test_what_the_other_classes_got_plays_no_part(lesson, device):
@@ -286,13 +318,16 @@ def test_the_hessian_is_diag_p_minus_p_p_t_whatever_y_is(lesson, device, y):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
-def test_the_loss_is_flat_along_the_shift_and_curves_up_everywhere_else(lesson, device, classes):
+def test_the_loss_is_flat_along_the_shift_and_curves_up_everywhere_else(
+    lesson, device, classes
+):
     for z in logits(5, classes, seed=2)[0]:
         hessian = lesson.hessian_by_hand(tensor(probabilities(z), device))
         assert hessian.sum(dim=1).abs().max() < 1e-15  # times (1, ..., 1)
         eigenvalues = np.linalg.eigvalsh(hessian.cpu().numpy())
-        # It is above min(p) times the projection that takes the mean away, e.g. by Cauchy-Schwarz:
-        # v^T H v is the variance of v under p, at least min(p) sum (v - m)^2 >= min(p) |v|^2.
+        # It is above min(p) times the projection that takes the mean away, e.g. by
+        # Cauchy-Schwarz: v^T H v is the variance of v under p, at least min(p) sum (v -
+        # m)^2 >= min(p) |v|^2.
         assert abs(eigenvalues[0]) < 1e-15
         assert eigenvalues[1] > (1 - 1e-9) * probabilities(z).min()
 
@@ -301,14 +336,15 @@ def test_the_loss_is_flat_along_the_shift_and_curves_up_everywhere_else(lesson, 
 def mean_first_loss(std, classes):
     """The expectation of log(sum of e^z) for z from N(0, std^2): that of z[y] is 0.
 
-    Gumbel noise, of mean 0.5772, turns the log of a sum into a maximum: log(sum of e^z) is the
-    mean of max(z + noise), minus 0.5772. The distribution function of that maximum is the one of
-    z + noise to the power of C.
+    Gumbel noise, of mean 0.5772, turns the log of a sum into a maximum: log(sum of e^z)
+    is the mean of max(z + noise), minus 0.5772. The distribution function of that
+    maximum is the one of z + noise to the power of C.
     """
     u, t = np.linspace(-8, 8, 161), np.linspace(-45, 75, 601)
     density = np.exp(-(u**2) / 2) / math.sqrt(2 * math.pi) * (u[1] - u[0])
     distribution = np.exp(-np.exp(std * u - t[:, None])) @ density
-    # The mean of what lies below t[-1] is t[-1] minus the integral of that, from 0 up to 1.
+    # The mean of what lies below t[-1] is t[-1] minus the integral of that, from 0 up
+    # to 1.
     integral = ((distribution**classes).sum() - 0.5) * (t[1] - t[0])
     return t[-1] - integral - np.euler_gamma
 
@@ -323,11 +359,14 @@ def test_logits_that_say_nothing_cost_log_c(lesson, classes):
     assert more == pytest.approx(0.01**2 / 2 * (1 - 1 / classes), rel=1e-3)
 
 
-@pytest.mark.parametrize(("std", "classes"), [(0.2, 10), (0.5, 3), (2.0, 10), (4.0, 2), (5.0, 20)])
+@pytest.mark.parametrize(
+    ("std", "classes"), [(0.2, 10), (0.5, 3), (2.0, 10), (4.0, 2), (5.0, 20)]
+)
 def test_large_logits_cost_more_before_anything_is_learned(lesson, std, classes):
     expected = mean_first_loss(std, classes)
-    # A row's loss changes by |p - onehot| <= sqrt(2) for each unit of its logits, so its variance
-    # is at most 2 std^2 (Poincare): five standard errors of the mean of 100,000.
+    # A row's loss changes by |p - onehot| <= sqrt(2) for each unit of its logits, so
+    # its variance is at most 2 std^2 (Poincare): five standard errors of the mean of
+    # 100,000.
     bound = 5 * std * math.sqrt(2 / 100_000)
     assert lesson.first_loss(std, classes) == pytest.approx(expected, abs=bound)
     assert expected > math.log(classes) + bound
@@ -337,14 +376,19 @@ def test_the_first_loss_is_of_as_many_rows_as_told_and_100_000_unless_told(lesso
     state = torch.get_rng_state()
     found = lesson.first_loss(3.0, 4)
     assert found == lesson.first_loss(3.0, 4) == lesson.first_loss(3.0, 4, 100_000)
-    assert len({found, lesson.first_loss(3.0, 4, 99_999), lesson.first_loss(3.0, 4, 10)}) == 3
-    assert torch.equal(state, torch.get_rng_state())  # nobody else's numbers are touched
+    assert (
+        len({found, lesson.first_loss(3.0, 4, 99_999), lesson.first_loss(3.0, 4, 10)})
+        == 3
+    )
+    # nobody else's numbers are touched
+    assert torch.equal(state, torch.get_rng_state())
 
 
 # 6. At the optimum the mean probability of each class is its share
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize(
-    "settings", [{}, {"momentum": 0.5, "weight_decay": 0.2}, {"momentum": 0, "weight_decay": 0}]
+    "settings",
+    [{}, {"momentum": 0.5, "weight_decay": 0.2}, {"momentum": 0, "weight_decay": 0}],
 )
 def test_fit_descends_from_zeros_by_lr_0_5_and_decays_weights_alone(
     lesson, device, twice, settings
@@ -384,7 +428,9 @@ def test_the_model_is_where_x_is_and_of_its_kind(lesson, device, dtype):
 
 
 @pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.3}])
-def test_the_gradient_s_size_is_its_largest_number_weight_decay_included(lesson, device, settings):
+def test_the_gradient_s_size_is_its_largest_number_weight_decay_included(
+    lesson, device, settings
+):
     decay, seen = settings.get("weight_decay", 0.01), set()
     for seed in range(12):
         x, y = logits(8, 2, seed, std=1.0)
@@ -395,10 +441,17 @@ def test_the_gradient_s_size_is_its_largest_number_weight_decay_included(lesson,
             model.weight.copy_(torch.from_numpy(weight))
             model.bias.copy_(torch.from_numpy(bias))
         sizes = [np.abs(part).max() for part in slope(x, y, weight, bias, decay)]
-        arguments = (model, F.cross_entropy, tensor(x, device), torch.tensor(y, device=device))
+        arguments = (
+            model,
+            F.cross_entropy,
+            tensor(x, device),
+            torch.tensor(y, device=device),
+        )
         for _ in range(2):  # what is left in grad plays no part
             found = lesson.gradient_size(*arguments, **settings)
-            assert type(found) is float and found == pytest.approx(max(sizes), rel=1e-12)
+            assert type(found) is float and found == pytest.approx(
+                max(sizes), rel=1e-12
+            )
         seen.add(int(np.argmax(sizes)))
     assert seen == {0, 1}  # the largest is now a weight's and now a bias's
 
@@ -409,7 +462,9 @@ def test_the_gradient_by_a_bias_is_its_mean_probability_minus_its_share():
     for k in range(3):
         step = 1e-5 * np.eye(3)[k]
         central = (loss(z + step, y) - loss(z - step, y)) / 2e-5
-        assert central == pytest.approx(probabilities(z)[:, k].mean() - share[k], abs=1e-9)
+        assert central == pytest.approx(
+            probabilities(z)[:, k].mean() - share[k], abs=1e-9
+        )
 
 
 def test_500_epochs_on_the_wines_find_what_newton_finds(lesson, device, wine_optimum):
@@ -424,12 +479,17 @@ def test_500_epochs_on_the_wines_find_what_newton_finds(lesson, device, wine_opt
     check(model.bias.detach(), bias, device, rtol=0, atol=1e-4)
 
 
-def test_at_the_optimum_the_mean_probabilities_are_the_shares(lesson, device, wine_optimum):
+def test_at_the_optimum_the_mean_probabilities_are_the_shares(
+    lesson, device, wine_optimum
+):
     x, y, weight, bias = wine_optimum
     p = probabilities(x @ weight.T + bias)
     assert p.mean(axis=0) == pytest.approx(np.bincount(y) / 178, abs=1e-13)
-    # Other rows, another weight decay, other shares: 4 of 5 rows, the rarest class thinned out.
-    rows = np.flatnonzero((np.arange(178) % 5 > 0) & ((Y < 2) | (np.arange(178) % 2 == 0)))
+    # Other rows, another weight decay, other shares: 4 of 5 rows, the rarest class
+    # thinned out.
+    rows = np.flatnonzero(
+        (np.arange(178) % 5 > 0) & ((Y < 2) | (np.arange(178) % 2 == 0))
+    )
     x, y = standardised(X[rows]), Y[rows]
     ours = tensor(x, device), torch.tensor(y, device=device)
     model, _ = lesson.fit(*ours, F.cross_entropy, epochs=300, weight_decay=0.05)
@@ -444,7 +504,8 @@ def test_smoothing_has_a_floor_the_entropy_of_its_target(lesson, e, classes):
     target = (1 - e) * np.eye(classes)[0] + e / classes
     floor = -(target * np.log(target)).sum()
     assert lesson.smoothing_floor(e, classes) == pytest.approx(floor, rel=1e-13)
-    # There p is the target, and the gap is the log of what the label has over another class.
+    # There p is the target, and the gap is the log of what the label has over another
+    # class.
     best = math.log(target[0] / target[1])
     assert best == pytest.approx(math.log(1 + classes * (1 - e) / e), rel=1e-13)
     assert lesson.smoothed_loss(best, e, classes) == pytest.approx(floor, rel=1e-12)
@@ -461,14 +522,21 @@ def test_the_smoothed_loss_is_the_cross_entropy_against_the_target(lesson, e, cl
     for gap in (-2.0, 0.0, 1.5, 12.0):
         z = gap * np.eye(classes)[0]
         expected = np.logaddexp.reduce(z) - target @ z  # -sum q log p
-        assert lesson.smoothed_loss(gap, e, classes) == pytest.approx(expected, rel=1e-12)
+        assert lesson.smoothed_loss(gap, e, classes) == pytest.approx(
+            expected, rel=1e-12
+        )
 
 
-def test_smoothing_0_1_of_ten_classes_is_best_at_a_gap_of_4_51_and_costs_9_at_100(lesson):
+def test_smoothing_0_1_of_ten_classes_is_best_at_a_gap_of_4_51_and_costs_9_at_100(
+    lesson,
+):
     assert f"{math.log(1 + 10 * 0.9 / 0.1):.2f}" == "4.51"  # log 91
     # At 100 the other nine have nothing, and the target gives each of them 0.01.
-    assert lesson.smoothed_loss(100.0, 0.1, 10) == pytest.approx(9 * 0.01 * 100, rel=1e-12)
-    # Two classes, as in the picture: the lead of the wrong one is -log(0.95 / 0.05), about -2.9.
+    assert lesson.smoothed_loss(100.0, 0.1, 10) == pytest.approx(
+        9 * 0.01 * 100, rel=1e-12
+    )
+    # Two classes, as in the picture: the lead of the wrong one is -log(0.95 / 0.05),
+    # about -2.9.
     assert f"{-math.log(0.95 / 0.05):.1f}" == "-2.9"
 
 
@@ -483,15 +551,20 @@ def test_a_class_weight_of_3_is_each_row_three_times(lesson, device):
         assert found == pytest.approx((expected, expected), rel=1e-13)
         assert {type(number) for number in found} == {float}
         assert expected != pytest.approx(loss(z, y), rel=1e-3)
-        # The mean divides by the sum of the weights: a thousand times all of them is the same.
+        # The mean divides by the sum of the weights: a thousand times all of them is
+        # the same.
         weights = tensor(numbers, device)
         many = F.cross_entropy(*ours, weight=1000 * weights)
         assert many.item() == pytest.approx(found[0], rel=1e-13)
     # Half a row is none: only the first number takes such weights.
-    weighted, repeated = lesson.weighted_and_repeated(*ours, tensor([1.5, 1.0, 1.0, 1.0], device))
+    weighted, repeated = lesson.weighted_and_repeated(
+        *ours, tensor([1.5, 1.0, 1.0, 1.0], device)
+    )
     each = np.where(y == 0, 1.5, 1.0)
     costs = np.logaddexp.reduce(z, axis=1) - z[np.arange(25), y]
-    assert (weighted, repeated) == pytest.approx((each @ costs / each.sum(), loss(z, y)), rel=1e-13)
+    assert (weighted, repeated) == pytest.approx(
+        (each @ costs / each.sum(), loss(z, y)), rel=1e-13
+    )
 
 
 # 8. Mistake: softmax before CrossEntropyLoss
@@ -512,7 +585,11 @@ def theory(name, lead):
 @pytest.mark.parametrize("lead", LEADS)
 def test_the_right_loss_goes_on_teaching_where_softmax_twice_gives_up(lesson, lead):
     smoothed = nn.CrossEntropyLoss(label_smoothing=0.1)
-    functions = {"right": F.cross_entropy, "twice": lesson.softmax_twice, "smoothing 0.1": smoothed}
+    functions = {
+        "right": F.cross_entropy,
+        "twice": lesson.softmax_twice,
+        "smoothing 0.1": smoothed,
+    }
     for name, function in functions.items():
         found = lesson.loss_and_gradient(function, lead)
         assert found == pytest.approx(theory(name, lead), rel=1e-10)
@@ -523,11 +600,15 @@ def test_the_right_loss_goes_on_teaching_where_softmax_twice_gives_up(lesson, le
     )
     assert found == pytest.approx((lead**2, abs(2 * lead)), rel=1e-14)
     # Nothing wrong in log_softmax: e to the power of its numbers sums to 1 already.
-    found = lesson.loss_and_gradient(lambda z, y: F.cross_entropy(z.log_softmax(dim=1), y), lead)
+    found = lesson.loss_and_gradient(
+        lambda z, y: F.cross_entropy(z.log_softmax(dim=1), y), lead
+    )
     assert found == pytest.approx(theory("right", lead), rel=1e-10)
 
 
-def test_where_two_classes_are_wrong_by_10_softmax_twice_teaches_15_000_times_less(lesson):
+def test_where_two_classes_are_wrong_by_10_softmax_twice_teaches_15_000_times_less(
+    lesson,
+):
     # p (1 - p) is near e^-10, and softmax(0, 1) gives the wrong class 1 / (1 + 1 / e).
     _, right = lesson.loss_and_gradient(F.cross_entropy, 10.0)
     _, twice = lesson.loss_and_gradient(lesson.softmax_twice, 10.0)
@@ -552,10 +633,13 @@ def test_softmax_twice_takes_probabilities_for_logits(lesson, device, n, classes
 
 @pytest.mark.parametrize("classes", [2, 4, 10, 100])
 def test_softmax_twice_costs_from_its_floor_to_one_more(lesson, device, classes):
-    floor = math.log((math.e + classes - 1) / math.e)  # of e for the label and 1 for the others
+    # of e for the label and 1 for the others
+    floor = math.log((math.e + classes - 1) / math.e)
     assert lesson.floor_of_double_softmax(classes) == pytest.approx(floor, rel=1e-13)
     z, y = logits(50, classes, seed=9, std=30.0)
-    found = lesson.softmax_twice(tensor(z, device), torch.tensor(y, device=device)).item()
+    found = lesson.softmax_twice(
+        tensor(z, device), torch.tensor(y, device=device)
+    ).item()
     assert floor < found < floor + 1
     sure = torch.eye(classes, dtype=torch.float64, device=device) * SURE
     labels = torch.arange(classes, device=device)
@@ -581,8 +665,8 @@ def test_softmax_twice_is_above_its_floor_when_the_right_loss_has_arrived(
 def test_nll_of_logits_falls_by_the_same_in_each_step_for_ever(lesson, device, lr):
     x, y = logits(20, 5, seed=10, std=1.5)
     y = y % 3
-    # The loss is linear, -mean of z[y]: class k's weights and bias gain lr times the sum of its
-    # rows (x, 1) over n, in each step.
+    # The loss is linear, -mean of z[y]: class k's weights and bias gain lr times the
+    # sum of its rows (x, 1) over n, in each step.
     gains = [np.append(x[y == k].sum(axis=0), np.sum(y == k)) / 20 for k in range(3)]
     fall = (lr or 0.5) * sum(gain @ gain for gain in gains)
     ours = tensor(x, device), torch.tensor(y, device=device)
@@ -591,7 +675,9 @@ def test_nll_of_logits_falls_by_the_same_in_each_step_for_ever(lesson, device, l
     if lr is None:
         settings = {"momentum": 0, "weight_decay": 0}
         model, losses = lesson.fit(*ours, nn.NLLLoss(), epochs=31, **settings)
-        assert losses == pytest.approx([-k * fall for k in range(31)], rel=1e-11, abs=1e-14)
+        assert losses == pytest.approx(
+            [-k * fall for k in range(31)], rel=1e-11, abs=1e-14
+        )
         expected = 31 * 0.5 * np.array(gains)
         check(model.weight.detach(), expected[:, :-1], device, rtol=1e-11, atol=1e-13)
 
@@ -612,7 +698,9 @@ def test_nll_of_four_equal_probabilities_is_minus_0_25(device):
     assert F.nll_loss(p, torch.tensor([2], device=device)).item() == -0.25
 
 
-def test_kl_divergence_is_of_logs_and_below_0_of_probabilities_or_of_these_logits(device):
+def test_kl_divergence_is_of_logs_and_below_0_of_probabilities_or_of_these_logits(
+    device,
+):
     z, target = logits(6, 4, seed=12)[0] + 5, probabilities(logits(6, 4, seed=13)[0])
     p = probabilities(z)
     for given, sign in ((np.log(p), 1), (p, -1), (z, -1)):
@@ -624,7 +712,9 @@ def test_kl_divergence_is_of_logs_and_below_0_of_probabilities_or_of_these_logit
 
 # 10. Mistake: the wrong dimension
 @pytest.mark.parametrize(("n", "classes"), [(4, 10), (8, 2), (5, 5), (3, 12)])
-def test_over_the_batch_the_columns_sum_to_1_and_the_rows_to_c_over_n(lesson, n, classes):
+def test_over_the_batch_the_columns_sum_to_1_and_the_rows_to_c_over_n(
+    lesson, n, classes
+):
     for dim, expected in ((0, classes / n), (1, 1)):
         sums = lesson.row_sums(n, classes, dim)
         assert (sums.dtype, sums.shape) == (torch.float32, (n,))
@@ -638,7 +728,8 @@ def test_logits_by_place_raise_unless_there_are_as_many_places_as_classes():
         F.cross_entropy(z, y)
     assert F.cross_entropy(z.movedim(2, 1), y) == 0
     y = torch.tensor([[0, 0, 1]])
-    z = 100 * F.one_hot(y, 3).float()  # as many places as classes: it runs, and means other places
+    # as many places as classes: it runs, and means other places
+    z = 100 * F.one_hot(y, 3).float()
     assert F.cross_entropy(z, y) > 10 > F.cross_entropy(z.movedim(2, 1), y) == 0
 
 
@@ -653,7 +744,8 @@ def test_logits_by_place_raise_unless_there_are_as_many_places_as_classes():
 )
 def test_right_answers_with_the_classes_last_cost_what_they_like(device, y, cost):
     y = torch.tensor([y], device=device)
-    z = SURE * F.one_hot(y, 2).double()  # (n, H, W, C), H = W = C = 2: as right as can be
+    # (n, H, W, C), H = W = C = 2: as right as can be
+    z = SURE * F.one_hot(y, 2).double()
     assert F.cross_entropy(z.movedim(3, 1), y).item() == pytest.approx(0, abs=1e-20)
     assert F.cross_entropy(z, y).item() == pytest.approx(cost, abs=1e-12)
     with pytest.raises(RuntimeError):  # another size than C would be loud

@@ -29,10 +29,13 @@ def check(result, expected, device, dtype=torch.float64, rtol=0.0):
 def problem(n, seed=0, scale=1.0):
     """x (n, 64), and labels that have nothing to do with it; every fourth is a 9."""
     random = np.random.default_rng(seed)
-    return scale * random.normal(size=(n, 64)), np.minimum(random.integers(12, size=n), 9)
+    return scale * random.normal(size=(n, 64)), np.minimum(
+        random.integers(12, size=n), 9
+    )
 
 
-# The network and its training once more, in NumPy. Parameters are [W, b] or [W, b, W, b].
+# The network and its training once more, in NumPy. Parameters are [W, b] or [W, b, W,
+# b].
 def start(model):
     return [parameter.detach().cpu().numpy().copy() for parameter in model.parameters()]
 
@@ -67,7 +70,8 @@ def gradient(parameters, x, y):
 
 
 def adam(parameters, x, labels, lr=0.02):
-    """Parameters after 0, 1, 2, ... steps (Kingma and Ba, 2015), one for each y in labels."""
+    """Parameters after 0, 1, 2, ... steps (Kingma and Ba, 2015), one for each y in
+    labels."""
     path, mean, square = [parameters], [0] * 4, [0] * 4
     for step, y in enumerate(labels, 1):
         after = []
@@ -82,7 +86,8 @@ def adam(parameters, x, labels, lr=0.02):
 
 
 def nearest(x, known, y):
-    """The label of the row of known with the least sum of squared differences, the first such."""
+    """The label of the row of known with the least sum of squared differences, the
+    first such."""
     return np.array([y[np.square(known - row).sum(axis=1).argmin()] for row in x])
 
 
@@ -123,7 +128,8 @@ def watched(lesson):
 
 @pytest.fixture(scope="module")
 def folds(lesson):
-    """(device, new_model) -> accuracies on 200 pictures with random labels, and these labels."""
+    """(device, new_model) -> accuracies on 200 pictures with random labels, and these
+    labels."""
     labels = np.random.default_rng(5).integers(10, size=200)
 
     @functools.cache
@@ -140,18 +146,26 @@ def test_the_digits_are_1797_pictures_of_64_grey_levels_from_0_to_1(lesson, devi
     check(x, X, device)
     check(y, Y, device, torch.int64)
     assert (x.shape, x.min(), x.max()) == ((1797, 64), 0, 1)
-    assert min(y.bincount()) >= 174 and max(y.bincount()) <= 183 and len(y.bincount()) == 10
+    assert (
+        min(y.bincount()) >= 174
+        and max(y.bincount()) <= 183
+        and len(y.bincount()) == 10
+    )
     assert {t.device.type for t in lesson.digits()} == {"cpu"}
 
 
-def test_a_row_missing_ends_in_one_line_that_names_the_file(lesson, tmp_path, monkeypatch):
+def test_a_row_missing_ends_in_one_line_that_names_the_file(
+    lesson, tmp_path, monkeypatch
+):
     (tmp_path / "digits.csv").write_text("".join(["0,1\n"] * 1797))
     monkeypatch.setattr(lesson, "DATA", tmp_path)
     assert lesson.read_csv("digits.csv", 1796, 2).tolist() == [[0, 1]] * 1796
     for function in (lesson.digits, lambda: lesson.read_csv("digits.csv", 1797, 65)):
         with pytest.raises(SystemExit) as end:
             function()
-        assert str(end.value).startswith(f"{tmp_path / 'digits.csv'}: 1797 rows of 65: ")
+        assert str(end.value).startswith(
+            f"{tmp_path / 'digits.csv'}: 1797 rows of 65: "
+        )
 
 
 # 1. A hidden layer of relu draws straight lines
@@ -162,8 +176,12 @@ def test_a_network_with_a_unit_for_each_line_is_the_chain_of_lines(lesson):
     assert [p.shape for p in model.parameters()] == [(3, 1), (3,), (1, 3), (1,)]
     x = torch.arange(-1, 3.25, 0.25)
     with torch.no_grad():
-        assert model(x[:, None])[:, 0].tolist() == np.interp(x.numpy(), knots, values).tolist()
-        # Left of the first knot every unit is 0; right of the last one the last line goes on.
+        assert (
+            model(x[:, None])[:, 0].tolist()
+            == np.interp(x.numpy(), knots, values).tolist()
+        )
+        # Left of the first knot every unit is 0; right of the last one the last line
+        # goes on.
         assert model(torch.tensor([[-3.0], [5.0]])).tolist() == [[2.0], [2.0]]
 
 
@@ -174,23 +192,30 @@ def test_a_hidden_layer_joins_any_points(lesson):
     x = np.concatenate([knots, random.uniform(knots[0], knots[-1], size=200)])
     with torch.no_grad():
         found = model.double()(torch.from_numpy(x)[:, None])[:, 0].numpy()
-    # 29 slopes, the steepest the difference of two values over a small gap, rounded to 2^-24.
+    # 29 slopes, the steepest the difference of two values over a small gap, rounded to
+    # 2^-24.
     steepest = np.abs(np.diff(values) / np.diff(knots)).max()
-    np.testing.assert_allclose(found, np.interp(x, knots, values), atol=29 * 8 * steepest * 2**-24)
+    np.testing.assert_allclose(
+        found, np.interp(x, knots, values), atol=29 * 8 * steepest * 2**-24
+    )
 
 
 def test_the_error_on_x_squared_is_exactly_1_over_4_n_squared(lesson):
-    # Between knots a distance h apart the chord is (h / 2)^2 above x^2 in the middle, h = 1 / n.
+    # Between knots a distance h apart the chord is (h / 2)^2 above x^2 in the middle, h
+    # = 1 / n.
     for pieces in (1, 2, 16, 64):
         assert lesson.largest_error(pieces) == 1 / (4 * pieces**2)
     for pieces in (3, 5, 20):  # thirds and fifths are rounded
-        assert lesson.largest_error(pieces) == pytest.approx(1 / (4 * pieces**2), abs=1e-6)
+        assert lesson.largest_error(pieces) == pytest.approx(
+            1 / (4 * pieces**2), abs=1e-6
+        )
     assert type(lesson.largest_error(3)) is float
 
 
 # 2. Split in three
 @pytest.mark.parametrize(
-    ("n", "sizes"), [(1797, (1077, 360, 360)), (10, (6, 2, 2)), (11, (5, 3, 3)), (15, (9, 3, 3))]
+    ("n", "sizes"),
+    [(1797, (1077, 360, 360)), (10, (6, 2, 2)), (11, (5, 3, 3)), (15, (9, 3, 3))],
 )
 def test_a_split_is_60_to_20_to_20_and_uses_every_row_once(lesson, device, n, sizes):
     parts = lesson.split(n, 3, device)
@@ -203,17 +228,20 @@ def test_a_split_is_60_to_20_to_20_and_uses_every_row_once(lesson, device, n, si
 def test_a_split_is_random_and_its_seed_repeats_it(lesson):
     state = torch.get_rng_state()
     first, again, other = (torch.cat(lesson.split(1797, seed)) for seed in (3, 3, 4))
-    assert torch.equal(state, torch.get_rng_state())  # nobody else's numbers are touched
+    # nobody else's numbers are touched
+    assert torch.equal(state, torch.get_rng_state())
     assert first.device.type == "cpu"
     assert torch.equal(first, again) and not torch.equal(first, other)
-    # Each part comes from everywhere: its mean row is 898 within five standard errors, at most
-    # 1797 / sqrt(12 * 360) = 27.
+    # Each part comes from everywhere: its mean row is 898 within five standard errors,
+    # at most 1797 / sqrt(12 * 360) = 27.
     for part in lesson.split(1797, 3):
         assert part.double().mean().item() == pytest.approx(898, abs=5 * 28)
 
 
 @pytest.mark.parametrize("width", [64, 20, 0])
-def test_a_network_starts_uniform_within_1_over_the_root_of_its_inputs(lesson, device, width):
+def test_a_network_starts_uniform_within_1_over_the_root_of_its_inputs(
+    lesson, device, width
+):
     model = lesson.network(7, width, device)
     shapes = [(width, 64), (width,), (10, width), (10,)] if width else [(10, 64), (10,)]
     assert [p.shape for p in model.parameters()] == shapes
@@ -221,9 +249,11 @@ def test_a_network_starts_uniform_within_1_over_the_root_of_its_inputs(lesson, d
         assert (parameter.dtype, parameter.device.type) == (torch.float64, device)
     for weight in list(model.parameters())[::2]:
         bound = 1 / math.sqrt(weight.shape[1])
-        # Of 200 or more numbers the largest is below 0.9 of the bound once in 0.9^-200 = 1e9.
+        # Of 200 or more numbers the largest is below 0.9 of the bound once in 0.9^-200
+        # = 1e9.
         assert 0.9 * bound < weight.abs().max() <= bound * (1 + 1e-7)
-        # The fourth moment of a uniform number is 9 / 5 of the squared second: five deviations.
+        # The fourth moment of a uniform number is 9 / 5 of the squared second: five
+        # deviations.
         spread = 5 * math.sqrt(0.8 / weight.numel())
         assert weight.square().mean().item() == pytest.approx(bound**2 / 3, rel=spread)
     x, _ = problem(8)
@@ -234,10 +264,15 @@ def test_a_network_starts_uniform_within_1_over_the_root_of_its_inputs(lesson, d
 def test_a_network_has_4810_parameters_and_its_seed_repeats_it(lesson):
     state = torch.get_rng_state()
     first, again, other = (start(lesson.network(seed)) for seed in (7, 7, 8))
-    assert torch.equal(state, torch.get_rng_state())  # nobody else's numbers are touched
+    # nobody else's numbers are touched
+    assert torch.equal(state, torch.get_rng_state())
     assert all(map(np.array_equal, first, again))
     assert not any(map(np.array_equal, first, other))
-    assert sum(parameter.size for parameter in first) == 64 * 64 + 64 + 64 * 10 + 10 == 4810
+    assert (
+        sum(parameter.size for parameter in first)
+        == 64 * 64 + 64 + 64 * 10 + 10
+        == 4810
+    )
     assert next(lesson.network(7).parameters()).device.type == "cpu"
 
 
@@ -282,8 +317,9 @@ def test_one_batch_is_learned_by_heart_from_log_10_to_0(batch, device):
 
 def test_shuffled_apart_the_loss_stays_at_the_entropy_of_the_labels(batch, device):
     losses = np.array(batch(device, apart=True))
-    # Whatever the network says of a picture, the label is drawn without looking at it: on
-    # average the loss is a cross-entropy against the shares, and not below their entropy.
+    # Whatever the network says of a picture, the label is drawn without looking at it:
+    # on average the loss is a cross-entropy against the shares, and not below their
+    # entropy.
     shares = np.bincount(Y[64:128]) / 64
     entropy = -shares @ np.log(shares)
     assert len(losses) == 30 and 2.2 < entropy < math.log(10)
@@ -298,7 +334,8 @@ def test_the_nearest_neighbour_is_the_one_of_the_least_squared_distance(lesson, 
     x, y = problem(90)
     found = lesson.nearest(*(tensor(t, device) for t in (x[:40], x[40:], y[40:])))
     check(found, nearest(x[:40], x[40:], y[40:]), device, torch.int64)
-    # Sixteenths, their squares and their sums are exact: the first of equally near ones.
+    # Sixteenths, their squares and their sums are exact: the first of equally near
+    # ones.
     found = lesson.nearest(*(tensor(t, device) for t in (X[:200], X[200:], Y[200:])))
     check(found, nearest(X[:200], X[200:], Y[200:]), device, torch.int64)
 
@@ -323,16 +360,27 @@ def test_network_and_baselines_learn_the_training_rows_and_are_judged_on_the_tes
 
     monkeypatch.setattr(lesson, "fit", short)
     found = lesson.test_accuracies(tensor(x, device), tensor(y, device), seed=6)
-    assert list(found) == ["largest class", "linear model", "network", "nearest neighbour"]
+    assert list(found) == [
+        "largest class",
+        "linear model",
+        "network",
+        "nearest neighbour",
+    ]
     assert found == pytest.approx(expected, rel=1e-14) and asked == [40, 40]
 
 
-def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(splits, device):
-    mean = {name: np.mean([s[name] for s in splits(device)]) for name in splits(device)[0]}
-    # On the splits of the seeds 100 to 119 the network is ahead of the linear model by 0.008 to
-    # 0.056, in 20 of 20, and behind the neighbour by 0.014 to 0.044, in 20 of 20.
+def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(
+    splits, device
+):
+    mean = {
+        name: np.mean([s[name] for s in splits(device)]) for name in splits(device)[0]
+    }
+    # On the splits of the seeds 100 to 119 the network is ahead of the linear model by
+    # 0.008 to 0.056, in 20 of 20, and behind the neighbour by 0.014 to 0.044, in 20 of
+    # 20.
     assert mean["linear model"] < mean["network"] < mean["nearest neighbour"]
-    # 0.928, 0.963 and 0.986 on average, with standard deviations of 0.012, 0.008 and 0.005.
+    # 0.928, 0.963 and 0.986 on average, with standard deviations of 0.012, 0.008 and
+    # 0.005.
     assert mean["linear model"] > 0.89 and mean["network"] > 0.92
     assert mean["nearest neighbour"] > 0.96
     # Ten classes of 174 to 183 rows, 360 test rows: five binomial deviations.
@@ -350,26 +398,36 @@ def test_the_confusion_matrix_has_a_row_for_each_truth(lesson, device, classes):
     arguments = tensor(said, device), tensor(y, device), classes
     found = lesson.confusion_matrix(*arguments[: 2 if classes == 10 else 3])
     check(found, expected, device, torch.int64)
-    assert (found.trace() / found.sum()).item() == pytest.approx(np.mean(said == y), rel=1e-6)
+    assert (found.trace() / found.sum()).item() == pytest.approx(
+        np.mean(said == y), rel=1e-6
+    )
 
 
 def test_an_accuracy_is_good_to_the_std_of_the_binomial_distribution(lesson):
     for n, p in ((1, Fraction(1, 3)), (7, Fraction(1, 4)), (30, Fraction(9, 10))):
         chances = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
         variance = sum(c * (Fraction(k, n) - p) ** 2 for k, c in enumerate(chances))
-        assert lesson.binomial_std(float(p), n) == pytest.approx(math.sqrt(variance), rel=1e-14)
+        assert lesson.binomial_std(float(p), n) == pytest.approx(
+            math.sqrt(variance), rel=1e-14
+        )
     # On 360 rows one percent is one standard deviation.
     assert lesson.binomial_std(0.96, 360) == pytest.approx(0.01, rel=0.05)
 
 
 def test_an_accuracy_is_within_1_96_of_these_stds_of_the_truth_95_times_in_100(lesson):
-    # Thus the 95 % interval of Wilson (1927): all p from which the accuracy found is no further.
+    # Thus the 95 % interval of Wilson (1927): all p from which the accuracy found is no
+    # further.
     n, coverage = 360, []
     shares = np.arange(n + 1) / n
     for p in np.linspace(0.3, 0.97, 40):
-        chances = np.array([math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
-        coverage.append(chances[abs(shares - p) <= 1.96 * lesson.binomial_std(p, n)].sum())
-    # For one p it is off by up to the chance of a single count, on average over many it is not.
+        chances = np.array(
+            [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+        )
+        coverage.append(
+            chances[abs(shares - p) <= 1.96 * lesson.binomial_std(p, n)].sum()
+        )
+    # For one p it is off by up to the chance of a single count, on average over many it
+    # is not.
     assert np.mean(coverage) == pytest.approx(0.95, abs=0.003)
     assert min(coverage) > 0.93
 
@@ -377,14 +435,24 @@ def test_an_accuracy_is_within_1_96_of_these_stds_of_the_truth_95_times_in_100(l
 # 6. It can learn anything, wrong labels too
 def test_the_accuracy_is_the_share_of_rows_with_the_largest_logit_at_y(lesson, device):
     x = tensor([[1.0, 3.0, 2.0], [0.0, -1.0, -2.0], [5.0, 6.0, 9.0]], device)
-    for y, share in (([1, 0, 2], 1), ([1, 0, 0], 2 / 3), ([2, 0, 1], 1 / 3), ([0, 1, 0], 0)):
+    for y, share in (
+        ([1, 0, 2], 1),
+        ([1, 0, 0], 2 / 3),
+        ([2, 0, 1], 1 / 3),
+        ([0, 1, 0], 0),
+    ):
         found = lesson.accuracy(nn.Identity(), x, tensor(y, device))
         assert found == pytest.approx(share, rel=1e-15) and type(found) is float
 
 
 def test_the_accuracy_is_that_of_evaluation_without_dropout(lesson, device):
     model = nn.Sequential(nn.Dropout(0.9)).train()
-    assert lesson.accuracy(model, torch.eye(50, device=device), torch.arange(50).to(device)) == 1
+    assert (
+        lesson.accuracy(
+            model, torch.eye(50, device=device), torch.arange(50).to(device)
+        )
+        == 1
+    )
     assert not model.training
 
 
@@ -406,13 +474,18 @@ def test_a_spoilt_label_is_any_of_the_nine_others(lesson, device, share):
 def test_the_seed_repeats_which_labels_are_spoilt(lesson):
     y, state = torch.arange(200) % 10, torch.get_rng_state()
     first, again, other = (lesson.spoilt(y, 0.5, seed) for seed in (6, 6, 7))
-    assert torch.equal(state, torch.get_rng_state()) and torch.equal(y, torch.arange(200) % 10)
+    assert torch.equal(state, torch.get_rng_state()) and torch.equal(
+        y, torch.arange(200) % 10
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("share", [0.4, 0.0])
-def test_watching_sees_training_validation_and_test_rows_before_each_step(lesson, device, share):
-    # 420 rows to train, of which 400 are taken; 128 hidden units; right labels for the test.
+def test_watching_sees_training_validation_and_test_rows_before_each_step(
+    lesson, device, share
+):
+    # 420 rows to train, of which 400 are taken; 128 hidden units; right labels for the
+    # test.
     x, y = problem(700)
     known, choose, test = (rows.numpy() for rows in lesson.split(700, 6))
     labels = lesson.spoilt(torch.from_numpy(y), share, 6).numpy()
@@ -431,24 +504,33 @@ def test_watching_sees_training_validation_and_test_rows_before_each_step(lesson
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-def test_with_wrong_labels_the_validation_loss_turns_up_and_early_stopping_gains(watched, device):
+def test_with_wrong_labels_the_validation_loss_turns_up_and_early_stopping_gains(
+    watched, device
+):
     training, validation, accuracy = watched(device, 0.4).T
     best = validation.argmin()
-    # The seeds 100 to 119: the best step is 4 to 13, the gain 0.036 to 0.194, in 20 of 20.
+    # The seeds 100 to 119: the best step is 4 to 13, the gain 0.036 to 0.194, in 20 of
+    # 20.
     assert 1 < best < 25
     assert accuracy[best] > accuracy[-1]
-    # The training loss goes on falling, by 0.51 or more; validation rises by 0.22 or more.
-    assert training[-1] < training[best] - 0.1 and validation[-1] > validation[best] + 0.1
+    # The training loss goes on falling, by 0.51 or more; validation rises by 0.22 or
+    # more.
+    assert (
+        training[-1] < training[best] - 0.1 and validation[-1] > validation[best] + 0.1
+    )
     assert accuracy[best] > 0.7  # 0.76 to 0.90, where 0.6 of the labels are right
 
 
 def test_wrong_labels_are_learned_by_heart(watched, device):
     training, validation, _ = watched(device, 0.4).T
-    # Who knows the digit, and no more, cannot do better than the entropy of the label, 1.55.
+    # Who knows the digit, and no more, cannot do better than the entropy of the label,
+    # 1.55.
     entropy = -0.6 * math.log(0.6) - 0.4 * math.log(0.4 / 9)
-    # His loss on n rows is log(1 / 0.6) or log(9 / 0.4), a binomial mean: five deviations.
+    # His loss on n rows is log(1 / 0.6) or log(9 / 0.4), a binomial mean: five
+    # deviations.
     spread = 5 * (math.log(9 / 0.4) - math.log(1 / 0.6)) * math.sqrt(0.4 * 0.6)
-    # The seeds 100 to 119: 0.79 to 1.02 on the training rows, at best 1.66 on the others.
+    # The seeds 100 to 119: 0.79 to 1.02 on the training rows, at best 1.66 on the
+    # others.
     assert training[-1] < entropy - spread / math.sqrt(400)
     assert validation.min() > entropy - spread / math.sqrt(360)
 
@@ -456,19 +538,25 @@ def test_wrong_labels_are_learned_by_heart(watched, device):
 def test_with_right_labels_early_stopping_gains_nothing(watched, device):
     training, validation, accuracy = watched(device, 0.0).T
     best = validation.argmin()
-    # The seeds 100 to 119: from -0.017 to 0.011, -0.002 on average. Two binomial deviations:
+    # The seeds 100 to 119: from -0.017 to 0.011, -0.002 on average. Two binomial
+    # deviations:
     assert abs(accuracy[best] - accuracy[-1]) < 2 * math.sqrt(0.94 * 0.06 / 360)
-    assert accuracy[-1] > 0.87 and training[-1] < 0.1  # 0.914 to 0.956, and 0.012 at most
+    # 0.914 to 0.956, and 0.012 at most
+    assert accuracy[-1] > 0.87 and training[-1] < 0.1
 
 
 # 7. Mistake: choosing on the test rows
 def distribution_of_the_best(models, rows):
     """In how many of all 2^(models rows) outcomes the best has 0, 1, ..., rows right."""
-    at_most = itertools.accumulate([math.comb(rows, k) for k in range(rows + 1)], initial=0)
+    at_most = itertools.accumulate(
+        [math.comb(rows, k) for k in range(rows + 1)], initial=0
+    )
     return [b - a for a, b in itertools.pairwise(count**models for count in at_most)]
 
 
-@pytest.mark.parametrize(("models", "rows"), [(1, 7), (2, 1), (3, 4), (5, 100), (200, 100)])
+@pytest.mark.parametrize(
+    ("models", "rows"), [(1, 7), (2, 1), (3, 4), (5, 100), (200, 100)]
+)
 def test_the_mean_of_the_best_coin_is_a_closed_form(lesson, models, rows):
     counts, outcomes = distribution_of_the_best(models, rows), 2 ** (models * rows)
     assert sum(counts) == outcomes
@@ -483,9 +571,13 @@ def test_the_mean_of_the_best_coin_is_a_closed_form(lesson, models, rows):
 
 
 @pytest.mark.parametrize("models", [200, 5])
-def test_the_best_of_many_coins_is_lucky_and_the_luck_is_gone_on_fresh_rows(lesson, models):
+def test_the_best_of_many_coins_is_lucky_and_the_luck_is_gone_on_fresh_rows(
+    lesson, models
+):
     rows, seeds = 100, range(100, 200)
-    best, fresh = np.transpose([lesson.best_of_coins(models, rows, seed) for seed in seeds])
+    best, fresh = np.transpose(
+        [lesson.best_of_coins(models, rows, seed) for seed in seeds]
+    )
     counts = distribution_of_the_best(models, rows)
     chances = np.array([count / 2 ** (models * rows) for count in counts])
     shares = np.arange(rows + 1) / rows
@@ -509,7 +601,8 @@ def test_the_best_coin_is_chosen_on_its_rows_and_judged_on_others(lesson):
 
 # 8. Mistake: testing on what training has seen
 def test_a_twin_is_known_with_probability_640_of_799(lesson):
-    # Of 160 test rows one is looked at. The other 159 are any of 799, or, without its twin, of 798.
+    # Of 160 test rows one is looked at. The other 159 are any of 799, or, without its
+    # twin, of 798.
     known = Fraction(math.comb(798, 159), math.comb(799, 159))
     assert known == Fraction(640, 799)
     assert lesson.by_heart(once=False) == pytest.approx(float(known + (1 - known) / 10))
@@ -520,18 +613,23 @@ def test_a_twin_is_known_with_probability_640_of_799(lesson):
 def test_twins_on_both_sides_are_remembered_and_twins_together_are_not(lesson, once):
     x = torch.from_numpy(X[400:800])
     found = [lesson.accuracy_with_twins(x, once, seed) for seed in range(100, 200)]
-    # The standard deviation over the seeds 1000 to 1199 is 0.032 and 0.037: five standard errors.
+    # The standard deviation over the seeds 1000 to 1199 is 0.032 and 0.037: five
+    # standard errors.
     std = 0.032 if once else 0.037
     assert np.mean(found) == pytest.approx(lesson.by_heart(once), abs=5 * std / 10)
 
 
 @pytest.mark.parametrize("once", [True, False])
-def test_a_fifth_of_the_rows_is_asked_for_the_nearest_of_the_others(lesson, device, once):
+def test_a_fifth_of_the_rows_is_asked_for_the_nearest_of_the_others(
+    lesson, device, once
+):
     x, _ = problem(400)
     n = 400 if once else 800
     state = torch.get_rng_state()
     for seed in (6, 7):
-        labels = torch.randint(10, (400,), generator=torch.Generator().manual_seed(seed)).numpy()
+        labels = torch.randint(
+            10, (400,), generator=torch.Generator().manual_seed(seed)
+        ).numpy()
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).numpy()
         twins = np.concatenate([x, x])[order], np.concatenate([labels, labels])[order]
         (test, known), (truth, y) = (np.split(part, [n // 5]) for part in twins)
@@ -542,7 +640,9 @@ def test_a_fifth_of_the_rows_is_asked_for_the_nearest_of_the_others(lesson, devi
 
 
 @pytest.mark.parametrize("new_model", [True, False])
-def test_each_fold_is_judged_after_20_steps_on_the_other_four(lesson, folds, device, new_model):
+def test_each_fold_is_judged_after_20_steps_on_the_other_four(
+    lesson, folds, device, new_model
+):
     found, labels = folds(device, new_model)
     x, expected = X[200:400], []
     parameters = start(lesson.network(0))
@@ -587,8 +687,12 @@ def test_the_picture_shows_what_was_watched_with_wrong_labels_and_with_none(
         assert list(lines) == ["training loss", "validation loss", "test accuracy"]
         for name, (x, y) in lines.items():
             assert list(x) == [0, 1, 2]
-            assert name == "test accuracy" or y[0] == pytest.approx(math.log(10), abs=0.15)
-        assert min(lines["test accuracy"][1]) >= 0 and max(lines["test accuracy"][1]) <= 1
+            assert name == "test accuracy" or y[0] == pytest.approx(
+                math.log(10), abs=0.15
+            )
+        assert (
+            min(lines["test accuracy"][1]) >= 0 and max(lines["test accuracy"][1]) <= 1
+        )
         training = lines["training loss"][1]
         assert training[2] < training[0]
     assert fig.axes[1].get_legend() is not None

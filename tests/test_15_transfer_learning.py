@@ -15,22 +15,25 @@ from torchvision import models
 TABLE = np.loadtxt(ROOT / "data" / "digits.csv", delimiter=",", skiprows=1)
 X, Y = TABLE[:, 1:].reshape(-1, 8, 8) / 16, TABLE[:, 0].astype(int)
 WHICH = {picture.tobytes(): row for row, picture in enumerate(X)}  # no two are the same
-# The body: three convolutions without bias, and weight and bias of three batch norms; the head.
+# The body: three convolutions without bias, and weight and bias of three batch norms;
+# the head.
 BODY = 8 * 1 * 9 + 16 * 8 * 9 + 32 * 16 * 9 + 2 * (8 + 16 + 32)
 HEAD = 128 * 5 + 5
 
 
-# Five pretrained networks know 0.89 to 0.94 of the old task; the binomial deviation for 181
-# pictures is sqrt(0.9 * 0.1 / 181) = 0.022.
+# Five pretrained networks know 0.89 to 0.94 of the old task; the binomial deviation for
+# 181 pictures is sqrt(0.9 * 0.1 / 181) = 0.022.
 OLD_TASK = 0.8
-# Twenty times, with four pretrained networks, the features moved by 0.20 to 0.32: the mean
-# 0.26, give or take four deviations of 0.04.
+# Twenty times, with four pretrained networks, the features moved by 0.20 to 0.32: the
+# mean 0.26, give or take four deviations of 0.04.
 MOVED = (0.1, 0.42)
 
 
 def state(module):
     """Name -> a copy of each parameter and buffer, in NumPy."""
-    return {name: t.detach().cpu().numpy().copy() for name, t in module.state_dict().items()}
+    return {
+        name: t.detach().cpu().numpy().copy() for name, t in module.state_dict().items()
+    }
 
 
 def same(before, after):
@@ -45,11 +48,12 @@ def numbers(module):
 
 
 def forward(numbers_of, x, moved=0):
-    """The features (n, 128) of the pictures x (n, 12, 12), by NumPy, from a body's state.
+    """The features (n, 128) of the pictures x (n, 12, 12), by NumPy, from a body's
+    state.
 
     moved: the batch norms have first seen x so many times in training mode, where each
-    normalises by the batch and its running values go a tenth of the way, the variance with
-    n - 1.
+    normalises by the batch and its running values go a tenth of the way, the variance
+    with n - 1.
     """
     running, x = {}, x[:, None]
 
@@ -58,7 +62,12 @@ def forward(numbers_of, x, moved=0):
             windows = sliding_window_view(
                 np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)]), (3, 3), (2, 3)
             )
-            x = np.einsum("nchwij,ocij->nohw", windows, numbers_of[f"{conv}.weight"], optimize=True)
+            x = np.einsum(
+                "nchwij,ocij->nohw",
+                windows,
+                numbers_of[f"{conv}.weight"],
+                optimize=True,
+            )
             mean, variance = running.get(norm) or (
                 numbers_of[f"{norm}.running_mean"],
                 numbers_of[f"{norm}.running_var"],
@@ -84,7 +93,8 @@ def forward(numbers_of, x, moved=0):
 
 
 def adam(parameters, gradients, rates, memory):
-    """One step of Adam on NumPy arrays or tensors, in place; memory: [step, first, second]."""
+    """One step of Adam on NumPy arrays or tensors, in place; memory: [step, first,
+    second]."""
     memory[0] += 1
     for i, (p, g, rate) in enumerate(zip(parameters, gradients, rates, strict=True)):
         memory[1][i] = 0.9 * memory[1].get(i, 0) + 0.1 * g
@@ -94,13 +104,19 @@ def adam(parameters, gradients, rates, memory):
 
 
 def softmax_regression(features, y, weight, bias, steps):
-    """(weight, bias) after so many steps of Adam on the cross entropy, lr 0.01, in NumPy."""
+    """(weight, bias) after so many steps of Adam on the cross entropy, lr 0.01, in
+    NumPy."""
     weight, bias, memory = weight.copy(), bias.copy(), [0, {}, {}]
     for _ in range(steps):
         z = features @ weight.T + bias
         p = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
         error = (p - np.eye(5)[y]) / len(y)
-        adam([weight, bias], [error.T @ features, error.sum(axis=0)], [0.01, 0.01], memory)
+        adam(
+            [weight, bias],
+            [error.T @ features, error.sum(axis=0)],
+            [0.01, 0.01],
+            memory,
+        )
     return weight, bias
 
 
@@ -124,7 +140,8 @@ def found_again(x):
 
 
 def even(places):
-    """Chi square of the counts of 25 places, in its own standard deviations from its mean."""
+    """Chi square of the counts of 25 places, in its own standard deviations from its
+    mean."""
     counts = np.bincount(places, minlength=25)
     expected = len(places) / 25
     return (((counts - expected) ** 2 / expected).sum() - 24) / math.sqrt(2 * 24)
@@ -156,7 +173,8 @@ def data(lesson):
 
 @pytest.fixture(scope="module")
 def two_of_each(lesson, data):
-    """two_of_each(device): what four_ways finds with 2 pictures of each digit and seed 7."""
+    """two_of_each(device): what four_ways finds with 2 pictures of each digit and seed
+    7."""
     return functools.cache(lambda device: lesson.four_ways(*data(device), 2, 7))
 
 
@@ -174,7 +192,8 @@ def pretrained_before(lesson, request):
 
 @pytest.fixture
 def recorded(pretrained_before, lesson, monkeypatch):
-    """Whatever trains is put down instead: (name, model, batches or (x, y), the settings)."""
+    """Whatever trains is put down instead: (name, model, batches or (x, y), the
+    settings)."""
     calls = []
 
     def fit(model, batches, body_lr, train_norm=True):
@@ -189,7 +208,9 @@ def recorded(pretrained_before, lesson, monkeypatch):
 
 
 # Reading a data file: tests/test_faults.py spoils one in every way
-def test_a_row_missing_ends_in_one_line_that_names_the_file(lesson, tmp_path, monkeypatch):
+def test_a_row_missing_ends_in_one_line_that_names_the_file(
+    lesson, tmp_path, monkeypatch
+):
     monkeypatch.setattr(lesson, "DATA", tmp_path)
     (tmp_path / "row.csv").write_text("a,b,c\n1,2,3\n")
     np.testing.assert_array_equal(lesson.read_csv("row.csv", 1, 3), [[1, 2, 3]])
@@ -214,10 +235,15 @@ def test_x_and_y_are_the_files_in_sixteenths(lesson, device, data):
 def test_a_picture_is_placed_whole_at_one_of_25_places_all_alike(lesson, device, data):
     x = data(device)[0]
     out = lesson.placed(x, torch.Generator().manual_seed(3))
-    assert (out.shape, out.dtype, out.device.type) == ((1797, 1, 12, 12), x.dtype, device)
+    assert (out.shape, out.dtype, out.device.type) == (
+        (1797, 1, 12, 12),
+        x.dtype,
+        device,
+    )
     rows, places = zip(*found_again(out), strict=True)
     assert rows == tuple(range(1797))
-    # Chi square with 24 degrees of freedom passes five of its deviations once in 1e4 seeds.
+    # Chi square with 24 degrees of freedom passes five of its deviations once in 1e4
+    # seeds.
     assert set(places) == set(range(25)) and abs(even(places)) < 5
 
 
@@ -237,7 +263,9 @@ def test_a_network_is_three_convolutions_and_a_linear_head(lesson, device, seed)
     model = lesson.network(seed, device)
     assert [name for name, _ in model.named_children()] == ["body", "head"]
     assert (numbers(model.body), numbers(model.head)) == (BODY, HEAD)
-    assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float64, device)}
+    assert {(p.dtype, p.device.type) for p in model.parameters()} == {
+        (torch.float64, device)
+    }
     with torch.no_grad():  # batch norms that do something
         for name, buffer in model.body.named_buffers():
             if "running" in name:
@@ -248,11 +276,18 @@ def test_a_network_is_three_convolutions_and_a_linear_head(lesson, device, seed)
     ours, x = canvases(6, device)
     found = model.eval().body(ours).detach()
     expected = forward(state(model.body), x)
-    assert (found.shape, found.dtype, found.device.type) == ((6, 128), torch.float64, device)
+    assert (found.shape, found.dtype, found.device.type) == (
+        (6, 128),
+        torch.float64,
+        device,
+    )
     np.testing.assert_allclose(found.cpu(), expected, rtol=0, atol=1e-13)
     head = state(model.head)
     np.testing.assert_allclose(
-        model(ours).detach().cpu(), expected @ head["weight"].T + head["bias"], rtol=0, atol=1e-13
+        model(ours).detach().cpu(),
+        expected @ head["weight"].T + head["bias"],
+        rtol=0,
+        atol=1e-13,
     )
 
 
@@ -261,8 +296,15 @@ def test_a_networks_seed_decides_its_numbers_and_leaves_everybody_elses_alone(le
     one, again, other = (state(lesson.network(seed)) for seed in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert same(one, again) and not same(one, other)
-    # PyTorch's start: uniform between -1 and 1, divided by the root of the inputs of a number.
-    for name in ("body.0.weight", "body.4.weight", "body.7.weight", "head.weight", "head.bias"):
+    # PyTorch's start: uniform between -1 and 1, divided by the root of the inputs of a
+    # number.
+    for name in (
+        "body.0.weight",
+        "body.4.weight",
+        "body.7.weight",
+        "head.weight",
+        "head.bias",
+    ):
         inputs = 128 if "head" in name else one[name][0].size
         largest = np.abs(one[name]).max() * math.sqrt(inputs)
         # 72 numbers or more: all are below 0.8 once in 1e7 times. The bias has five.
@@ -271,7 +313,8 @@ def test_a_networks_seed_decides_its_numbers_and_leaves_everybody_elses_alone(le
 
 
 @pytest.mark.parametrize(
-    ("body_lr", "train_norm"), [(0.003, True), (0.003, False), (0.02, None), (0, True), (0, False)]
+    ("body_lr", "train_norm"),
+    [(0.003, True), (0.003, False), (0.02, None), (0, True), (0, False)],
 )
 def test_fit_is_adam_with_one_rate_for_the_head_and_one_for_the_body(
     lesson, device, body_lr, train_norm
@@ -290,14 +333,18 @@ def test_fit_is_adam_with_one_rate_for_the_head_and_one_for_the_body(
             adam(parameters, gradients, rates, memory)
     options = {} if train_norm is None else {"train_norm": train_norm}
     assert lesson.fit(model, iter(three), body_lr, **options) is None
-    for (name, found), expected in zip(state(model).items(), state(ours).values(), strict=True):
+    for (name, found), expected in zip(
+        state(model).items(), state(ours).values(), strict=True
+    ):
         # Adam divides by the gradient's size: where that is 1e-8, so is rounding seen.
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-7, err_msg=name)
     assert model.training == (train_norm is not False)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_an_epoch_shows_every_picture_once_in_batches_of_64_at_new_places(lesson, device, data):
+def test_an_epoch_shows_every_picture_once_in_batches_of_64_at_new_places(
+    lesson, device, data
+):
     x, y = (t[:150] for t in data(device))
     found = list(lesson.source_batches(x, y, 3))
     assert [len(labels) for _, labels in found] == [64, 64, 22] * 3
@@ -307,7 +354,9 @@ def test_an_epoch_shows_every_picture_once_in_batches_of_64_at_new_places(lesson
         rows, places = zip(*found_again(torch.cat(pictures)), strict=True)
         assert sorted(rows) == list(range(150))
         np.testing.assert_array_equal(torch.cat(labels).cpu(), Y[list(rows)])
-        epochs.append((rows, [place for _, place in sorted(zip(rows, places, strict=True))]))
+        epochs.append(
+            (rows, [place for _, place in sorted(zip(rows, places, strict=True))])
+        )
     assert all(rows != tuple(range(150)) for rows, _ in epochs)
     for i in range(3):
         assert epochs[i][0] != epochs[i - 1][0]
@@ -358,7 +407,9 @@ def test_accuracy_is_the_share_of_largest_logits_in_evaluation_mode(lesson, devi
         found = lesson.accuracy(model.train(), z, y)
         assert (found, type(found), model.training) == (3 / 4, float, False)
     assert lesson.accuracy(nn.Identity(), z[2:3], y[2:3]) == 0
-    assert lesson.accuracy(nn.Identity(), z[:3], y[:3]) == pytest.approx(2 / 3, rel=1e-15)
+    assert lesson.accuracy(nn.Identity(), z[:3], y[:3]) == pytest.approx(
+        2 / 3, rel=1e-15
+    )
 
 
 @pytest.mark.parametrize(("each", "seed"), [(1, 0), (2, 5), (20, 6)])
@@ -372,7 +423,9 @@ def test_few_labels_are_so_many_of_each_of_5_to_9_and_300_others_to_test(
     assert {t.device.type for t in (known_x, known_y, test_x, test_y)} == {device}
     assert known_x.dtype == test_x.dtype == torch.float64
     assert known_y.dtype == test_y.dtype == torch.int64
-    assert sorted(known_y.tolist()) == [label for label in range(5) for _ in range(each)]
+    assert sorted(known_y.tolist()) == [
+        label for label in range(5) for _ in range(each)
+    ]
     known, test = found_again(known_x), found_again(test_x)
     for pairs, labels in ((known, known_y), (test, test_y)):
         assert [Y[row] - 5 for row, _ in pairs] == labels.tolist()
@@ -384,16 +437,21 @@ def test_few_labels_are_so_many_of_each_of_5_to_9_and_300_others_to_test(
     assert 100 < np.sum(np.diff(rows) > 0) < 200
 
 
-def test_other_seeds_choose_other_pictures_and_more_labels_keep_the_first(lesson, device, data):
+def test_other_seeds_choose_other_pictures_and_more_labels_keep_the_first(
+    lesson, device, data
+):
     draws = {
         (each, seed): lesson.few_labels(*data(device), each, seed)
         for each, seed in ((2, 0), (2, 1), (5, 0))
     }
     again = lesson.few_labels(*data(device), 2, 0)
     assert all(torch.equal(a, b) for a, b in zip(again, draws[2, 0], strict=True))
-    known = {key: {row for row, _ in found_again(draw[0])} for key, draw in draws.items()}
+    known = {
+        key: {row for row, _ in found_again(draw[0])} for key, draw in draws.items()
+    }
     assert known[2, 0] < known[5, 0]
-    assert len(known[2, 0] & known[2, 1]) < 5  # ten of about 900 twice: one or none as a rule
+    # ten of about 900 twice: one or none as a rule
+    assert len(known[2, 0] & known[2, 1]) < 5
     assert torch.equal(draws[2, 0][2], draws[5, 0][2])
     assert not torch.equal(draws[2, 0][2], draws[2, 1][2])
 
@@ -435,11 +493,15 @@ def test_the_old_task_is_181_pictures_that_pretraining_has_not_seen(
     assert torch.equal(x, lesson.placed(pictures, torch.Generator().manual_seed(1)))
     head = state(model.head)
     features = forward(state(model.body), x[:, 0].cpu().numpy())
-    assert found == pytest.approx(share(features, Y[rows], head["weight"], head["bias"]), abs=1e-12)
+    assert found == pytest.approx(
+        share(features, Y[rows], head["weight"], head["bias"]), abs=1e-12
+    )
     assert found > OLD_TASK
 
 
-def test_a_frozen_body_in_evaluation_mode_stays_the_same_bit_for_bit(lesson, device, data):
+def test_a_frozen_body_in_evaluation_mode_stays_the_same_bit_for_bit(
+    lesson, device, data
+):
     model = lesson.with_new_head(lesson.pretrained(device).body)
     model.body.requires_grad_(False)
     assert lesson.trainable(model) == 128 * 5 + 5 == 645
@@ -450,9 +512,12 @@ def test_a_frozen_body_in_evaluation_mode_stays_the_same_bit_for_bit(lesson, dev
     moved = [name for name in before if not np.array_equal(before[name], after[name])]
     assert moved == ["head.weight", "head.bias"]
     assert all(parameter.grad is None for parameter in model.body.parameters())
-    # In training mode the parameters stay as well; the buffers of three batch norms do not.
+    # In training mode the parameters stay as well; the buffers of three batch norms do
+    # not.
     lesson.fit(model, [(x, y)] * 5, body_lr=0)
-    moved = [name for name in before if not np.array_equal(state(model)[name], after[name])]
+    moved = [
+        name for name in before if not np.array_equal(state(model)[name], after[name])
+    ]
     assert [name.split(".")[-1] for name in moved[:-2]] == [
         "running_mean",
         "running_var",
@@ -462,7 +527,9 @@ def test_a_frozen_body_in_evaluation_mode_stays_the_same_bit_for_bit(lesson, dev
 
 # 2. Mistake: frozen, and batch norm moves all the same
 @pytest.mark.parametrize("mean", [5.0, -3.0, 0.25])
-def test_each_batch_moves_a_frozen_batch_norm_a_tenth_of_the_way(lesson, mean, monkeypatch):
+def test_each_batch_moves_a_frozen_batch_norm_a_tenth_of_the_way(
+    lesson, mean, monkeypatch
+):
     norms, kind = [], nn.BatchNorm1d
     monkeypatch.setattr(nn, "BatchNorm1d", lambda n: norms.append(kind(n)) or norms[-1])
     for k in (0, 1, 4, 10, 30):
@@ -520,7 +587,11 @@ def test_a_head_on_stored_features_is_softmax_regression(lesson, device, data, s
     head, body = state(model.head), state(model.body)
     features = forward(body, x[:, 0].cpu().numpy())
     weight, bias = softmax_regression(
-        features, y.cpu().numpy(), head["weight"], head["bias"], 60 if steps is None else steps
+        features,
+        y.cpu().numpy(),
+        head["weight"],
+        head["bias"],
+        60 if steps is None else steps,
     )
     through = copy.deepcopy(model)
     assert lesson.fit_head(model, x, y, *([] if steps is None else [steps])) is None
@@ -532,10 +603,14 @@ def test_a_head_on_stored_features_is_softmax_regression(lesson, device, data, s
         assert same(state(trained.body), body)
     assert (model.head.weight - through.head.weight).abs().max() < 1e-12
     assert (model.head.bias - through.head.bias).abs().max() < 1e-12
-    assert all(p.grad is None for p in model.body.parameters()) and not model.body.training
+    assert (
+        all(p.grad is None for p in model.body.parameters()) and not model.body.training
+    )
 
 
-def test_a_head_is_handed_its_features_and_a_body_that_does_nothing(lesson, device, monkeypatch):
+def test_a_head_is_handed_its_features_and_a_body_that_does_nothing(
+    lesson, device, monkeypatch
+):
     handed, passes = [], []
     monkeypatch.setattr(lesson, "fit", lambda *a, **k: handed.append((*a, k)))
     model = lesson.network(3, device)
@@ -547,7 +622,9 @@ def test_a_head_is_handed_its_features_and_a_body_that_does_nothing(lesson, devi
     assert passes == [False] and len(stored) == 5 and settings == {"body_lr": 0}
     assert alone.head is model.head and not list(alone.body.parameters())
     for features, labels in stored:
-        assert not features.requires_grad and torch.equal(alone.body(features), features)
+        assert not features.requires_grad and torch.equal(
+            alone.body(features), features
+        )
         assert labels is y and features.shape == (4, 128)
 
 
@@ -557,7 +634,9 @@ def test_the_four_ways_start_from_two_bodies_and_train_head_or_all(
     lesson, device, data, each, seed, recorded, monkeypatch
 ):
     judged = []
-    monkeypatch.setattr(lesson, "accuracy", lambda *a: judged.append(a) or len(judged) / 4)
+    monkeypatch.setattr(
+        lesson, "accuracy", lambda *a: judged.append(a) or len(judged) / 4
+    )
     found = lesson.four_ways(*data(device), each, seed)
     assert list(found.items()) == [
         ("pretrained, frozen", 1 / 4),
@@ -566,13 +645,19 @@ def test_the_four_ways_start_from_two_bodies_and_train_head_or_all(
         ("random, tuned", 4 / 4),
     ]
     known_x, known_y, test_x, test_y = lesson.few_labels(*data(device), each, seed)
-    bodies = [lesson.pretrained(device).body] * 2 + [lesson.network(100 + seed, device).body] * 2
+    bodies = [lesson.pretrained(device).body] * 2 + [
+        lesson.network(100 + seed, device).body
+    ] * 2
     head = state(lesson.network(1).head)
     settings = [("fit_head", 1, (60,)), ("fit", 40, (0.003, True))] * 2
-    for call, (model, x, y), body, setting in zip(recorded, judged, bodies, settings, strict=True):
+    for call, (model, x, y), body, setting in zip(
+        recorded, judged, bodies, settings, strict=True
+    ):
         assert call[1] is model and (call[0], len(call[2]), call[3]) == setting
         assert torch.equal(x, test_x) and torch.equal(y, test_y)
-        assert all(torch.equal(a, known_x) and torch.equal(b, known_y) for a, b in call[2])
+        assert all(
+            torch.equal(a, known_x) and torch.equal(b, known_y) for a, b in call[2]
+        )
         assert same(state(model.body), state(body)) and same(state(model.head), head)
     assert len({id(model) for model, _, _ in judged}) == 4
 
@@ -593,23 +678,30 @@ def test_the_frozen_ways_are_softmax_regression_on_what_the_body_makes(
             forward(fixed, known_x[:, 0]), known_y, head["weight"], head["bias"], 60
         )
         expected = share(forward(fixed, test_x[:, 0]), test_y, *line)
-        assert two_of_each(device)[f"{name}, frozen"] == pytest.approx(expected, abs=1e-12)
+        assert two_of_each(device)[f"{name}, frozen"] == pytest.approx(
+            expected, abs=1e-12
+        )
 
 
-def test_with_two_pictures_of_each_digit_it_is_the_pretraining_that_wins(device, two_of_each):
+def test_with_two_pictures_of_each_digit_it_is_the_pretraining_that_wins(
+    device, two_of_each
+):
     found = two_of_each(device)
-    # Of 40 seeds, half of them with other networks, the least that frozen won by is 0.08 and
-    # the least that training on won by is 0.04; the means are 0.21 and 0.15.
+    # Of 40 seeds, half of them with other networks, the least that frozen won by is
+    # 0.08 and the least that training on won by is 0.04; the means are 0.21 and 0.15.
     assert found["pretrained, frozen"] > found["random, frozen"]
     assert found["pretrained, tuned"] > found["random, tuned"]
-    # 300 pictures of 5 digits: guessing is right in 0.2. A random frozen body stays near 0.3:
-    # 200 times, with 1 to 20 pictures of each digit, it was from 0.18 to 0.40.
+    # 300 pictures of 5 digits: guessing is right in 0.2. A random frozen body stays
+    # near 0.3: 200 times, with 1 to 20 pictures of each digit, it was from 0.18 to
+    # 0.40.
     assert found["random, frozen"] == pytest.approx(0.3, abs=0.18)
 
 
-def test_with_two_pictures_frozen_beats_scratch_on_average(lesson, device, data, two_of_each):
-    # One seed in twenty has it the other way round: by 0.12 on average, give or take 0.07; the
-    # mean of three is good to 0.04.
+def test_with_two_pictures_frozen_beats_scratch_on_average(
+    lesson, device, data, two_of_each
+):
+    # One seed in twenty has it the other way round: by 0.12 on average, give or take
+    # 0.07; the mean of three is good to 0.04.
     found = two_of_each(device)
     off = [found["pretrained, frozen"] - found["random, tuned"]]
     for seed in (20, 21):
@@ -619,7 +711,8 @@ def test_with_two_pictures_frozen_beats_scratch_on_average(lesson, device, data,
         scratch = lesson.network(seed, device)
         lesson.fit(scratch, [(x, y)] * 40, 0.003)
         off.append(
-            lesson.accuracy(frozen, test_x, test_y) - lesson.accuracy(scratch, test_x, test_y)
+            lesson.accuracy(frozen, test_x, test_y)
+            - lesson.accuracy(scratch, test_x, test_y)
         )
     assert np.mean(off) > 0
 
@@ -640,7 +733,9 @@ def test_the_new_task_is_twenty_steps_on_five_pictures_each_with_batch_norm_at_r
 
 def test_a_new_task_starts_from_a_new_head(lesson, device, data, monkeypatch):
     heads = []
-    monkeypatch.setattr(lesson, "fit", lambda model, *a, **k: heads.append(state(model.head)))
+    monkeypatch.setattr(
+        lesson, "fit", lambda model, *a, **k: heads.append(state(model.head))
+    )
     lesson.after_new_task(*data(device), 0.01)
     assert same(heads[0], state(lesson.network(1).head))
 
@@ -648,7 +743,9 @@ def test_a_new_task_starts_from_a_new_head(lesson, device, data, monkeypatch):
 def test_a_rate_of_0_forgets_nothing_at_all(lesson, device, data):
     model = lesson.after_new_task(*data(device), 0)
     assert same(state(model), state(lesson.pretrained(device)))
-    old, new = (lesson.old_task(m, *data(device)) for m in (lesson.pretrained(device), model))
+    old, new = (
+        lesson.old_task(m, *data(device)) for m in (lesson.pretrained(device), model)
+    )
     assert old - new == 0
 
 
@@ -662,15 +759,21 @@ def test_a_rate_of_a_tenth_forgets_the_old_task(lesson, device, data):
 # 6. Real pretrained weights
 def test_resnet18_for_ten_classes_trains_512_times_10_and_10_of_11181642(lesson):
     model = lesson.ready_for_ten_classes()
-    # A basic block: two 3 x 3 convolutions without bias and two batch norms; where it halves the
-    # picture, it doubles the channels, and a 1 x 1 convolution with a batch norm goes beside.
+    # A basic block: two 3 x 3 convolutions without bias and two batch norms; where it
+    # halves the picture, it doubles the channels, and a 1 x 1 convolution with a batch
+    # norm goes beside.
     total = 64 * 3 * 7 * 7 + 2 * 64 + 4 * (64 * 64 * 9 + 2 * 64)
     for n in (128, 256, 512):
         total += n * (n // 2) * 9 + 3 * (n * n * 9) + 4 * 2 * n + n * (n // 2) + 2 * n
-    assert total + 512 * 1000 + 1000 == models.ResNet18_Weights.DEFAULT.meta["num_params"]
+    assert (
+        total + 512 * 1000 + 1000 == models.ResNet18_Weights.DEFAULT.meta["num_params"]
+    )
     assert numbers(model) == total + 512 * 10 + 10 == 11181642
     assert lesson.trainable(model) == 512 * 10 + 10 == 5130
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
+        "fc.weight",
+        "fc.bias",
+    ]
     found = model.eval()(torch.ones(2, 3, 32, 32))
     assert found.shape == (2, 10)
     found.sum().backward()
@@ -695,7 +798,9 @@ def test_the_transforms_make_224_square_and_subtract_a_mean_for_each_colour(whit
 
 
 # 7. Mistake: a head that the optimizer does not know
-def test_an_optimizer_made_first_holds_the_old_head_and_moves_the_new_by_0(lesson, monkeypatch):
+def test_an_optimizer_made_first_holds_the_old_head_and_moves_the_new_by_0(
+    lesson, monkeypatch
+):
     made, kind = [], torch.optim.SGD
 
     def spy(parameters, lr):
@@ -714,8 +819,15 @@ def test_an_optimizer_made_first_holds_the_old_head_and_moves_the_new_by_0(lesso
 
 
 # The picture
-def test_the_picture_shows_four_digits_and_a_curve_for_each_way(lesson, device, monkeypatch):
-    names = ["pretrained, frozen", "pretrained, tuned", "random, frozen", "random, tuned"]
+def test_the_picture_shows_four_digits_and_a_curve_for_each_way(
+    lesson, device, monkeypatch
+):
+    names = [
+        "pretrained, frozen",
+        "pretrained, tuned",
+        "random, frozen",
+        "random, tuned",
+    ]
 
     def four_ways(x, y, each, seed):
         assert (len(x), len(y), x.device.type, seed) == (1797, 1797, device, 0)
@@ -730,4 +842,6 @@ def test_the_picture_shows_four_digits_and_a_curve_for_each_way(lesson, device, 
     assert [line.get_label() for line in curves.lines] == names
     for i, line in enumerate(curves.lines):
         assert list(line.get_xdata()) == [1, 2, 5, 10, 20]
-        assert list(line.get_ydata()) == pytest.approx([n / 100 + i for n in (1, 2, 5, 10, 20)])
+        assert list(line.get_ydata()) == pytest.approx(
+            [n / 100 + i for n in (1, 2, 5, 10, 20)]
+        )

@@ -83,9 +83,14 @@ def second_process(lesson):
         yield pool
 
 
-# The lesson's training once more: no positions, no scheduler, but a list of the steps to take.
-# Ten epochs are the first 100 steps; a run that forgets that it has done 5 comes to epoch 15.
-STEPS = [(epoch, batch, 0.01 / 2 ** (epoch // 3)) for epoch in range(15) for batch in range(10)]
+# The lesson's training once more: no positions, no scheduler, but a list of the steps
+# to take. Ten epochs are the first 100 steps; a run that forgets that it has done 5
+# comes to epoch 15.
+STEPS = [
+    (epoch, batch, 0.01 / 2 ** (epoch // 3))
+    for epoch in range(15)
+    for batch in range(10)
+]
 DONE = 53  # 5 epochs and 3 batches
 
 
@@ -102,7 +107,9 @@ def begun(device):
         torch.manual_seed(0)
         hidden, out = nn.Linear(8, 16), nn.Linear(16, 2)
         x = torch.randn(200, 8)
-        model = nn.Sequential(hidden, nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), out)
+        model = nn.Sequential(
+            hidden, nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), out
+        )
         model.to(device)
         y = torch.tensor([int((a < 0) == (b < 0)) for a, b in x[:, :2].tolist()])
         optimizer = torch.optim.Adam(model.parameters())
@@ -134,13 +141,19 @@ def whole(device):
 
 
 def steps_after(forgotten, epochs):
-    """The steps that a run takes up to so many epochs, resumed at (5, 3) without these parts."""
+    """The steps that a run takes up to so many epochs, resumed at (5, 3) without these
+    parts."""
     first = 50 if "batch" in forgotten else DONE
     steps = STEPS[first : 10 * epochs + 50 * ("epoch" in forgotten)]
-    if "optimizer" in forgotten:  # and with it the rate, once halved: it starts at 0.01 again
+    if "optimizer" in forgotten:
+        # and with it the rate, once halved: it starts at 0.01 again
         steps = [(number, batch, lr * 2) for number, batch, lr in steps]
-    if "scheduler" in forgotten:  # it counts anew, three epochs from 5 on, and halves what it has
-        steps = [(number, batch, 0.005 if number < 8 else 0.0025) for number, batch, _ in steps]
+    if "scheduler" in forgotten:
+        # it counts anew, three epochs from 5 on, and halves what it has
+        steps = [
+            (number, batch, 0.005 if number < 8 else 0.0025)
+            for number, batch, _ in steps
+        ]
     if "order" in forgotten:
         steps = [(number - 5, batch, lr) for number, batch, lr in steps]
     return steps
@@ -148,13 +161,16 @@ def steps_after(forgotten, epochs):
 
 @functools.cache
 def resumed_without(forgotten, device, epochs):
-    """The model that ends after so many epochs, from (5, 3), without these parts: read only."""
+    """The model that ends after so many epochs, from (5, 3), without these parts: read
+    only."""
     (model, optimizer, x, y), random = copy.deepcopy(interrupted(device))
     if "optimizer" in forgotten:
         optimizer = torch.optim.Adam(model.parameters())
     if "random" in forgotten:
         random = begun(device)[1]
-    return trained((model, optimizer, x, y), random, steps_after(forgotten, epochs))[0][0]
+    return trained((model, optimizer, x, y), random, steps_after(forgotten, epochs))[0][
+        0
+    ]
 
 
 def largest_difference(a, b):
@@ -170,7 +186,9 @@ def flat(model):
 
 def numbers(model, optimizer):
     """Name -> tensor of all that a model and its optimizer hold."""
-    found = {f"model {name}": tensor.clone() for name, tensor in model.state_dict().items()}
+    found = {
+        f"model {name}": tensor.clone() for name, tensor in model.state_dict().items()
+    }
     for key, moments in optimizer.state_dict()["state"].items():
         found |= {f"{key} {name}": tensor.clone() for name, tensor in moments.items()}
     return found
@@ -201,7 +219,8 @@ def test_batch_norm_saves_its_statistics_too_which_are_no_parameters(lesson):
     layer = nn.BatchNorm1d(4)
     assert lesson.names(layer) == (["weight", "bias", *statistics], ["weight", "bias"])
     assert lesson.names(nn.BatchNorm1d(4, affine=False)) == (statistics, [])
-    # Who saves the parameters alone gets back the statistics of a new layer: means 0, variances 1.
+    # Who saves the parameters alone gets back the statistics of a new layer: means 0,
+    # variances 1.
     layer(torch.arange(12.0).view(3, 4))
     fresh = nn.BatchNorm1d(4)
     fresh.load_state_dict(dict(layer.named_parameters()), strict=False)
@@ -243,10 +262,15 @@ def test_weights_kept_by_reference_go_on_training(lesson, lr, steps):
 
 # 3. A checkpoint holds all that the next step depends on
 @undrawn
-def test_a_training_is_ten_epochs_of_ten_batches_and_a_rate_halved_every_three(lesson, device):
+def test_a_training_is_ten_epochs_of_ten_batches_and_a_rate_halved_every_three(
+    lesson, device
+):
     with own_random_numbers():
         run = lesson.Training(device)
-        assert run.run(START) is run and run.position["epoch"] == run.position["batch"] == 0
+        assert (
+            run.run(START) is run
+            and run.position["epoch"] == run.position["batch"] == 0
+        )
         parts, random = begun(device)
         assert different(numbers(run.model, run.optimizer), numbers(*parts[:2])) == []
         assert run.optimizer.param_groups[0]["lr"] == 0.01
@@ -260,7 +284,10 @@ def test_a_training_is_ten_epochs_of_ten_batches_and_a_rate_halved_every_three(l
             )
             if until == MID_EPOCH:
                 parts, random = interrupted(device)
-                assert different(numbers(run.model, run.optimizer), numbers(*parts[:2])) == []
+                assert (
+                    different(numbers(run.model, run.optimizer), numbers(*parts[:2]))
+                    == []
+                )
                 assert all(map(torch.equal, random_state(), random))
         parts, random = whole(device)
         assert different(numbers(run.model, run.optimizer), numbers(*parts[:2])) == []
@@ -275,7 +302,9 @@ def test_a_run_resumed_from_a_file_ends_with_the_same_bits(lesson, device, until
     with own_random_numbers():
         run = lesson.Training(device).run(until)
         content = written(run.checkpoint())
-        assert {tensor.device.type for tensor in read(content)["model"].values()} == {"cpu"}
+        assert {tensor.device.type for tensor in read(content)["model"].values()} == {
+            "cpu"
+        }
         before = numbers(run.model, run.optimizer)
         torch.manual_seed(123)  # a new process has other random numbers
         torch.rand(3, device=device)
@@ -296,11 +325,18 @@ def test_a_checkpoint_holds_the_state_of_every_part(lesson, device):
     with own_random_numbers():
         run = lesson.Training(device).run(MID_EPOCH)
         checkpoint = run.checkpoint()
-        assert list(checkpoint) == ["model", "optimizer", "scheduler", "position", "random"]
+        assert list(checkpoint) == [
+            "model",
+            "optimizer",
+            "scheduler",
+            "position",
+            "random",
+        ]
         assert checkpoint["scheduler"] == run.scheduler.state_dict()
         assert all(map(torch.equal, checkpoint["random"], random_state()))
         assert len(checkpoint["random"]) == 1 + torch.cuda.device_count()
-        # The order is that of the generator as the epoch began: 5 permutations have been drawn.
+        # The order is that of the generator as the epoch began: 5 permutations have
+        # been drawn.
         generator = torch.Generator()
         generator.set_state(checkpoint["position"]["order"])
         drawn = torch.randperm(200, generator=generator)
@@ -340,7 +376,8 @@ def test_restoring_leaves_out_what_it_shall_forget_and_no_more(lesson, device, p
 
 
 class PoolInThisProcess:
-    """Like multiprocessing.Pool, but the function is called here; what comes back is changed."""
+    """Like multiprocessing.Pool, but the function is called here; what comes back is
+    changed."""
 
     def __init__(self, called, change=lambda weights: weights):
         self.called, self.change = called, change
@@ -366,25 +403,34 @@ def test_what_a_resumed_process_hands_back_are_the_weights_of_the_whole_run(
     lesson, device, tmp_path, loads, monkeypatch
 ):
     with own_random_numbers():
-        torch.save(lesson.Training(device).run(EPOCH_END).checkpoint(), tmp_path / "run.pt")
+        torch.save(
+            lesson.Training(device).run(EPOCH_END).checkpoint(), tmp_path / "run.pt"
+        )
         torch.manual_seed(123)
         threads = []
         monkeypatch.setattr(torch, "set_num_threads", threads.append)
         found = lesson.finish(tmp_path / "run.pt", device, 3)
-    assert found == [parameter.tolist() for parameter in whole(device)[0][0].parameters()]
+    assert found == [
+        parameter.tolist() for parameter in whole(device)[0][0].parameters()
+    ]
     assert loads == [{"map_location": "cpu", "weights_only": True}]
-    assert threads == [3]  # as many as the other process has: they decide in which order to add
+    # as many as the other process has: they decide in which order to add
+    assert threads == [3]
 
 
 @undrawn
 def test_one_bit_of_one_weight_is_a_difference(lesson, device, monkeypatch):
     def next_number(weights):
-        weights[0][3][5] = float(np.nextafter(np.float32(weights[0][3][5]), np.float32(9)))
+        weights[0][3][5] = float(
+            np.nextafter(np.float32(weights[0][3][5]), np.float32(9))
+        )
         return weights
 
     called, threads = [], torch.get_num_threads()
     for change in (next_number, lambda weights: weights):
-        monkeypatch.setattr(lesson, "multiprocessing", PoolInThisProcess(called, change))
+        monkeypatch.setattr(
+            lesson, "multiprocessing", PoolInThisProcess(called, change)
+        )
         same = lesson.resumed_in_new_process((4, 7), device)
         assert same is (change is not next_number)
     assert called == ["spawn", 1, (lesson.finish, 4, 7, device, threads)] * 2
@@ -408,13 +454,20 @@ def test_a_run_resumed_in_a_new_process_ends_with_the_same_bits(
 
 # 4. What each forgotten part costs
 @undrawn
-@pytest.mark.parametrize("forgotten", [(), *((part,) for part in PARTS), ("order", "random")])
-def test_the_cost_is_the_distance_of_a_run_that_takes_other_steps(lesson, device, forgotten):
-    # At (8, 0) the rates differ too: 0.0025 from epoch 6 on, 0.005 for a schedule that forgot.
+@pytest.mark.parametrize(
+    "forgotten", [(), *((part,) for part in PARTS), ("order", "random")]
+)
+def test_the_cost_is_the_distance_of_a_run_that_takes_other_steps(
+    lesson, device, forgotten
+):
+    # At (8, 0) the rates differ too: 0.0025 from epoch 6 on, 0.005 for a schedule that
+    # forgot.
     found = lesson.cost_of_forgetting(forgotten, device, (8, 0))
     undisturbed = resumed_without((), device, 8)
     assert type(found) is float
-    assert found == largest_difference(resumed_without(forgotten, device, 8), undisturbed)
+    assert found == largest_difference(
+        resumed_without(forgotten, device, 8), undisturbed
+    )
     assert (found > 0) == (len(forgotten) > 0)
 
 
@@ -441,9 +494,12 @@ def test_without_its_epoch_a_run_takes_50_steps_too_many(lesson):
 
 @undrawn
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(lesson, monkeypatch, seed):
-    # Seeds 0 to 19, on torch 2.0.1 and 2.14: the least and the largest difference 0.0068 and 0.18;
-    # the loss of a whole run 0.54 to 0.66, with a part forgotten higher by -0.057 to 0.011.
+def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(
+    lesson, monkeypatch, seed
+):
+    # Seeds 0 to 19, on torch 2.0.1 and 2.14: the least and the largest difference
+    # 0.0068 and 0.18; the loss of a whole run 0.54 to 0.66, with a part forgotten
+    # higher by -0.057 to 0.011.
     manual_seed = torch.manual_seed
     random = np.random.default_rng(0)
     x = random.normal(size=(2000, 8)).astype(np.float32)
@@ -455,7 +511,9 @@ def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(lesson, monk
             return F.cross_entropy(model(torch.from_numpy(x)), y).item()
 
     with own_random_numbers():
-        monkeypatch.setattr(torch, "manual_seed", lambda given: manual_seed(given + seed))
+        monkeypatch.setattr(
+            torch, "manual_seed", lambda given: manual_seed(given + seed)
+        )
         run = lesson.Training().run(MID_EPOCH)
         checkpoint = copy.deepcopy(run.checkpoint())
         start = flat(run.model)
@@ -467,12 +525,14 @@ def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(lesson, monk
             if part == "optimizer":
                 first = (flat(other.run((5, 4)).model) - start).abs() / 0.01
             after = (flat(other.run((6, 0)).model) - after_six).abs().max()
-            # The rate of the epoch is kept by the optimizer, until its next change is due.
+            # The rate of the epoch is kept by the optimizer, until its next change is
+            # due.
             assert after == 0 if part == "scheduler" else 0.003 < after < 0.4
             # At the end all are above 0.001.
             assert 0.003 < (flat(other.run((10, 0)).model) - end).abs().max() < 0.4
             assert loss(other.model) - loss_of_whole < 0.03
-    # With its moments Adam's median step is less than a third of the rate: 0.07 to 0.21.
+    # With its moments Adam's median step is less than a third of the rate: 0.07 to
+    # 0.21.
     assert 0.03 < usual.median() < 1 / 3
     assert first.median() == pytest.approx(1, abs=1e-3)
 
@@ -482,7 +542,10 @@ def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(lesson, monk
 def test_with_its_moments_adam_steps_by_their_ratio(lesson, device):
     (model, optimizer, x, y), random = copy.deepcopy(interrupted(device))
     moments = optimizer.state_dict()["state"]
-    old = [[moments[i][name].cpu().double() for i in moments] for name in ("exp_avg", "exp_avg_sq")]
+    old = [
+        [moments[i][name].cpu().double() for i in moments]
+        for name in ("exp_avg", "exp_avg_sq")
+    ]
     with own_random_numbers():
         set_random_state(random)
         rows = permutations()[5][3]
@@ -523,7 +586,9 @@ def test_that_holds_for_every_weight_with_a_gradient(lesson, device):
         run.optimizer = torch.optim.Adam(run.model.parameters(), lr=0.02)
         before = flat(run.model)
         run.run((5, 4))
-    gradients = torch.cat([p.grad.cpu().flatten() for p in run.model.parameters()]).double()
+    gradients = torch.cat(
+        [p.grad.cpu().flatten() for p in run.model.parameters()]
+    ).double()
     steps = (flat(run.model) - before) / 0.02
     clear = gradients.abs() > 1e-5
     assert clear.sum() > 100
@@ -541,7 +606,9 @@ def test_saving_leaves_the_new_state_in_one_file(lesson, tmp_path):
         assert read(path.read_bytes()) == {"w": torch.tensor(number), "epoch": 3}
 
 
-def test_the_new_file_is_on_the_disk_before_it_takes_the_place(lesson, tmp_path, monkeypatch):
+def test_the_new_file_is_on_the_disk_before_it_takes_the_place(
+    lesson, tmp_path, monkeypatch
+):
     path, part = tmp_path / "run.pt", tmp_path / "run.pt.part"
     lesson.save({"w": torch.tensor(1.0)}, path)
     old, sizes, replace = path.read_bytes(), [], os.replace
@@ -585,18 +652,25 @@ class Stopping:
         self.file.flush()
 
 
-def test_a_save_that_stops_at_any_byte_leaves_the_old_file(lesson, tmp_path, monkeypatch):
+def test_a_save_that_stops_at_any_byte_leaves_the_old_file(
+    lesson, tmp_path, monkeypatch
+):
     path, part, save = tmp_path / "run.pt", tmp_path / "run.pt.part", torch.save
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # which takes its time on a real disk
+    # which takes its time on a real disk
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     lesson.save({"w": torch.tensor(1.0)}, path)
     old, size = path.read_bytes(), len(written({"w": torch.tensor(2.0)}))
     assert read(old) == {"w": torch.tensor(1.0)} and size > 500
     for n in range(size):
-        monkeypatch.setattr(torch, "save", lambda state, file, n=n: save(state, Stopping(file, n)))
+        monkeypatch.setattr(
+            torch, "save", lambda state, file, n=n: save(state, Stopping(file, n))
+        )
         with pytest.raises((OSError, RuntimeError)):
             lesson.save({"w": torch.tensor(2.0)}, path)
         assert path.read_bytes() == old and part.stat().st_size <= n
-    monkeypatch.setattr(torch, "save", lambda state, file: save(state, Stopping(file, size)))
+    monkeypatch.setattr(
+        torch, "save", lambda state, file: save(state, Stopping(file, size))
+    )
     lesson.save({"w": torch.tensor(2.0)}, path)  # all of it, and nothing was in the way
     assert read(path.read_bytes()) == {"w": torch.tensor(2.0)}
     assert not part.exists()
@@ -613,20 +687,23 @@ def test_a_file_cut_at_any_byte_is_loud():
 
 @undrawn
 def test_a_crash_leaves_the_old_number_or_nothing(lesson, tmp_path, monkeypatch, loads):
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # which takes its time on a real disk
+    # which takes its time on a real disk
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     size = len(written({"w": torch.tensor(2.0)}))
     for n in (0, 1, 50, *range(100, 900, 100), 950, size - 1, size):
         found = lesson.left_after_crash(n, True, tmp_path)
         assert (type(found), found) == (float, 1)
         assert (tmp_path / "run.pt.part").stat().st_size == min(n, size)
-        # What was left by the last crash does no harm. Of a file that is whole 2.0 is loaded.
+        # What was left by the last crash does no harm. Of a file that is whole 2.0 is
+        # loaded.
         assert lesson.left_after_crash(n, False, tmp_path) == (None if n < size else 2)
         assert (tmp_path / "run.pt").stat().st_size == min(n, size)
     assert all(options == {"weights_only": True} for options in loads)
 
 
 def killed_while_saving(save, path, seconds):
-    """Fork a process that saves 1, 2, ... to path; kill it so long after its first save."""
+    """Fork a process that saves 1, 2, ... to path; kill it so long after its first
+    save."""
     child = os.fork()
     if child == 0:
         try:
@@ -637,7 +714,8 @@ def killed_while_saving(save, path, seconds):
             os._exit(1)
     try:
         deadline = time.monotonic() + 30
-        while read(path.read_bytes())["w"][0] == 0:  # a reader sees whole files all the time
+        while read(path.read_bytes())["w"][0] == 0:
+            # a reader sees whole files all the time
             assert time.monotonic() < deadline
         time.sleep(seconds)
     finally:
@@ -648,7 +726,8 @@ def killed_while_saving(save, path, seconds):
 
 @undrawn
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12: fork beside threads
+# Python 3.12: fork beside threads
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_process_killed_at_any_moment_leaves_a_whole_file(lesson, tmp_path):
     path = tmp_path / "run.pt"
     for milliseconds in range(10):
@@ -660,8 +739,12 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(lesson, tmp_path):
 
 # 7. A flipped bit is silent
 @undrawn
-@pytest.mark.parametrize("value", [0.5, 0.0, -0.25, 1.75e-12, 0.3, 5.0, -1e30, 1.0, -1.0, 1.5])
-def test_the_highest_bit_of_the_exponent_is_a_factor_of_2_to_the_128(lesson, value, loads):
+@pytest.mark.parametrize(
+    "value", [0.5, 0.0, -0.25, 1.75e-12, 0.3, 5.0, -1e30, 1.0, -1.0, 1.5]
+)
+def test_the_highest_bit_of_the_exponent_is_a_factor_of_2_to_the_128(
+    lesson, value, loads
+):
     found, record = lesson.flipped(value)
     assert loads == [{"weights_only": True}]
     single = float(np.float32(value))
@@ -716,7 +799,11 @@ def test_weights_only_is_the_default_from_2_6_on(lesson, tmp_path):
 
 
 def test_weights_only_takes_tensors_numbers_strings_lists_and_dictionaries():
-    state = {"t": torch.ones(2), "n": [1, 2.5, True, None, "text"], "d": {1: {"a": (1,)}}}
+    state = {
+        "t": torch.ones(2),
+        "n": [1, 2.5, True, None, "text"],
+        "d": {1: {"a": (1,)}},
+    }
     state["o"] = OrderedDict(a=nn.Parameter(torch.zeros(1)))
     found = read(written(state))
     assert found["t"].tolist() == [1, 1] and found["o"]["a"].tolist() == [0]
@@ -725,7 +812,14 @@ def test_weights_only_takes_tensors_numbers_strings_lists_and_dictionaries():
 
 @pytest.mark.parametrize(
     "thing",
-    [np.float64(1), np.ones(2), Path("a"), datetime.date(2000, 1, 1), nn.ReLU(), defaultdict(int)],
+    [
+        np.float64(1),
+        np.ones(2),
+        Path("a"),
+        datetime.date(2000, 1, 1),
+        nn.ReLU(),
+        defaultdict(int),
+    ],
     ids=lambda thing: type(thing).__name__,
 )
 def test_weights_only_refuses_other_things(thing):
@@ -744,7 +838,10 @@ def test_names_that_do_not_match_load_nothing(lesson):
             with pytest.raises(RuntimeError):
                 lesson.loaded(prefix, strict=True)
         model = nn.Linear(1, 1)
-        assert lesson.names(nn.DataParallel(model))[0] == ["module.weight", "module.bias"]
+        assert lesson.names(nn.DataParallel(model))[0] == [
+            "module.weight",
+            "module.bias",
+        ]
         assert lesson.names(nn.DataParallel(model).module)[0] == ["weight", "bias"]
 
 
@@ -756,7 +853,9 @@ def test_another_shape_raises_always_after_the_rest_is_loaded():
             state |= {"2.weight": torch.full((1, 2), 7.0)}
             with pytest.raises(RuntimeError):
                 model.load_state_dict(state, strict=strict)
-            assert model[0].weight.tolist() == [[7]] and model[2].weight.tolist() == [[7, 7]]
+            assert model[0].weight.tolist() == [[7]] and model[2].weight.tolist() == [
+                [7, 7]
+            ]
             assert (model[1].weight != 7).all()
 
 
@@ -782,9 +881,12 @@ def test_each_python_orders_a_set_of_letters_anew():
     code = "letters = set('a vocabulary'); print(*letters); print(*sorted(letters))"
     found = []
     for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed}  # unless set, each Python draws one
+        # unless set, each Python draws one
+        environment = os.environ | {"PYTHONHASHSEED": seed}
         command = [sys.executable, "-S", "-c", code]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        )
         found.append(done.stdout.splitlines())
     (as_it_comes, in_order), (as_it_comes_again, in_order_again) = found
     assert as_it_comes != as_it_comes_again and in_order == in_order_again
@@ -792,7 +894,11 @@ def test_each_python_orders_a_set_of_letters_anew():
 
 def test_a_slice_brings_its_whole_storage():
     big = torch.zeros(1_000_000)  # 4 bytes a number: 4,000,000, or 4 MB
-    for thing, size in ((big[:10], 4_000_000), (big[:10].clone(), 40), (big, 4_000_000)):
+    for thing, size in (
+        (big[:10], 4_000_000),
+        (big[:10].clone(), 40),
+        (big, 4_000_000),
+    ):
         assert size < len(written(thing)) < size + 2000
 
 
@@ -809,11 +915,17 @@ def test_the_picture_shows_a_cost_for_each_part_and_epoch(lesson, device, monkey
     fig = lesson.figure(device)
     [axes] = fig.axes
     assert lesson.PARTS == PARTS
-    assert called == [((part,), device, (epoch, 0)) for part in PARTS for epoch in (6, 8, 10)]
-    assert [line.get_label() for line in axes.lines] == [f"without {part}" for part in PARTS]
+    assert called == [
+        ((part,), device, (epoch, 0)) for part in PARTS for epoch in (6, 8, 10)
+    ]
+    assert [line.get_label() for line in axes.lines] == [
+        f"without {part}" for part in PARTS
+    ]
     for number, line in enumerate(axes.lines):
         assert list(line.get_xdata()) == [6, 8, 10] == list(axes.get_xticks())
-        np.testing.assert_allclose(line.get_ydata(), np.arange(1, 4) / 100 + 3 * number / 100)
+        np.testing.assert_allclose(
+            line.get_ydata(), np.arange(1, 4) / 100 + 3 * number / 100
+        )
     assert axes.get_yscale() == "log" and axes.get_xscale() == "linear"
     low, high = axes.get_ylim()
     assert low < 0.003 and high > 0.4  # between which all costs lie, whatever the seed

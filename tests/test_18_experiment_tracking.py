@@ -20,9 +20,9 @@ from torch import nn
 pytestmark = needs(CHAPTER)
 
 TABLE = np.loadtxt(ROOT / "data" / "digits.csv", delimiter=",", skiprows=1)
-# What is said of 40 seeds hangs on the seeds. Of the seeds 0 to 799, in 20 groups of 40,
-# the accuracy's mean is 0.9294 at width 32 and 0.9243 at width 24, its std 0.0100 at both.
-# From group to group the means vary by 0.0013 and 0.0019, the std by 0.0014.
+# What is said of 40 seeds hangs on the seeds. Of the seeds 0 to 799, in 20 groups of
+# 40, the accuracy's mean is 0.9294 at width 32 and 0.9243 at width 24, its std 0.0100
+# at both. From group to group the means vary by 0.0013 and 0.0019, the std by 0.0014.
 MEANS, STD, GROUP_STD = {24: 0.9243, 32: 0.9294}, 0.0100, 0.0014
 CORRELATION = 0.52  # of the two widths, with the same seed
 RATES = np.geomspace(1e-4, 100, 121)
@@ -62,7 +62,10 @@ def check(result, expected, device, rtol=1e-12, atol=0.0):
 def parts():
     """[(pixels, digits) to train, to choose, to test], by NumPy."""
     order = torch.randperm(1797, generator=torch.Generator().manual_seed(0)).numpy()
-    return [(t[:, 1:] / 16, t[:, 0].astype(int)) for t in np.split(TABLE[order], [800, 1300])]
+    return [
+        (t[:, 1:] / 16, t[:, 0].astype(int))
+        for t in np.split(TABLE[order], [800, 1300])
+    ]
 
 
 def linear_layers(seed, *sizes):
@@ -75,7 +78,11 @@ def linear_layers(seed, *sizes):
 def two_layers(width, seed):
     """[w1, b1, w2, b2] in float64, by NumPy."""
     layers = linear_layers(seed, 64, width, 10)
-    return [p.detach().double().numpy() for layer in layers for p in (layer.weight, layer.bias)]
+    return [
+        p.detach().double().numpy()
+        for layer in layers
+        for p in (layer.weight, layer.bias)
+    ]
 
 
 def softmax(z):
@@ -90,7 +97,8 @@ def share_right(parameters, x, y):
 
 @functools.cache
 def trained(width, seed, epochs):
-    """(the parameters, the accuracies after each epoch) by calculus and by Adam's formula."""
+    """(the parameters, the accuracies after each epoch) by calculus and by Adam's
+    formula."""
     (x, y), choose, _ = parts()
     theta, accuracies = two_layers(width, seed), []
     m, v = [np.zeros_like(p) for p in theta], [np.zeros_like(p) for p in theta]
@@ -103,7 +111,12 @@ def trained(width, seed, epochs):
             hidden = np.maximum(z, 0)
             error = (softmax(hidden @ w2.T + b2) - np.eye(10)[y[rows]]) / 25
             before = error @ w2 * (z > 0)
-            slopes = before.T @ x[rows], before.sum(axis=0), error.T @ hidden, error.sum(axis=0)
+            slopes = (
+                before.T @ x[rows],
+                before.sum(axis=0),
+                error.T @ hidden,
+                error.sum(axis=0),
+            )
             step = 32 * epoch + batch + 1
             for i, slope in enumerate(slopes):
                 m[i] = 0.9 * m[i] + 0.1 * slope
@@ -123,7 +136,8 @@ def error_of_mean(values):
     return np.std(values, ddof=1) / math.sqrt(len(values))
 
 
-# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter everywhere
+# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter
+# everywhere
 @undrawn
 def test_each_digit_is_either_to_train_or_to_choose_or_to_test(lesson, device):
     found = lesson.digits(device)
@@ -141,7 +155,11 @@ def test_the_settings_come_first_and_each_step_is_on_the_disk_at_once(lesson, tm
     path = tmp_path / "run 1.jsonl"
     lesson.begin(path, width=24, name="é", lr=0.1)
     expected = [{"width": 24, "name": "é", "lr": 0.1}]
-    for values in ({"step": 0, "loss": 0.25}, {"step": 1, "loss": 1e-300, "accuracy": 1}, {}):
+    for values in (
+        {"step": 0, "loss": 0.25},
+        {"step": 1, "loss": 1e-300, "accuracy": 1},
+        {},
+    ):
         lesson.log(path, **values)
         expected.append(values)
         text = path.read_text("utf-8")
@@ -182,7 +200,9 @@ def test_a_float_comes_back_to_the_last_bit(lesson):
 
 
 @pytest.mark.parametrize("decimals", [0, 2, 4])
-def test_rounding_changes_a_loss_by_half_a_unit_of_its_last_place_at_most(lesson, decimals):
+def test_rounding_changes_a_loss_by_half_a_unit_of_its_last_place_at_most(
+    lesson, decimals
+):
     unit = Decimal(1).scaleb(-decimals)
     losses = np.random.default_rng(decimals).random(200).tolist()
     for some in (losses, losses[:1], losses[1:2], losses[2:3]):
@@ -192,7 +212,9 @@ def test_rounding_changes_a_loss_by_half_a_unit_of_its_last_place_at_most(lesson
         assert largest <= unit / 2
     # 1/2, 1/8 and 1/32 are floats: 0.125 is in the middle between 0.12 and 0.13.
     half = {0: [0.5, 0.25], 2: [0.125, 0.25], 4: [0.03125, 0.03]}[decimals]
-    assert lesson.largest_change(half, decimals) == pytest.approx(float(unit / 2), rel=1e-12)
+    assert lesson.largest_change(half, decimals) == pytest.approx(
+        float(unit / 2), rel=1e-12
+    )
     assert {2: 0.005, 4: 0.00005}.get(decimals, 0.5) == float(unit / 2)
 
 
@@ -241,14 +263,18 @@ def test_all_networks_read_the_same_rows_or_each_its_own(lesson, device):
     for x, all_x in ((same, [same] * 4), (own, own)):
         hidden = [np.maximum(all_x[i] @ w1[i].T + b1[i], 0) for i in range(4)]
         expected = [hidden[i] @ w2[i].T + b2[i] for i in range(4)]
-        check(lesson.forward(parameters, tensor(x, device)), expected, device, atol=1e-12)
+        check(
+            lesson.forward(parameters, tensor(x, device)), expected, device, atol=1e-12
+        )
 
 
 def test_vmap_computes_the_same(lesson, device):
     networks = []
     for seed in (1, 4, 6):
         first, second = linear_layers(seed, 64, 5, 10)
-        networks.append(nn.Sequential(first, nn.ReLU(), second).to(device, torch.float64))
+        networks.append(
+            nn.Sequential(first, nn.ReLU(), second).to(device, torch.float64)
+        )
     stacked, _ = torch.func.stack_module_state(networks)
     x = tensor(parts()[0][0][:9], device)
     one = functools.partial(torch.func.functional_call, networks[0])
@@ -262,7 +288,12 @@ def test_the_gradient_of_one_networks_loss_is_0_in_all_others(lesson, device):
     x, y = (torch.from_numpy(part[:20]).to(device) for part in parts()[0])
     F.cross_entropy(lesson.forward(parameters, x)[2], y).backward()
     for p in parameters:
-        assert p.grad.count_nonzero(dim=tuple(range(1, p.ndim))).gt(0).tolist() == [0, 0, 1, 0]
+        assert p.grad.count_nonzero(dim=tuple(range(1, p.ndim))).gt(0).tolist() == [
+            0,
+            0,
+            1,
+            0,
+        ]
 
 
 def test_the_accuracy_of_each_network_is_its_share_of_right_answers(lesson, device):
@@ -273,7 +304,9 @@ def test_the_accuracy_of_each_network_is_its_share_of_right_answers(lesson, devi
     each = zip(*(p.detach().cpu().numpy() for p in parameters), strict=True)
     expected = [share_right(theta, x, y) for theta in each]
     assert len(set(expected)) > 2
-    found = lesson.accuracies(parameters, tensor(x, device), torch.from_numpy(y).to(device))
+    found = lesson.accuracies(
+        parameters, tensor(x, device), torch.from_numpy(y).to(device)
+    )
     check(found, expected, "cpu", rtol=1e-15)
     assert not found.requires_grad
 
@@ -287,7 +320,12 @@ def test_many_seeds_trained_at_once_end_where_each_ends_alone(lesson, device, ep
     alone = [[theta[i] for theta, _ in expected] for i in range(4)]
     for p, networks in zip(parameters, alone, strict=True):
         check(p, np.stack(networks), device, rtol=0, atol=1e-12)
-    check(found, np.transpose([accuracies for _, accuracies in expected]), "cpu", rtol=1e-15)
+    check(
+        found,
+        np.transpose([accuracies for _, accuracies in expected]),
+        "cpu",
+        rtol=1e-15,
+    )
 
 
 def test_seed_3_among_20_is_seed_3_alone(lesson, device):
@@ -296,7 +334,9 @@ def test_seed_3_among_20_is_seed_3_alone(lesson, device):
         check(p[3], alone, device, rtol=0, atol=1e-12)
 
 
-@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="another library may round")
+@pytest.mark.skipif(
+    not torch.backends.mkl.is_available(), reason="another library may round"
+)
 def test_on_one_thread_twenty_seeds_at_once_end_with_the_bits_of_each_alone(lesson):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -304,7 +344,9 @@ def test_on_one_thread_twenty_seeds_at_once_end_with_the_bits_of_each_alone(less
         together, _ = lesson.fit(16, range(20), epochs=1)
         for seed in range(20):
             alone, _ = lesson.fit(16, (seed,), epochs=1)
-            assert all(torch.equal(p[seed], q[0]) for p, q in zip(together, alone, strict=True))
+            assert all(
+                torch.equal(p[seed], q[0]) for p, q in zip(together, alone, strict=True)
+            )
     finally:
         torch.set_num_threads(threads)
 
@@ -333,7 +375,9 @@ def test_the_results_are_those_at_the_end_on_500_and_on_497_rows(lesson, device)
     parameters, found = lesson.fit(6, range(2), device)
     each = list(zip(*(p.detach().cpu().numpy() for p in parameters), strict=True))
     choose, test = lesson.results(6, device, seeds=2)
-    check(choose, [share_right(theta, *parts()[1]) for theta in each], "cpu", rtol=1e-15)
+    check(
+        choose, [share_right(theta, *parts()[1]) for theta in each], "cpu", rtol=1e-15
+    )
     check(test, [share_right(theta, *parts()[2]) for theta in each], "cpu", rtol=1e-15)
     assert choose.tolist() == found[-1].tolist()
 
@@ -349,11 +393,18 @@ def test_unless_told_there_are_40_seeds_on_the_cpu(lesson):
 def test_a_run_misleads_where_the_worse_is_at_least_as_good(lesson, device):
     worse, better = [0.5, 0.25, 0.75, 0.25], [0.5, 1.0, 0.25]
     # 0.5 is as good as two of three, 0.25 as one, 0.75 as two.
-    assert lesson.misled(tensor(worse, device), tensor(better, device)) == (2 + 1 + 2 + 1) / 12
-    assert lesson.misled(tensor(better, device), tensor(worse, device)) == (3 + 4 + 2) / 12
+    assert (
+        lesson.misled(tensor(worse, device), tensor(better, device))
+        == (2 + 1 + 2 + 1) / 12
+    )
+    assert (
+        lesson.misled(tensor(better, device), tensor(worse, device)) == (3 + 4 + 2) / 12
+    )
 
 
-def test_better_by_half_a_standard_deviation_is_seen_in_two_of_three_pairs(lesson, device):
+def test_better_by_half_a_standard_deviation_is_seen_in_two_of_three_pairs(
+    lesson, device
+):
     # A difference of two normal numbers has the variance 2.
     normal = statistics.NormalDist()
     z = tensor([normal.inv_cdf((i + 0.5) / 1000) for i in range(1000)], device)
@@ -364,25 +415,33 @@ def test_better_by_half_a_standard_deviation_is_seen_in_two_of_three_pairs(lesso
     assert normal.cdf(-0.5 / math.sqrt(2)) == pytest.approx(1 / 3, abs=0.03)
 
 
-def test_32_units_are_better_than_24_by_half_a_std_and_one_run_of_each_misleads(lesson, device):
+def test_32_units_are_better_than_24_by_half_a_std_and_one_run_of_each_misleads(
+    lesson, device
+):
     (narrow, _), (wide, _) = forty(lesson, device).values()
     for width, found, between in ((24, narrow, 0.0019), (32, wide, 0.0013)):
         assert found.mean() == pytest.approx(MEANS[width], abs=5 * between)
         assert found.std(ddof=1) == pytest.approx(STD, abs=5 * GROUP_STD)
         # Neither 93.2 % nor 92.4 % of the rows right is rare at either width.
         assert np.abs(np.array([93.2, 92.4]) / 100 - found.mean()).max() < 1.5 * STD
-        # The best and the worst of 40 normal numbers are 2 * 2.16 std apart. In the 20 groups it
-        # is 4.4 std, and varies by 0.6: far more than 0.01, what 500 rows scatter by.
+        # The best and the worst of 40 normal numbers are 2 * 2.16 std apart. In the 20
+        # groups it is 4.4 std, and varies by 0.6: far more than 0.01, what 500 rows
+        # scatter by.
         spread = (found.max() - found.min()) / found.std(ddof=1)
         assert spread == pytest.approx(2 * 2.16, abs=4 * 0.6)
         assert found.max() - found.min() > 0.02
-        assert math.sqrt(found.mean() * (1 - found.mean()) / 500) == pytest.approx(0.01, abs=0.002)
+        assert math.sqrt(found.mean() * (1 - found.mean()) / 500) == pytest.approx(
+            0.01, abs=0.002
+        )
     # 0.0051 in all groups together, each good to STD sqrt(2 (1 - CORRELATION) / 40).
     assert 0 < wide.mean() - narrow.mean() < 0.0051 + 5 * 0.00155
     # As if they were normal, where of equal ones half are lost.
     equal = np.mean(narrow[:, None] == wide)
     deviation = math.hypot(narrow.std(), wide.std())
-    theory = statistics.NormalDist().cdf((narrow.mean() - wide.mean()) / deviation) + equal / 2
+    theory = (
+        statistics.NormalDist().cdf((narrow.mean() - wide.mean()) / deviation)
+        + equal / 2
+    )
     found = lesson.misled(torch.from_numpy(narrow), torch.from_numpy(wide))
     assert found == pytest.approx(theory, abs=0.06)
     # In the 20 groups 0.38, and varies by 0.06: one in three.
@@ -397,18 +456,26 @@ def test_the_standard_error_is_the_std_of_the_mean(lesson, device):
         found = lesson.standard_error(tensor(values, device))
         assert type(found) is float
         assert found == pytest.approx(error_of_mean(values), rel=1e-12)
-    # The means of 4000 groups of 9 with std 1 scatter by 1/3; 4000 values tell it to 1 in 90.
+    # The means of 4000 groups of 9 with std 1 scatter by 1/3; 4000 values tell it to 1
+    # in 90.
     groups = numbers.normal(size=(4000, 9))
     assert groups.mean(axis=1).std() == pytest.approx(1 / 3, rel=5 / 90)
     errors = [lesson.standard_error(group) for group in tensor(groups[:500], device)]
-    assert np.mean(np.square(errors)) == pytest.approx(1 / 9, rel=5 * math.sqrt(2 / 8 / 500))
+    assert np.mean(np.square(errors)) == pytest.approx(
+        1 / 9, rel=5 * math.sqrt(2 / 8 / 500)
+    )
 
 
 def test_equal_settings_are_two_standard_errors_apart_once_in_twenty_times(lesson):
-    # Student's t of 39 degrees of freedom is above 2 or below -2 with probability 0.0525.
+    # Student's t of 39 degrees of freedom is above 2 or below -2 with probability
+    # 0.0525.
     groups = tensor(np.random.default_rng(1).normal(size=(1000, 40)))
-    far = [abs(group.mean().item()) >= 2 * lesson.standard_error(group) for group in groups]
-    assert np.mean(far) == pytest.approx(0.0525, abs=5 * math.sqrt(0.0525 * 0.9475 / 1000))
+    far = [
+        abs(group.mean().item()) >= 2 * lesson.standard_error(group) for group in groups
+    ]
+    assert np.mean(far) == pytest.approx(
+        0.0525, abs=5 * math.sqrt(0.0525 * 0.9475 / 1000)
+    )
 
 
 def test_the_same_seed_makes_both_widths_good_and_bad_together(lesson, device):
@@ -417,29 +484,37 @@ def test_the_same_seed_makes_both_widths_good_and_bad_together(lesson, device):
     variance = cov[0, 0] + cov[1, 1] - 2 * cov[0, 1]
     paired = lesson.standard_error(torch.from_numpy(wide - narrow))
     assert paired**2 * 40 == pytest.approx(variance, rel=1e-9)
-    # In the 20 groups 0.53, and varies by 0.12; the errors' ratio 0.69, and varies by 0.075.
+    # In the 20 groups 0.53, and varies by 0.12; the errors' ratio 0.69, and varies by
+    # 0.075.
     correlation = cov[0, 1] / math.sqrt(cov[0, 0] * cov[1, 1])
     assert 0 < correlation == pytest.approx(CORRELATION, abs=4 * 0.12)
     unpaired = math.hypot(error_of_mean(wide), error_of_mean(narrow))
     theory = math.sqrt(1 - CORRELATION)
-    assert paired / unpaired == pytest.approx(theory, abs=4 * 0.075) and paired < unpaired
+    assert (
+        paired / unpaired == pytest.approx(theory, abs=4 * 0.075) and paired < unpaired
+    )
     # Pairs of other seeds are none: in the 20 groups 1.03, and varies by 0.07.
     rolled = lesson.standard_error(torch.from_numpy(wide - np.roll(narrow, 1)))
     assert rolled / unpaired == pytest.approx(1, abs=5 * 0.07)
     # 0.0015 and 0.0020, by the std of all groups.
-    assert STD * math.sqrt(2 * (1 - CORRELATION) / 40) == pytest.approx(0.0015, abs=1e-4)
+    assert STD * math.sqrt(2 * (1 - CORRELATION) / 40) == pytest.approx(
+        0.0015, abs=1e-4
+    )
     assert STD * math.sqrt(2 / 40) == pytest.approx(0.0020, abs=3e-4)
     for error, expected in ((paired, 0.0015), (unpaired, 0.0020)):
         assert error == pytest.approx(expected, rel=5 * GROUP_STD / STD)
 
 
 def test_half_a_std_misleads_in_36_percent_and_two_standard_errors_of_four_pairs_in_one_of_seven():
-    """The difference of two runs has std sqrt(2); t with 3 degrees of freedom has a closed form."""
+    """The difference of two runs has std sqrt(2); t with 3 degrees of freedom has a
+    closed form."""
     normal = statistics.NormalDist()
     assert f"{normal.cdf(-0.5 / math.sqrt(2)):.0%}" == "36%"
     assert f"{normal.cdf(-0.72 / math.sqrt(2)):.1f}" == "0.3"
     t = 2 / math.sqrt(3)
-    assert 1 - 2 / math.pi * (math.atan(t) + t / (1 + t**2)) == pytest.approx(1 / 7, abs=0.005)
+    assert 1 - 2 / math.pi * (math.atan(t) + t / (1 + t**2)) == pytest.approx(
+        1 / 7, abs=0.005
+    )
     assert 2 * normal.cdf(-2) == pytest.approx(1 / 20, abs=0.005)
 
 
@@ -452,7 +527,8 @@ def test_the_largest_of_n_normal_numbers_is_that_far_above_the_mean(lesson):
     closed[5] = 5 / root * (0.25 + 1.5 * third)
     for n, expected in closed.items():
         assert lesson.best_of_normal(n) == pytest.approx(expected, rel=1e-12)
-    # The mean of any number is the integral of P(above z), z from 0, less that of P(below -z).
+    # The mean of any number is the integral of P(above z), z from 0, less that of
+    # P(below -z).
     z = np.linspace(0, 12, 3001)
     above = np.array([math.erfc(number / math.sqrt(2)) / 2 for number in z])
     for n in (7, 40, 1000):
@@ -466,16 +542,23 @@ def test_the_largest_of_n_normal_numbers_is_that_far_above_the_mean(lesson):
 def test_the_best_is_chosen_on_one_set_of_rows_and_judged_on_another(lesson, device):
     choose, test = tensor([0.5, 0.9, 0.7], device), tensor([0.8, 0.6, 0.1], device)
     found = lesson.lead_of_best(choose, test)
-    assert found == pytest.approx((0.2, 0.1), rel=1e-12) and {type(f) for f in found} == {float}
+    assert found == pytest.approx((0.2, 0.1), rel=1e-12) and {
+        type(f) for f in found
+    } == {float}
     assert lesson.lead_of_best(test, choose) == pytest.approx((0.3, -0.2), rel=1e-12)
 
 
 @pytest.mark.parametrize("common", [0, 0.6])
-def test_of_the_lead_of_the_best_remains_what_both_sets_of_rows_have_in_common(lesson, common):
+def test_of_the_lead_of_the_best_remains_what_both_sets_of_rows_have_in_common(
+    lesson, common
+):
     numbers = np.random.default_rng(5)
     choose, noise = numbers.normal(size=(2, 1000, 40))
     test = common * choose + math.sqrt(1 - common**2) * noise
-    leads = [lesson.lead_of_best(*pair) for pair in zip(tensor(choose), tensor(test), strict=True)]
+    leads = [
+        lesson.lead_of_best(*pair)
+        for pair in zip(tensor(choose), tensor(test), strict=True)
+    ]
     # The largest of 40 varies by 0.45, any one number by 1: both means are of 1000.
     lead, left = np.mean(leads, axis=0)
     assert lead == pytest.approx(2.16, abs=5 * 0.45 / math.sqrt(1000))
@@ -484,27 +567,34 @@ def test_of_the_lead_of_the_best_remains_what_both_sets_of_rows_have_in_common(l
 
 def test_on_fresh_rows_half_of_the_lead_is_gone(lesson, device):
     found = forty(lesson, device)
-    # In the 20 groups 1.76 std, and varies by 0.30, as 1.65 does: less than 2.16, for there is
-    # less room above (the skewness is -0.6). The lead itself: 0.0176, and varies by 0.0037.
+    # In the 20 groups 1.76 std, and varies by 0.30, as 1.65 does: less than 2.16, for
+    # there is less room above (the skewness is -0.6). The lead itself: 0.0176, and
+    # varies by 0.0037.
     choose, test = found[32]
     lead, _ = lesson.lead_of_best(*map(torch.from_numpy, (choose, test)))
     assert lead / choose.std(ddof=1) == pytest.approx(1.76, abs=4 * 0.30)
     assert lead == pytest.approx(0.0176, abs=4 * 0.0037)
     # What the chapter names of its own 40 is not rare.
     assert abs(1.65 - 1.76) < 0.30 and abs(0.014 - 0.0176) < 0.0037
-    # One best of 40 is one number. So the best of 5, 32 times: of both widths, and both ways.
+    # One best of 40 is one number. So the best of 5, 32 times: of both widths, and both
+    # ways.
     leads = []
-    for one, other in itertools.chain.from_iterable((f, f[::-1]) for f in found.values()):
+    for one, other in itertools.chain.from_iterable(
+        (f, f[::-1]) for f in found.values()
+    ):
         for five in zip(tensor(one).split(5), tensor(other).split(5), strict=True):
             leads.append(lesson.lead_of_best(*five))
     lead, left = np.mean(leads, axis=0)
-    # In the 20 groups: 0.0101, and varies by 0.0009; 0.0061, 0.0012; the difference 0.0040, 0.0011.
+    # In the 20 groups: 0.0101, and varies by 0.0009; 0.0061, 0.0012; the difference
+    # 0.0040, 0.0011.
     assert len(leads) == 32 and lead == pytest.approx(0.0101, abs=5 * 0.0009)
     assert 0 < left < lead and left == pytest.approx(0.0061, abs=5 * 0.0012)
 
 
 # 6. A range test finds the learning rate
-def test_the_losses_of_a_range_test_are_those_of_sgd_with_each_rate_in_turn(lesson, device):
+def test_the_losses_of_a_range_test_are_those_of_sgd_with_each_rate_in_turn(
+    lesson, device
+):
     # Of c w^2 / 2 the slope is c w: a step multiplies w by 1 - rate c.
     curvature, w = np.array([2.0, 5.0]), np.array([1.5, -0.5])
     rates, expected = [0.3, 0.01, 0.7, 0.2], []
@@ -514,10 +604,15 @@ def test_the_losses_of_a_range_test_are_those_of_sgd_with_each_rate_in_turn(less
         w = w * (1 - rate * curvature)
 
     def loss():
-        return sum(c * p.square().sum() / 2 for c, p in zip(curvature, parameters, strict=True))
+        return sum(
+            c * p.square().sum() / 2 for c, p in zip(curvature, parameters, strict=True)
+        )
 
     found = lesson.range_test(loss, parameters, rates)
-    assert type(found) is np.ndarray and (found.dtype, found.shape) == (np.float64, (5,))
+    assert type(found) is np.ndarray and (found.dtype, found.shape) == (
+        np.float64,
+        (5,),
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -543,7 +638,8 @@ def test_on_the_digits_the_loss_is_lowest_between_1_and_2_and_worse_than_at_firs
         return F.cross_entropy(lesson.forward(parameters, x)[0], y)
 
     losses = lesson.range_test(loss, parameters, RATES)
-    # Of 40 other seeds: the first from 2.28 to 2.35, the lowest at 1.41 to 1.78, the last above 10.
+    # Of 40 other seeds: the first from 2.28 to 2.35, the lowest at 1.41 to 1.78, the
+    # last above 10.
     assert losses[0] == pytest.approx(math.log(10), abs=0.1)
     assert 1 < RATES[losses.argmin()] < 2.3
     assert losses[-1] > losses[0]
@@ -586,18 +682,28 @@ def test_the_gradient_ratio_is_that_of_the_first_weight_to_the_last(
     lesson, device, activation, depth
 ):
     model = lesson.network(activation, depth, device)
-    layers = [(p.weight.detach().cpu().numpy(), p.bias.detach().cpu().numpy()) for p in model[::2]]
+    layers = [
+        (p.weight.detach().cpu().numpy(), p.bias.detach().cpu().numpy())
+        for p in model[::2]
+    ]
     numbers = np.random.default_rng(depth)
     for n in (5, 30):  # the second time the gradients of the first are there
         x, y = numbers.normal(size=(n, 64)), numbers.integers(10, size=n)
-        found = lesson.gradient_ratio(model, tensor(x, device), torch.from_numpy(y).to(device))
+        found = lesson.gradient_ratio(
+            model, tensor(x, device), torch.from_numpy(y).to(device)
+        )
         assert type(found) is float
-        assert found == pytest.approx(ratio_by_calculus(layers, activation, x, y), rel=1e-10)
+        assert found == pytest.approx(
+            ratio_by_calculus(layers, activation, x, y), rel=1e-10
+        )
 
 
-def test_through_8_layers_of_sigmoid_the_gradient_vanishes_and_of_tanh_it_does_not(lesson, device):
-    # The slope of a sigmoid is 1/4 at most; 64 weights between -1/8 and 1/8, of variance 1/192,
-    # scale by 1 / sqrt(3). Of 30 other seeds: 1.5e-7 to 4.4e-7, and tanh 0.11 to 0.35.
+def test_through_8_layers_of_sigmoid_the_gradient_vanishes_and_of_tanh_it_does_not(
+    lesson, device
+):
+    # The slope of a sigmoid is 1/4 at most; 64 weights between -1/8 and 1/8, of
+    # variance 1/192, scale by 1 / sqrt(3). Of 30 other seeds: 1.5e-7 to 4.4e-7, and
+    # tanh 0.11 to 0.35.
     x, y = lesson.digits(device)[0]
     theory = (1 / (4 * math.sqrt(3))) ** 8
     found = lesson.gradient_ratio(lesson.network(nn.Sigmoid, 8, device), x, y)
@@ -609,12 +715,14 @@ def test_a_unit_is_dead_where_it_is_0_on_all_rows(lesson, device):
     outputs = tensor([[0, 0, 1, 0, -1], [0, 2, 1, 0, 1], [0, 0, 3, 0, 0]], device)
     found = lesson.dead_share(outputs)
     assert type(found) is float and found == 2 / 5
-    assert lesson.dead_share(outputs[:1]) == pytest.approx(3 / 5, rel=1e-15)  # CUDA rounds a mean
+    # CUDA rounds a mean
+    assert lesson.dead_share(outputs[:1]) == pytest.approx(3 / 5, rel=1e-15)
     assert lesson.dead_share(outputs[1:2, 2:3]) == 0
 
 
 def test_a_dead_unit_learns_no_more_and_a_bias_of_minus_10_kills_it(lesson, device):
-    # A weight is between -1/8 and 1/8, a pixel between 0 and 1: 64 of them reach 8 at most.
+    # A weight is between -1/8 and 1/8, a pixel between 0 and 1: 64 of them reach 8 at
+    # most.
     x, y = lesson.digits(device)[0]
     model = lesson.network(nn.ReLU, 1, device)
     nn.init.constant_(model[0].bias[:16], -10)
@@ -627,20 +735,27 @@ def test_a_dead_unit_learns_no_more_and_a_bias_of_minus_10_kills_it(lesson, devi
 
 
 def test_units_that_are_dead_from_the_start_live_if_pixels_are_centred(lesson, device):
-    # Around the mean picture a unit is its bias, 1/8 at most, and as often more as less.
+    # Around the mean picture a unit is its bias, 1/8 at most, and as often more as
+    # less.
     x = lesson.digits(device)[0][0]
     units = lesson.network(nn.ReLU, 1, device)[:2]
     assert lesson.dead_share(units(x - x.mean(dim=0))) == 0
-    assert lesson.dead_share(units(x)) < 0.2  # of 100 other seeds: 0 to 0.125, 0.04 on average
+    # of 100 other seeds: 0 to 0.125, 0.04 on average
+    assert lesson.dead_share(units(x)) < 0.2
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_the_first_bad_part_is_the_first_whose_output_is_not_finite(lesson, device, bad):
-    parts_ = OrderedDict(a=nn.Linear(3, 3), b=nn.Tanh(), c=nn.Linear(3, 2), d=nn.Linear(2, 2))
+def test_the_first_bad_part_is_the_first_whose_output_is_not_finite(
+    lesson, device, bad
+):
+    parts_ = OrderedDict(
+        a=nn.Linear(3, 3), b=nn.Tanh(), c=nn.Linear(3, 2), d=nn.Linear(2, 2)
+    )
     model = nn.Sequential(parts_).to(device, torch.float64)
     x = tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.5]], device)
     assert lesson.first_bad(model, x) is None
-    for name in "dca":  # an infinity in front of tanh becomes 1: the output may be finite again
+    for name in "dca":
+        # an infinity in front of tanh becomes 1: the output may be finite again
         with torch.no_grad():
             getattr(model, name).bias[1] = bad
         assert lesson.first_bad(model, x) == name
@@ -650,7 +765,8 @@ def test_the_first_bad_part_is_the_first_whose_output_is_not_finite(lesson, devi
     )
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # torch warns that it is slow, and where
+# torch warns that it is slow, and where
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_anomaly_detection_raises_where_the_slope_of_a_root_at_0_makes_nan(device):
     x = torch.zeros(3, device=device, requires_grad=True)
     with torch.autograd.detect_anomaly(), pytest.raises(RuntimeError):
@@ -662,7 +778,9 @@ def test_anomaly_detection_raises_where_the_slope_of_a_root_at_0_makes_nan(devic
 # 8. TensorBoard, for those who have it
 def test_a_folder_for_each_run_and_two_in_one_folder_are_a_zigzag(lesson, tmp_path):
     pytest.importorskip("tensorboard")
-    a, b, c, both = (tmp_path / "runs" / name for name in ("lr 0.01 seed 0", "b", "c", "both"))
+    a, b, c, both = (
+        tmp_path / "runs" / name for name in ("lr 0.01 seed 0", "b", "c", "both")
+    )
     steps = lesson.steps_read([a, b])
     assert steps == [0, 1, 2] and {type(step) for step in steps} == {int}
     assert lesson.steps_read([both, both]) == [0, 1, 2, 0, 1, 2]
@@ -683,7 +801,9 @@ def test_tensorboard_keeps_float32(lesson, tmp_path):
     assert values[0] != 1 / 3
 
 
-def test_without_tensorboard_the_lesson_says_how_to_install_it(lesson, monkeypatch, capsys):
+def test_without_tensorboard_the_lesson_says_how_to_install_it(
+    lesson, monkeypatch, capsys
+):
     monkeypatch.setattr(lesson, "find_spec", lambda name: None)
     lesson.show_8("cpu")
     [shown] = [text for language, text in blocks(CHAPTER) if language == "console"]
@@ -700,7 +820,9 @@ def test_the_picture_shows_each_run_and_each_difference(lesson, device):
     colors = {line.get_label(): to_rgb(line.get_color()) for line in left.lines}
     for line in left.lines:
         assert list(line.get_xdata()) == [1, 2, 3, 4, 5]
-        width = next(w for w in lines if to_rgb(line.get_color()) == colors[f"width {w}"])
+        width = next(
+            w for w in lines if to_rgb(line.get_color()) == colors[f"width {w}"]
+        )
         lines[width].append(np.array(line.get_ydata()))
     for width, found in lines.items():
         np.testing.assert_array_equal(np.transpose(found[:-1]), curves[width])
@@ -715,10 +837,12 @@ def test_the_picture_shows_each_run_and_each_difference(lesson, device):
     error = error_of_mean(less)
     expected = less.mean() - 2 * error, less.mean() + 2 * error
     assert (ends.min(), ends.max()) == pytest.approx(expected, rel=1e-9)
-    # In the 20 groups the least is -0.016, and varies by 0.004; the largest 0.029, by 0.008.
-    # The chapter's -0.014 and 0.028 are no rare ones.
+    # In the 20 groups the least is -0.016, and varies by 0.004; the largest 0.029, by
+    # 0.008. The chapter's -0.014 and 0.028 are no rare ones.
     for found, shown, mean, std in (
         (less[0], -0.014, -0.016, 0.004),
         (less[-1], 0.028, 0.029, 0.008),
     ):
-        assert found == pytest.approx(mean, abs=4 * std) and shown == pytest.approx(mean, abs=std)
+        assert found == pytest.approx(mean, abs=4 * std) and shown == pytest.approx(
+            mean, abs=std
+        )

@@ -71,15 +71,21 @@ def graphs_of(function, *inputs, **options):
 
 
 # The counter, and what is counted
-def test_a_counter_notes_names_operations_and_bytes_and_changes_no_result(lesson, device):
+def test_a_counter_notes_names_operations_and_bytes_and_changes_no_result(
+    lesson, device
+):
     for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
-        a, b = numbers(3, 4, device=device, dtype=dtype), numbers(4, 5, device=device, dtype=dtype)
+        a, b = (
+            numbers(3, 4, device=device, dtype=dtype),
+            numbers(4, 5, device=device, dtype=dtype),
+        )
         bias, v = b[0], b[:, 0]
         calls = {
             "mm": (lambda a=a, b=b: torch.mm(a, b), 2 * 3 * 4 * 5, 15),
             "addmm": (lambda a=a, b=b, c=bias: torch.addmm(c, a, b), 2 * 3 * 4 * 5, 15),
             "mv": (lambda a=a, v=v: torch.mv(a, v), 2 * 3 * 4, 3),
-            "add": (lambda a=a: torch.add(a, a, alpha=2), 0, 12),  # no product of matrices
+            # no product of matrices
+            "add": (lambda a=a: torch.add(a, a, alpha=2), 0, 12),
             "ones": (lambda: torch.ones(2, 9, dtype=dtype, device=device), 0, 18),  # noqa: B023
             "split": (lambda a=a: torch.split(a, 1), 0, 0),  # views: nothing is written
         }
@@ -88,7 +94,11 @@ def test_a_counter_notes_names_operations_and_bytes_and_changes_no_result(lesson
         for name, (function, flops, length) in calls.items():
             with lesson.Count() as count, total:
                 found = function()
-            assert (count.calls, count.flops, count.bytes) == ([name], flops, length * size)
+            assert (count.calls, count.flops, count.bytes) == (
+                [name],
+                flops,
+                length * size,
+            )
             if name != "split":
                 same(found, function())
         assert total.calls == list(calls)
@@ -128,7 +138,9 @@ def test_what_is_drawn_is_normal_and_from_seed_0(lesson, device):
 # 1. A training step costs three products for each layer, but for the first
 @pytest.mark.parametrize("sizes", [[5, 3], [6, 2, 9], [4, 4, 7, 1, 8]])
 @pytest.mark.parametrize("batch", [1, 6])
-def test_a_training_step_takes_6_n_less_2_n_1_operations_a_sample(lesson, device, sizes, batch):
+def test_a_training_step_takes_6_n_less_2_n_1_operations_a_sample(
+    lesson, device, sizes, batch
+):
     model, x = lesson.network(sizes, device), numbers(batch, sizes[0], device=device)
     forward, weights, inputs = 0, 0, 0
     for number, (a, b) in enumerate(itertools.pairwise(sizes)):
@@ -149,13 +161,18 @@ def test_a_training_step_takes_6_n_less_2_n_1_operations_a_sample(lesson, device
 def test_torchs_own_counter_counts_the_same_step(lesson, device):
     counter = pytest.importorskip("torch.utils.flop_counter")
     for sizes, batch in (([20, 64, 10], 3), ([5, 7, 2, 2], 1)):
-        model, x = lesson.network(sizes, device), numbers(batch, sizes[0], device=device)
+        model, x = (
+            lesson.network(sizes, device),
+            numbers(batch, sizes[0], device=device),
+        )
         with counter.FlopCounterMode(display=False) as count:
             model(x).sum().backward()
         assert count.get_total_flops() == lesson.training_flops(sizes, batch)
 
 
-def test_torchs_own_counter_came_with_2_1_and_does_not_see_a_matrix_times_a_vector(device):
+def test_torchs_own_counter_came_with_2_1_and_does_not_see_a_matrix_times_a_vector(
+    device,
+):
     there = find_spec("torch.utils.flop_counter") is not None
     assert there == (version("2.1") <= TORCH)
     counter = pytest.importorskip("torch.utils.flop_counter")
@@ -164,7 +181,10 @@ def test_torchs_own_counter_came_with_2_1_and_does_not_see_a_matrix_times_a_vect
         (lambda: x @ x[0], 0),
         (lambda: x @ x[:1].T, 2 * 6 * 4),  # the same, as (k, 1)
         # 2 * 4 pictures of 6 * 6 numbers, each a sum of 27 products
-        (lambda: F.conv2d(image, numbers(4, 3, 3, 3, device=device)), 2 * 2 * 4 * 36 * 27),
+        (
+            lambda: F.conv2d(image, numbers(4, 3, 3, 3, device=device)),
+            2 * 2 * 4 * 36 * 27,
+        ),
     ):
         with counter.FlopCounterMode(display=False) as count:
             function()
@@ -187,9 +207,15 @@ def test_counted_calls_the_function_once_and_only_while_counting(lesson):
 @pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 1), (7, 4), (30, 2)])
 def test_row_by_row_takes_4_n_plus_1_calls_and_a_product_one(lesson, device, n, d):
     for dtype, rtol in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
-        x, w = numbers(n, d, device=device, dtype=dtype), numbers(d, device=device, dtype=dtype)
+        x, w = (
+            numbers(n, d, device=device, dtype=dtype),
+            numbers(d, device=device, dtype=dtype),
+        )
         expected = x.double().cpu().numpy() @ w.double().cpu().numpy()
-        for function in (lambda x=x, w=w: lesson.row_by_row(x, w), lambda x=x, w=w: x @ w):
+        for function in (
+            lambda x=x, w=w: lesson.row_by_row(x, w),
+            lambda x=x, w=w: x @ w,
+        ):
             found = function()
             assert (found.dtype, found.device, found.shape) == (dtype, x.device, (n,))
             np.testing.assert_allclose(found.cpu(), expected, rtol=rtol, atol=rtol)
@@ -229,7 +255,13 @@ def least_operations(sizes):
 
 
 @pytest.mark.parametrize(
-    "sizes", [[10, 1000, 10, 1000, 10], [3, 7, 2, 9, 4, 5], [8, 2, 6, 1], [5, 30, 2, 30, 2, 30, 4]]
+    "sizes",
+    [
+        [10, 1000, 10, 1000, 10],
+        [3, 7, 2, 9, 4, 5],
+        [8, 2, 6, 1],
+        [5, 30, 2, 30, 2, 30, 4],
+    ],
 )
 def test_multi_dot_finds_the_best_order(lesson, device, sizes):
     chain = [numbers(a, b, device=device) for a, b in itertools.pairwise(sizes)]
@@ -242,7 +274,9 @@ def test_multi_dot_finds_the_best_order(lesson, device, sizes):
             product = product @ matrix
     assert count.flops == left_to_right > found
     best = torch.linalg.multi_dot(chain)
-    torch.testing.assert_close(best, product, rtol=1e-9, atol=1e-9 * product.abs().max().item())
+    torch.testing.assert_close(
+        best, product, rtol=1e-9, atol=1e-9 * product.abs().max().item()
+    )
     if sizes[1] == 1000:
         assert (found, left_to_right) == (402000, 600000)
 
@@ -254,7 +288,9 @@ def test_a_product_makes_n_sixths_of_an_operation_a_byte(lesson, device, n):
         a, b = (torch.zeros(n, n, device=device, dtype=dtype) for _ in range(2))
         moved = 3 * n * n * size  # two are read and one written
         assert a.element_size() == size
-        assert lesson.product_intensity(n, size) == pytest.approx(2 * n**3 / moved, rel=1e-15)
+        assert lesson.product_intensity(n, size) == pytest.approx(
+            2 * n**3 / moved, rel=1e-15
+        )
         if dtype != torch.float16:  # on the CPU torch 2.0 has no such product
             count = lesson.counted(lambda a=a, b=b: a @ b)
             assert (count.flops, count.bytes) == (2 * n**3, moved / 3)
@@ -264,7 +300,10 @@ def test_a_product_makes_n_sixths_of_an_operation_a_byte(lesson, device, n):
 def test_x_plus_1_makes_an_eighth_whatever_the_size(lesson, device):
     for n in (1, 40):
         x = torch.zeros(n, device=device)
-        read, written = x.numel() * x.element_size(), lesson.counted(lambda x=x: x + 1).bytes
+        read, written = (
+            x.numel() * x.element_size(),
+            lesson.counted(lambda x=x: x + 1).bytes,
+        )
         assert n / (read + written) == 1 / 8
 
 
@@ -282,15 +321,20 @@ def test_the_roof_is_the_bandwidth_up_to_the_corner_and_the_peak_beyond(lesson):
 
 # 5. What is kept for backward
 @pytest.mark.parametrize(("number", "width", "n"), [(1, 8, 3), (3, 5, 7), (6, 16, 4)])
-def test_tanh_layers_keep_l_n_d_numbers_and_none_under_no_grad(lesson, device, number, width, n):
+def test_tanh_layers_keep_l_n_d_numbers_and_none_under_no_grad(
+    lesson, device, number, width, n
+):
     for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
-        model, x = layers(number, width, device, dtype), numbers(n, width, device=device)
+        model, x = (
+            layers(number, width, device, dtype),
+            numbers(n, width, device=device),
+        )
         x = x.to(dtype)
         parameters = list(model.parameters())
         kept = lesson.bytes_kept(lambda m=model, x=x: m(x), [x, *parameters])
         assert kept == number * n * width * size
-        # What is kept of x and the weights is theirs. The first layer's weight is for the
-        # gradient of x, which nobody wants.
+        # What is kept of x and the weights is theirs. The first layer's weight is for
+        # the gradient of x, which nobody wants.
         kept_too = lesson.bytes_kept(lambda m=model, x=x: m(x), parameters)
         assert kept_too == kept + n * width * size
         kept_too = lesson.bytes_kept(lambda m=model, x=x: m(x), [x])
@@ -309,7 +353,9 @@ def test_a_storage_is_counted_once_and_whole(lesson, device):
     assert lesson.bytes_kept(function, [x]) == 6 * 4 * 8
     assert lesson.bytes_kept(lambda: x.sin(), [x]) == 0
     assert lesson.bytes_kept(lambda: x[2:].sin(), []) == 6 * 4 * 8
-    assert lesson.bytes_kept(lambda: x.sin(), [numbers(6, 4, device=device)]) == 6 * 4 * 8
+    assert (
+        lesson.bytes_kept(lambda: x.sin(), [numbers(6, 4, device=device)]) == 6 * 4 * 8
+    )
 
 
 def test_backward_still_works_while_the_bytes_are_counted(lesson, device):
@@ -319,11 +365,16 @@ def test_backward_still_works_while_the_bytes_are_counted(lesson, device):
     torch.testing.assert_close(x.grad, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(("number", "width", "n"), [(1, 8, 3), (3, 16, 8), (8, 64, 256)])
+@pytest.mark.parametrize(
+    ("number", "width", "n"), [(1, 8, 3), (3, 16, 8), (8, 64, 256)]
+)
 def test_autocast_keeps_outputs_and_input_in_2_bytes_and_copies_of_weights(
     lesson, device, number, width, n
 ):
-    model, x = layers(number, width, device, torch.float32), numbers(n, width, device=device)
+    model, x = (
+        layers(number, width, device, torch.float32),
+        numbers(n, width, device=device),
+    )
     x = x.float()
     own = [x, *model.parameters()]
     with torch.autocast(device, dtype=torch.bfloat16):
@@ -340,7 +391,10 @@ def test_autocast_leaves_parameters_gradients_and_losses_in_float32(device):
     target = torch.zeros(3, 4, device=device)
     with torch.autocast(device, dtype=torch.bfloat16):
         output = model(x)
-        losses = F.mse_loss(output, target), F.cross_entropy(output, target[:, 0].long())
+        losses = (
+            F.mse_loss(output, target),
+            F.cross_entropy(output, target[:, 0].long()),
+        )
     assert output.dtype == torch.bfloat16
     sum(losses).backward()
     for tensor in (*losses, *model.parameters(), *(p.grad for p in model.parameters())):
@@ -349,7 +403,8 @@ def test_autocast_leaves_parameters_gradients_and_losses_in_float32(device):
 
 # 6. Checkpointing: keep less, compute again
 def most_held(function, own):
-    """The most bytes that autograd holds at once while function() runs, but for those of own."""
+    """The most bytes that autograd holds at once while function() runs, but for those
+    of own."""
     held, most = weakref.WeakSet(), [0]
     own = {tensor.untyped_storage().data_ptr() for tensor in own}
 
@@ -376,28 +431,41 @@ def most_held(function, own):
 def test_blocks_of_k_keep_l_over_k_less_1_and_rebuild_k_least_at_the_root(
     lesson, device, number, width, n
 ):
-    model, x = layers(number, width, device), numbers(n, width, device=device).requires_grad_()
+    model, x = (
+        layers(number, width, device),
+        numbers(n, width, device=device).requires_grad_(),
+    )
     own, unit = [x, *model.parameters()], n * width * 8
     together = {}
     for size in range(1, number + 1):
-        kept = lesson.bytes_kept(lambda k=size: lesson.in_blocks(model, x, k), own) // unit
+        kept = (
+            lesson.bytes_kept(lambda k=size: lesson.in_blocks(model, x, k), own) // unit
+        )
         assert kept == math.ceil(number / size) - 1
-        most = most_held(lambda k=size: lesson.in_blocks(model, x, k).sum().backward(), own)
+        most = most_held(
+            lambda k=size: lesson.in_blocks(model, x, k).sum().backward(), own
+        )
         if number % size == 0:
             assert most == (number // size - 1 + size) * unit
         together[size] = kept + size
     assert most_held(lambda: model(x).sum().backward(), own) == number * unit
     root = math.isqrt(number)
     if root**2 == number:
-        # L / k + k - 2 sqrt(L) = (sqrt(L / k) - sqrt(k))^2: never below 0, and 0 at the root
+        # L / k + k - 2 sqrt(L) = (sqrt(L / k) - sqrt(k))^2: never below 0, and 0 at the
+        # root
         assert min(together.values()) == together[root] == 2 * root - 1
     if number == 16:  # outputs instead of the 16 of a plain pass
         assert [together[k] for k in (1, 2, 4, 8, 16)] == [16, 9, 7, 9, 16]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 10])
-def test_blocks_give_the_same_output_and_bit_for_bit_the_same_gradient(lesson, device, size):
-    model, x = lesson.network([5, 4, 6, 3, 3, 7, 2], device), numbers(8, 5, device=device)
+def test_blocks_give_the_same_output_and_bit_for_bit_the_same_gradient(
+    lesson, device, size
+):
+    model, x = (
+        lesson.network([5, 4, 6, 3, 3, 7, 2], device),
+        numbers(8, 5, device=device),
+    )
     x.requires_grad_()
     same(lesson.in_blocks(model, x, size).detach(), model(x).detach())
     whole = lesson.gradient(model, lambda: model(x))
@@ -414,7 +482,8 @@ def test_the_gradient_is_that_of_the_sum_of_squares_and_starts_from_0(lesson, de
     model = nn.Linear(3, 2).to(device, torch.float64)
     x = numbers(5, 3, device=device)
     a = np.column_stack([x.cpu(), np.ones(5)])
-    theta = np.column_stack([model.weight.detach().cpu(), model.bias.detach().cpu()])  # (2, 4)
+    # (2, 4)
+    theta = np.column_stack([model.weight.detach().cpu(), model.bias.detach().cpu()])
     by_hand = 2 * (a @ theta.T).T @ a  # of |a theta'|^2
     expected = np.concatenate([by_hand[:, :3].ravel(), by_hand[:, 3]])
     for _ in range(2):
@@ -429,11 +498,15 @@ def test_checkpointing_costs_one_more_forward_pass(lesson, device, size):
     weights = 3 * 4 * 6 * 6  # times samples
     assert lesson.counted(lambda: model(x)).flops == 2 * weights
     plain = lesson.counted(lambda: model(x).sum().backward()).flops
-    blocks = lesson.counted(lambda: lesson.in_blocks(model, x, size).sum().backward()).flops
+    blocks = lesson.counted(
+        lambda: lesson.in_blocks(model, x, size).sum().backward()
+    ).flops
     assert (plain, blocks) == (6 * weights, 8 * weights)
 
 
-def test_a_block_runs_once_forward_without_a_graph_and_once_more_in_backward(lesson, device):
+def test_a_block_runs_once_forward_without_a_graph_and_once_more_in_backward(
+    lesson, device
+):
     seen = []
 
     def block(x):
@@ -450,7 +523,9 @@ def test_a_block_runs_once_forward_without_a_graph_and_once_more_in_backward(les
 
 
 @pytest.mark.parametrize("preserved", [True, False, None])
-def test_dropout_repeats_its_mask_if_the_random_state_is_kept(lesson, device, preserved):
+def test_dropout_repeats_its_mask_if_the_random_state_is_kept(
+    lesson, device, preserved
+):
     x = torch.full((4096,), 3.0, dtype=torch.float64, device=device, requires_grad=True)
 
     def block(x):
@@ -464,7 +539,8 @@ def test_dropout_repeats_its_mask_if_the_random_state_is_kept(lesson, device, pr
     y.sum().backward()
     assert set(y.tolist()) == {0, 18} and set(x.grad.tolist()) == {0, 12}
     repeated = ((y > 0) == (x.grad > 0)).double().mean().item()
-    # Two masks agree at half of the places, within five standard errors: 0.5 / sqrt(4096).
+    # Two masks agree at half of the places, within five standard errors: 0.5 /
+    # sqrt(4096).
     assert repeated == 1 if preserved else abs(repeated - 0.5) < 5 * 0.5 / 64
 
 
@@ -477,7 +553,8 @@ def test_the_random_state_is_kept_unless_told(device):
 
 # 7. Accumulation: a large batch in small parts
 def slope_of_mse(x, y, model):
-    """The gradient of the mean squared error of a linear layer, by hand: weight, then bias."""
+    """The gradient of the mean squared error of a linear layer, by hand: weight, then
+    bias."""
     theta = [t.detach().cpu().numpy() for t in (model.weight, model.bias)]
     error = 2 * (x @ theta[0].T + theta[1] - y) / y.size
     return np.concatenate([(error.T @ x).ravel(), error.sum(axis=0)])
@@ -498,7 +575,11 @@ def test_parts_give_the_gradient_of_the_whole_and_undivided_so_many_times_it(
     whole = slope_of_mse(*pairs, model)
     for arguments, times in (((), 1), ((True,), 1), ((False,), parts), ((), 1)):
         found = lesson.accumulated(model, x, y, parts, *arguments)
-        assert (found.dtype, found.device.type, found.shape) == (torch.float64, device, (8,))
+        assert (found.dtype, found.device.type, found.shape) == (
+            torch.float64,
+            device,
+            (8,),
+        )
         np.testing.assert_allclose(found.cpu(), times * whole, rtol=1e-11, atol=1e-14)
 
 
@@ -507,7 +588,8 @@ def test_unequal_parts_need_the_weight_of_their_share(lesson, device, pairs):
     x, y = pairs[0][:10], pairs[1][:10]
     ours = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
     whole = slope_of_mse(x, y, model)
-    pieces = [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]  # as chunk cuts 10 in 4
+    # as chunk cuts 10 in 4
+    pieces = [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
     found = lesson.accumulated(model, *ours, 4).cpu().numpy()
     mean = np.mean([slope_of_mse(x[part], y[part], model) for part in pieces], axis=0)
     np.testing.assert_allclose(found, mean, rtol=1e-11, atol=1e-14)
@@ -523,13 +605,17 @@ def test_unequal_parts_need_the_weight_of_their_share(lesson, device, pairs):
 def test_parts_without_their_targets_are_an_error(lesson, device):
     model = nn.Linear(3, 2).to(device, torch.float64)
     with pytest.raises(ValueError):
-        lesson.accumulated(model, numbers(6, 3, device=device), numbers(4, 2, device=device), 6)
+        lesson.accumulated(
+            model, numbers(6, 3, device=device), numbers(4, 2, device=device), 6
+        )
 
 
 def test_a_part_keeps_its_share_of_what_the_whole_batch_keeps(lesson, device):
     model, x = layers(3, 4, device), numbers(20, 4, device=device)
     own = [x, *model.parameters()]
-    whole, part = (lesson.bytes_kept(lambda r=rows: model(r), own) for rows in (x, x[:5]))
+    whole, part = (
+        lesson.bytes_kept(lambda r=rows: model(r), own) for rows in (x, x[:5])
+    )
     assert whole == 4 * part
 
 
@@ -561,11 +647,13 @@ def test_bfloat16_numbers_are_a_256th_apart_below_1_and_a_128th_beyond():
     one = torch.ones((), dtype=torch.bfloat16)
     for sign in (1, -1):
         bits = (sign * one).view(torch.int16)
-        below, beyond = (bits + step for step in (-1, 1))  # the neighbours, by their bits
+        # the neighbours, by their bits
+        below, beyond = (bits + step for step in (-1, 1))
         assert abs(sign - below.view(torch.bfloat16).item()) == 1 / 256
         assert abs(sign - beyond.view(torch.bfloat16).item()) == 1 / 128
     assert torch.tensor(0.999).bfloat16().item() == nearest(0.999, 8) == 1
-    # Half of the spacing is what a step has to exceed: 0.001 nowhere, 0.003 as far as -1.
+    # Half of the spacing is what a step has to exceed: 0.001 nowhere, 0.003 as far as
+    # -1.
     assert nearest(1 - 0.001, 8) == 1 and nearest(1 - 0.003, 8) == 1 - 1 / 256
     assert nearest(-1 - 0.003, 8) == -1 and nearest(-255 / 256 - 0.003, 8) == -1
 
@@ -574,7 +662,8 @@ def test_bfloat16_numbers_are_a_256th_apart_below_1_and_a_128th_beyond():
 @pytest.mark.parametrize(("dtype", "digits"), HALVES.items())
 def test_a_weight_of_few_digits_is_rounded_at_each_step(lesson, dtype, digits, steps):
     weight = 1.0
-    for _ in range(1000 if steps is None else steps):  # in float32, and then to the digits
+    for _ in range(1000 if steps is None else steps):
+        # in float32, and then to the digits
         weight = nearest(float(np.float32(weight) - np.float32(0.001)), digits)
     found = lesson.after_steps(dtype, **({} if steps is None else {"steps": steps}))
     assert type(found) is float and found == weight
@@ -589,7 +678,9 @@ def test_a_weight_of_many_digits_loses_a_thousandth_a_step(lesson, steps):
     for dtype, digits in ((torch.float32, 24), (torch.float64, 53)):
         # Each step rounds a number of at most 1, and 0.001, by half a unit.
         bound = steps * 2.0**-digits
-        assert abs(lesson.after_steps(dtype, steps) - (1 - 0.001 * steps)) <= bound + 1e-15
+        assert (
+            abs(lesson.after_steps(dtype, steps) - (1 - 0.001 * steps)) <= bound + 1e-15
+        )
 
 
 def test_a_float64_array_makes_float64_of_what_it_meets():
@@ -606,7 +697,8 @@ def test_clipping_before_unscaling_leaves_a_norm_of_2_to_the_minus_16(device, by
     for unscaled_first in (False, True):
         weight = nn.Parameter(torch.zeros(3, device=device))
         optimizer = torch.optim.SGD([weight], lr=1.0)
-        loss = (weight * torch.tensor([2.0, -3.0, 6.0], device=device)).sum()  # slope of norm 7
+        # slope of norm 7
+        loss = (weight * torch.tensor([2.0, -3.0, 6.0], device=device)).sum()
         if by_hand:
             (loss * 2**16).backward()
             if unscaled_first:
@@ -628,9 +720,12 @@ def test_clipping_before_unscaling_leaves_a_norm_of_2_to_the_minus_16(device, by
 
 # 9. Waiting for the device
 @pytest.mark.parametrize(
-    ("steps", "every", "times"), [(12, 1, 13), (12, 5, 3), (12, 12, 2), (12, 13, 1), (0, 4, 1)]
+    ("steps", "every", "times"),
+    [(12, 1, 13), (12, 5, 3), (12, 12, 2), (12, 13, 1), (0, 4, 1)],
 )
-def test_a_loop_waits_at_each_item_and_at_the_end(lesson, device, monkeypatch, steps, every, times):
+def test_a_loop_waits_at_each_item_and_at_the_end(
+    lesson, device, monkeypatch, steps, every, times
+):
     seen = []
 
     class Watched(lesson.Count):
@@ -669,7 +764,9 @@ def test_float_and_if_wait_as_item_does_and_print_too(lesson, device, monkeypatc
 
 
 # Capture
-@pytest.mark.skipif(TORCH < (2, 1), reason="torch.compile of torch 2.0 ends at Python 3.10")
+@pytest.mark.skipif(
+    TORCH < (2, 1), reason="torch.compile of torch 2.0 ends at Python 3.10"
+)
 def test_a_number_that_python_looks_at_breaks_the_graph_in_two(device):
     x, y = numbers(5, device=device), numbers(7, device=device)
     assert graphs_of(lambda x: x.sin() + 1, x, x) == 1
@@ -678,7 +775,8 @@ def test_a_number_that_python_looks_at_breaks_the_graph_in_two(device):
 
 
 @pytest.mark.skipif(
-    TORCH >= (2, 1) or version("3.11") > PYTHON, reason="about torch 2.0 and Python 3.11 or newer"
+    TORCH >= (2, 1) or version("3.11") > PYTHON,
+    reason="about torch 2.0 and Python 3.11 or newer",
 )
 def test_torch_2_0_has_no_compile_from_python_3_11_on():
     with pytest.raises(RuntimeError):
@@ -693,7 +791,9 @@ def test_cat_in_a_loop_writes_n_plus_1_halves_times_the_bytes(lesson, device, n,
         rows = table.split(1)
         same(lesson.grown(rows), table)
         same(torch.cat(rows), table)
-        loop, once = (lesson.counted(lambda f=f, r=rows: f(r)) for f in (lesson.grown, torch.cat))
+        loop, once = (
+            lesson.counted(lambda f=f, r=rows: f(r)) for f in (lesson.grown, torch.cat)
+        )
         assert loop.bytes == sum(range(1, n + 1)) * d * size
         assert (once.calls, once.bytes) == (["cat"], n * d * size)
         assert loop.bytes / once.bytes == (n + 1) / 2
@@ -701,7 +801,9 @@ def test_cat_in_a_loop_writes_n_plus_1_halves_times_the_bytes(lesson, device, n,
 
 
 # The picture
-def test_a_rate_is_the_operations_over_the_shortest_of_ten_times(lesson, device, monkeypatch):
+def test_a_rate_is_the_operations_over_the_shortest_of_ten_times(
+    lesson, device, monkeypatch
+):
     events, times = [], iter([0.0, 0.5, 1.0, 1.25, 2.0, 3.0] + [4.0, 5.0] * 7)
 
     def clock():
@@ -737,7 +839,9 @@ def test_the_picture_shows_a_roofline_under_the_best_and_what_blocks_keep(
     def rate(flops, function):
         with lesson.Count() as count:
             output = function()
-        measured.append((flops, count.calls, output.shape, output.dtype, output.device.type))
+        measured.append(
+            (flops, count.calls, output.shape, output.dtype, output.device.type)
+        )
         products = {"mm": count.flops, "add_": output.numel()}
         assert flops == products[count.calls[0]]
         return {"mm": 5.0, "add_": 0.75}[count.calls[0]] * (1 + len(measured) % 3)
@@ -746,20 +850,28 @@ def test_the_picture_shows_a_roofline_under_the_best_and_what_blocks_keep(
     left, right = lesson.figure(device).axes
     sizes = [16, 32, 64, 128, 256, 512, 1024]
     kinds = [(["mm"], (n, n), torch.float32, device) for n in sizes]
-    assert [one[1:] for one in measured] == [*kinds, (["add_"], (2**24,), torch.float32, device)]
+    assert [one[1:] for one in measured] == [
+        *kinds,
+        (["add_"], (2**24,), torch.float32, device),
+    ]
     roof, points = left.lines
     rates = [0.75 * (1 + 8 % 3), *(5.0 * (1 + i % 3) for i in range(1, 8))]
     positions = [1 / 8, *(n / 6 for n in sizes)]
     np.testing.assert_allclose(points.get_xdata(), positions, rtol=1e-14)
     np.testing.assert_allclose(points.get_ydata(), rates, rtol=1e-14)
     line = np.array(roof.get_xdata())
-    np.testing.assert_allclose(np.diff(np.log2(line)), 1 / 8, rtol=1e-10)  # a smooth corner
+    # a smooth corner
+    np.testing.assert_allclose(np.diff(np.log2(line)), 1 / 8, rtol=1e-10)
     assert line[0] == positions[0] and positions[-1] / 2 < line[-1] <= positions[-1] * 2
-    np.testing.assert_allclose(roof.get_ydata(), np.minimum(15.0, 8 * rates[0] * line), rtol=1e-14)
+    np.testing.assert_allclose(
+        roof.get_ydata(), np.minimum(15.0, 8 * rates[0] * line), rtol=1e-14
+    )
     assert roof.get_ydata()[0] == rates[0]  # x + 1 is what the bandwidth is taken from
     assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
     [curve] = right.lines
     blocks = np.array([1, 2, 4, 8, 16])
     np.testing.assert_array_equal(curve.get_xdata(), blocks)
-    np.testing.assert_array_equal(curve.get_ydata(), [15 + 1, 7 + 2, 3 + 4, 1 + 8, 0 + 16])
+    np.testing.assert_array_equal(
+        curve.get_ydata(), [15 + 1, 7 + 2, 3 + 4, 1 + 8, 0 + 16]
+    )
     assert right.get_ylim()[0] == 0 and right.get_ylim()[1] > 16

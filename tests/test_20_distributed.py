@@ -26,13 +26,16 @@ from course import ROOT, beside, blocks, start, typed_storage
 from torch import nn
 from torch.utils.data import DistributedSampler
 
-posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor torchrun")
+posix = pytest.mark.skipif(
+    os.name == "nt", reason="Windows has neither these signals nor torchrun"
+)
 sizes = pytest.mark.parametrize("n", [1, 2, 4])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def pool(lesson):
-    """The four workers that the tests ask; their work ends when nobody can ask any more."""
+    """The four workers that the tests ask; their work ends when nobody can ask any
+    more."""
     before = set(multiprocessing.active_children())
     lesson.workers()
     yield
@@ -46,12 +49,16 @@ def pool(lesson):
 
 
 def ask(lesson, function, size, *arguments, **options):
-    """What the workers answer to a function of this file, by the name that they can import."""
-    function = getattr(importlib.import_module("test_20_distributed"), function.__name__)
+    """What the workers answer to a function of this file, by the name that they can
+    import."""
+    function = getattr(
+        importlib.import_module("test_20_distributed"), function.__name__
+    )
     return lesson.together(function, size, *arguments, **options)
 
 
-# What the workers do for the tests: each is called as f(rank, group, ...), in another process.
+# What the workers do for the tests: each is called as f(rank, group, ...), in another
+# process.
 def the_lesson():
     return importlib.import_module("20_distributed")
 
@@ -117,13 +124,21 @@ def drift(rank, group, wrapped):
 
 
 def wrapper(rank, group):
-    """The gradient of a sum of losses under DDP; names in two state_dicts; batch norm's output."""
+    """The gradient of a sum of losses under DDP; names in two state_dicts; batch norm's
+    output."""
     model, x, y = the_lesson().model_and_data()
-    parallel, n = nn.parallel.DistributedDataParallel(model, process_group=group), group.size()
+    parallel, n = (
+        nn.parallel.DistributedDataParallel(model, process_group=group),
+        group.size(),
+    )
     F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank], reduction="sum").backward()
-    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).tolist()
+    gradient = torch.cat(
+        [parameter.grad.flatten() for parameter in model.parameters()]
+    ).tolist()
     names = list(parallel.state_dict()), list(parallel.module.state_dict())
-    norm = nn.parallel.DistributedDataParallel(nn.BatchNorm1d(1).double(), process_group=group)
+    norm = nn.parallel.DistributedDataParallel(
+        nn.BatchNorm1d(1).double(), process_group=group
+    )
     shares = torch.arange(8, dtype=torch.float64)[:, None].chunk(n)
     return gradient, names, norm(shares[rank]).flatten().tolist()
 
@@ -133,7 +148,10 @@ def zero_redundancy(rank, group, steps):
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     model, x, y = the_lesson().model_and_data()
-    parallel, n = nn.parallel.DistributedDataParallel(model, process_group=group), group.size()
+    parallel, n = (
+        nn.parallel.DistributedDataParallel(model, process_group=group),
+        group.size(),
+    )
     parts = model.parameters(), torch.optim.Adam
     optimizer = ZeroRedundancyOptimizer(*parts, process_group=group, lr=0.01)
     for _ in range(steps):
@@ -144,7 +162,8 @@ def zero_redundancy(rank, group, steps):
 
 
 def watched(rank, group, folder):
-    """What this rank writes in the lesson's training, and what it loads to go on from there."""
+    """What this rank writes in the lesson's training, and what it loads to go on from
+    there."""
     events, save, replace, load = [], torch.save, os.replace, torch.load
 
     def spy_on_save(state, file):
@@ -153,7 +172,8 @@ def watched(rank, group, folder):
         content = memory.getvalue()
         events.append((Path(file.name).name, len(content)))
         file.write(content[:-9])
-        file.write(content[-9:])  # it waits for a flush: torch.save makes one, as it happens
+        # it waits for a flush: torch.save makes one, as it happens
+        file.write(content[-9:])
 
     def spy_on_fsync(descriptor):
         events.append(os.fstat(descriptor).st_size)
@@ -182,13 +202,16 @@ def network(lesson):
 
 
 def slope(theta, x, y, weights):
-    """The gradient of the sum of weights times squared errors, of an 8-16-1 network with tanh."""
+    """The gradient of the sum of weights times squared errors, of an 8-16-1 network
+    with tanh."""
     w1, b1, w2, b2 = np.split(theta, [128, 144, 160])
     w1 = w1.reshape(16, 8)
     h = np.tanh(x @ w1.T + b1)
     error = 2 * weights[:, None] * ((h @ w2 + b2)[:, None] - y)
     back = error * w2 * (1 - h**2)
-    return np.concatenate([(back.T @ x).ravel(), back.sum(0), (error * h).sum(0), error.sum(0)])
+    return np.concatenate(
+        [(back.T @ x).ravel(), back.sum(0), (error * h).sum(0), error.sum(0)]
+    )
 
 
 def equal(n):
@@ -210,13 +233,17 @@ def adam(theta, x, y, steps, lr):
     for step in range(1, steps + 1):
         gradient = slope(theta, x, y, equal(len(x)))
         m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
-        theta = theta - lr * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        theta = theta - lr * (m / (1 - 0.9**step)) / (
+            np.sqrt(v / (1 - 0.999**step)) + 1e-8
+        )
     return theta
 
 
 # The four workers
 @sizes
-def test_a_call_goes_to_the_first_workers_and_their_answers_come_in_the_order_of_ranks(lesson, n):
+def test_a_call_goes_to_the_first_workers_and_their_answers_come_in_the_order_of_ranks(
+    lesson, n
+):
     loopback = {"darwin": "lo0", "win32": None}.get(sys.platform, "lo")
     answers = ask(lesson, place, n, "a", [2])
     common = (n, 4, "gloo", 1, loopback)  # one thread each
@@ -229,10 +256,14 @@ def test_the_workers_are_started_once(lesson):
     assert len(set(pids)) == 4 and os.getpid() not in pids
     assert all(process.daemon for process, _ in started)  # they end with this process
     ask(lesson, place, 4)
-    assert lesson.workers() is started and all(process.is_alive() for process, _ in started)
+    assert lesson.workers() is started and all(
+        process.is_alive() for process, _ in started
+    )
 
 
-def test_on_linux_they_are_forked_off_a_process_that_has_torch_and_elsewhere_spawned(lesson):
+def test_on_linux_they_are_forked_off_a_process_that_has_torch_and_elsewhere_spawned(
+    lesson,
+):
     method = "forkserver" if sys.platform == "linux" else "spawn"
     kind = multiprocessing.get_context(method).Process
     assert all(type(process) is kind for process, _ in lesson.workers())
@@ -245,8 +276,11 @@ def test_ctrl_c_is_for_the_parent_alone(lesson):
     assert ask(lesson, behave, 4, *4 * [None]) == [0, 1, 2, 3]
 
 
-def test_after_an_interrupted_call_no_late_answer_is_taken_for_the_next_one(lesson, monkeypatch):
-    clock = mock.Mock(side_effect=[0, KeyboardInterrupt])  # the second look at it finds Ctrl-C
+def test_after_an_interrupted_call_no_late_answer_is_taken_for_the_next_one(
+    lesson, monkeypatch
+):
+    # the second look at it finds Ctrl-C
+    clock = mock.Mock(side_effect=[0, KeyboardInterrupt])
     with monkeypatch.context() as patch:
         patch.setattr(lesson.time, "monotonic", clock)
         with pytest.raises(KeyboardInterrupt):
@@ -284,14 +318,22 @@ def test_a_worker_that_fails_is_named_and_the_next_call_finds_new_ones(
     ask(lesson, place, 4)  # they have this file
     old, begin = lesson.workers(), time.monotonic()
     with pytest.raises(RuntimeError) as failure:
-        ask(lesson, behave, len(manners), *manners, seconds=1 if "hangs" in manners else 60)
+        ask(
+            lesson,
+            behave,
+            len(manners),
+            *manners,
+            seconds=1 if "hangs" in manners else 60,
+        )
     assert time.monotonic() - begin < 5
     assert str(failure.value) == message
     for process, _ in old:
         process.join(60)
         assert not process.is_alive()
     assert ask(lesson, behave, 4, *4 * [None]) == [0, 1, 2, 3]
-    assert not {process.pid for process, _ in old} & {p.pid for p, _ in lesson.workers()}
+    assert not {process.pid for process, _ in old} & {
+        p.pid for p, _ in lesson.workers()
+    }
     assert not list(tmp_path.iterdir())
 
 
@@ -307,7 +349,10 @@ def test_an_answer_that_waits_is_taken_however_late_another_was(lesson):
 def test_a_worker_is_given_60_seconds_and_a_rank_30_minutes(lesson):
     assert inspect.signature(lesson.together).parameters["seconds"].default == 60
     half_an_hour = datetime.timedelta(minutes=30)
-    assert importlib.import_module("torch.distributed.constants").default_pg_timeout == half_an_hour
+    assert (
+        importlib.import_module("torch.distributed.constants").default_pg_timeout
+        == half_an_hour
+    )
 
 
 # 1. Every rank runs the same program; collectives join them
@@ -325,12 +370,16 @@ def test_the_collectives_are_a_sum_a_copy_and_a_row_of_all(lesson, n):
 # 2. all_reduce in a ring
 @sizes
 @pytest.mark.parametrize("blocks_of", [1, 3, 250])
-def test_the_ring_sums_up_and_sends_2_n_minus_1_over_n_of_the_data(lesson, n, blocks_of):
+def test_the_ring_sums_up_and_sends_2_n_minus_1_over_n_of_the_data(
+    lesson, n, blocks_of
+):
     numbers = n * blocks_of
     data = np.outer(np.arange(1, n + 1), np.arange(numbers))
     sent = 2 * (n - 1) * data[0].nbytes // n  # n - 1 blocks of n, twice
 
-    assert lesson.together(lesson.ring, n, numbers) == n * [(data.sum(axis=0).tolist(), sent)]
+    assert lesson.together(lesson.ring, n, numbers) == n * [
+        (data.sum(axis=0).tolist(), sent)
+    ]
     assert 2 * 7 * 400 // 8 == 700  # the chapter's first answer, in MB
 
 
@@ -349,7 +398,9 @@ def test_every_rank_has_the_same_model_and_data_and_nobody_elses_numbers_are_tou
     assert (x.dtype, x.device.type, y.device.type) == (torch.float64, device, device)
     assert {parameter.device.type for parameter in model.parameters()} == {device}
     assert torch.equal(x.cpu(), inputs) and y.shape == (32, 1)
-    np.testing.assert_allclose(y[:, 0].cpu(), inputs.numpy().sum(axis=1), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        y[:, 0].cpu(), inputs.numpy().sum(axis=1), rtol=0, atol=1e-14
+    )
     if device == "cpu":
         assert ask(lesson, data_of, 4) == 4 * [(numbers(model), x.tolist(), y.tolist())]
 
@@ -360,12 +411,18 @@ def test_the_gradient_is_one_vector_and_starts_anew(lesson, device):
     for rows in (32, 5):
         part = [tensor[:rows] for tensor in data]
         found = lesson.gradient(model, F.mse_loss(model(part[0]), part[1]))
-        assert (found.dtype, found.device.type, found.shape) == (torch.float64, "cpu", (161,))
+        assert (found.dtype, found.device.type, found.shape) == (
+            torch.float64,
+            "cpu",
+            (161,),
+        )
         expected = slope(theta, x[:rows], y[:rows], equal(rows))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("shares", [[32], [5, 27], [2, 30], [16, 16], [1, 2, 3, 26], [8, 8, 8, 8]])
+@pytest.mark.parametrize(
+    "shares", [[32], [5, 27], [2, 30], [16, 16], [1, 2, 3, 26], [8, 8, 8, 8]]
+)
 def test_means_weighted_by_their_shares_are_the_mean_of_all(lesson, device, shares):
     found = lesson.together(lesson.by_hand, len(shares), device, shares)
     assert max(found) < 1e-12 and {type(number) for number in found} == {float}
@@ -374,7 +431,11 @@ def test_means_weighted_by_their_shares_are_the_mean_of_all(lesson, device, shar
 @sizes
 def test_ddp_gives_each_rank_the_gradient_of_the_whole_batch(lesson, device, n):
     found = lesson.together(lesson.by_ddp, n, device)
-    assert len(found) == n and max(found) < 1e-12 and {type(number) for number in found} == {float}
+    assert (
+        len(found) == n
+        and max(found) < 1e-12
+        and {type(number) for number in found} == {float}
+    )
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -432,7 +493,9 @@ def joined(lists):
 
 def shares_of(rows, ranks, **options):
     """What the sampler hands to each rank."""
-    samplers = [DistributedSampler(range(rows), ranks, rank, **options) for rank in range(ranks)]
+    samplers = [
+        DistributedSampler(range(rows), ranks, rank, **options) for rank in range(ranks)
+    ]
     return samplers, [list(sampler) for sampler in samplers]
 
 
@@ -440,8 +503,11 @@ def test_the_sampler_hands_out_rows_twice_where_the_number_does_not_come_out_eve
     _, shares = shares_of(10, 4, shuffle=False)
     assert shares == [[(rank + 4 * i) % 10 for i in range(3)] for rank in range(4)]
     rows = joined(shares)
-    assert [row for row in range(10) if rows.count(row) == 2] == [0, 1] and len(rows) == 12
-    assert sum(row < 7 for row in rows) == 9 and 9 / 12 == 0.75  # the first 7 of 10 are right
+    assert [row for row in range(10) if rows.count(row) == 2] == [0, 1] and len(
+        rows
+    ) == 12
+    # the first 7 of 10 are right
+    assert sum(row < 7 for row in rows) == 9 and 9 / 12 == 0.75
     own = {sum(row < 7 for row in dict.fromkeys(share)) for share in shares}
     assert own == {2, 3}  # no rank's own mean is 0.7
     _, even = shares_of(12, 4)
@@ -454,7 +520,9 @@ def test_without_set_epoch_each_epoch_comes_in_the_same_order():
     for sampler in samplers:
         sampler.set_epoch(1)
     second = [list(sampler) for sampler in samplers]
-    assert second != first and sorted(joined(second)) == sorted(joined(first)) == list(range(100))
+    assert second != first and sorted(joined(second)) == sorted(joined(first)) == list(
+        range(100)
+    )
 
 
 # 4. Mistake: the mean of unequal means
@@ -463,7 +531,9 @@ def test_uncorrected_a_sample_of_a_small_share_counts_more(lesson, device, share
     theta, x, y = network(lesson)
     weights = np.repeat([1 / (len(shares) * share) for share in shares], shares)
     assert weights.sum() == pytest.approx(1, rel=1e-12)
-    assert weights.max() / weights.min() == pytest.approx(max(shares) / min(shares), rel=1e-12)
+    assert weights.max() / weights.min() == pytest.approx(
+        max(shares) / min(shares), rel=1e-12
+    )
     assert shares != [2, 30] or round(weights.max() / weights.min(), 12) == 15
     error = np.abs(slope(theta, x, y, weights) - slope(theta, x, y, equal(32))).max()
     assert error > 1e-3 or shares == [16, 16]
@@ -483,7 +553,9 @@ def test_adam_in_parts_ends_with_the_weights_of_adam(lesson, n):
     theta, x, y = network(lesson)
     found = ask(lesson, zero_redundancy, n, 5)
     assert found == n * [found[0]]
-    np.testing.assert_allclose(found[0], adam(theta, x, y, 5, lr=0.01), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        found[0], adam(theta, x, y, 5, lr=0.01), rtol=0, atol=1e-12
+    )
     assert np.abs(found[0] - theta).max() > 0.04  # five steps of nearly lr
 
 
@@ -501,14 +573,18 @@ def test_the_training_is_20_steps_of_sgd_with_momentum(lesson, n, tmp_path):
     theta, x, y = network(lesson)
     expected, velocity = sgd(theta, x, y, 20, lr=0.1, momentum=0.9)
     folder = tmp_path / "not" / "there"
-    found = lesson.together(lesson.trained, n, folder, 3 if n == 1 else None)  # rank 0 never dies
+    # rank 0 never dies
+    found = lesson.together(lesson.trained, n, folder, 3 if n == 1 else None)
     assert found == n * [(0, found[0][1])]
     np.testing.assert_allclose(found[0][1], expected, rtol=0, atol=1e-12)
     # The checkpoint holds all of it: the model, the momentum, the step.
     assert [path.name for path in folder.iterdir()] == ["run.pt"]
     state = torch.load(folder / "run.pt", weights_only=True)
     assert state["step"] == 20 and state.keys() == {"model", "optimizer", "step"}
-    assert torch.cat([part.flatten() for part in state["model"].values()]).tolist() == found[0][1]
+    assert (
+        torch.cat([part.flatten() for part in state["model"].values()]).tolist()
+        == found[0][1]
+    )
     moments = [part["momentum_buffer"] for part in state["optimizer"]["state"].values()]
     moments = torch.cat([moment.flatten() for moment in moments])
     np.testing.assert_allclose(moments, velocity, rtol=0, atol=1e-12)
@@ -516,13 +592,19 @@ def test_the_training_is_20_steps_of_sgd_with_momentum(lesson, n, tmp_path):
     assert lesson.together(lesson.trained, n, folder) == n * [(20, found[0][1])]
 
 
-def test_rank_0_alone_saves_every_5_steps_beside_and_renames_and_all_load(lesson, tmp_path):
+def test_rank_0_alone_saves_every_5_steps_beside_and_renames_and_all_load(
+    lesson, tmp_path
+):
     first, *others = ask(lesson, watched, 4, tmp_path)
     loaded = [("run.pt", {"weights_only": True})]
     assert first[12:] == loaded and others == 3 * [loaded]
     for number, step in enumerate((5, 10, 15, 20)):
         saved, on_disk, renamed = first[3 * number : 3 * number + 3]
-        assert saved == ("run.part", on_disk) and renamed == ("run.part", "run.pt", step)
+        assert saved == ("run.part", on_disk) and renamed == (
+            "run.part",
+            "run.pt",
+            step,
+        )
 
 
 @pytest.mark.parametrize("dies_at", [0, 4, 5, 12, 19])
@@ -540,7 +622,11 @@ def test_a_training_that_lost_nobody_has_no_error_and_nothing_left_to_do(lesson)
 
 
 def test_restarted_says_so_if_the_weights_differ(lesson, monkeypatch):
-    answers = [[(0, [1.0]), (0, [1.0])], [(0, [2.0]), (0, [2.0])], [(15, [2.0]), (15, [2.0])]]
+    answers = [
+        [(0, [1.0]), (0, [1.0])],
+        [(0, [2.0]), (0, [2.0])],
+        [(15, [2.0]), (15, [2.0])],
+    ]
     calls = []
 
     def together(function, size, folder, *dies_at):
@@ -578,37 +664,61 @@ def test_a_process_of_torchrun_dies_in_its_first_attempt_alone(
     monkeypatch.setattr(lesson, "trained", trained)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("DIES_AT", raising=False)
-    for name, value in ({"RANK": "1", "TORCHELASTIC_RUN_ID": "mine"} | environment).items():
+    for name, value in (
+        {"RANK": "1", "TORCHELASTIC_RUN_ID": "mine"} | environment
+    ).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(dist, "init_process_group", events.append)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     # Nobody removes what another may read yet.
-    monkeypatch.setattr(dist, "barrier", lambda: events.append(len(list(tmp_path.iterdir()))))
+    monkeypatch.setattr(
+        dist, "barrier", lambda: events.append(len(list(tmp_path.iterdir())))
+    )
     assert lesson.one_of_several() == (1, 10, same)
     folder = tmp_path / "lesson_20_mine"
-    runs = [(1, None, folder / "disturbed", dies_at), (1, None, folder / "undisturbed", None)]
+    runs = [
+        (1, None, folder / "disturbed", dies_at),
+        (1, None, folder / "undisturbed", None),
+    ]
     assert events == ["gloo", *runs, 1]
     assert not list(tmp_path.iterdir())
     lesson.main("cpu")
-    assert capsys.readouterr().out == f"rank 1: from step 10 on, ends with the same bits: {same}\n"
+    assert (
+        capsys.readouterr().out
+        == f"rank 1: from step 10 on, ends with the same bits: {same}\n"
+    )
 
 
 # The picture
 def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
     fig = lesson.figure()
     *panels, bar = fig.axes
-    assert [axes.get_title() for axes in panels] == [f"after {number}" for number in range(7)]
-    assert bar.get_ylabel() == "ranks in the sum" and bar.get_yticks().tolist() == [1, 2, 3, 4]
+    assert [axes.get_title() for axes in panels] == [
+        f"after {number}" for number in range(7)
+    ]
+    assert bar.get_ylabel() == "ranks in the sum" and bar.get_yticks().tolist() == [
+        1,
+        2,
+        3,
+        4,
+    ]
     for number, axes in enumerate(panels):
-        # Block b starts on rank b. The rank d further on adds its own in round d, and gets the
-        # finished block, which has been three further on, in round d + 4 (that one has it).
+        # Block b starts on rank b. The rank d further on adds its own in round d, and
+        # gets the finished block, which has been three further on, in round d + 4 (that
+        # one has it).
         further = (np.arange(4)[:, None] - np.arange(4)) % 4
         expected = np.where(number >= further, further + 1, 1)
         expected[number >= further + 4] = 4
         np.testing.assert_array_equal(axes.images[0].get_array(), expected)
         assert axes.images[0].get_clim() == (1, 4)
-        assert (axes.get_xlabel(), axes.get_xticks().tolist()) == ("block", [0, 1, 2, 3])
-    assert (fig.axes[0].get_ylabel(), fig.axes[0].get_yticks().tolist()) == ("rank", [0, 1, 2, 3])
+        assert (axes.get_xlabel(), axes.get_xticks().tolist()) == (
+            "block",
+            [0, 1, 2, 3],
+        )
+    assert (fig.axes[0].get_ylabel(), fig.axes[0].get_yticks().tolist()) == (
+        "rank",
+        [0, 1, 2, 3],
+    )
     assert (expected == 4).all()
 
 
@@ -625,7 +735,8 @@ lesson.together(stay, 4, sys.argv[2], seconds=1000)
 
 
 def parent(folder, platform):
-    """A process that takes its system for another, and whose workers are busy while it lives."""
+    """A process that takes its system for another, and whose workers are busy while it
+    lives."""
     (folder / "here").mkdir()
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)}
     arguments = "-c", PARENT, platform, folder / "here"
@@ -642,7 +753,8 @@ def parent_by_spawn_to_kill(folder):
 
 
 def in_the_middle(process):
-    """The folder where its workers say that they are in the middle of a call, once they do."""
+    """The folder where its workers say that they are in the middle of a call, once they
+    do."""
     folder, deadline = Path(process.args[-1]), time.monotonic() + 300
     while len(list(folder.glob("rank_*"))) < 4:
         assert time.monotonic() < deadline and process.poll() is None
@@ -651,13 +763,15 @@ def in_the_middle(process):
 
 
 def left_beside(folder):
-    """The temporary files that are left, but for the folder in which torch keeps its code."""
+    """The temporary files that are left, but for the folder in which torch keeps its
+    code."""
     found = [path.name for path in folder.parent.iterdir() if path != folder]
     return [name for name in found if not name.startswith("torchinductor_")]
 
 
 def last_words(process):
-    """What it and its workers have printed: the end comes when the last of them has ended."""
+    """What it and its workers have printed: the end comes when the last of them has
+    ended."""
     out, err = process.communicate(timeout=60)
     assert out == b"[0, 1, 2, 3]\n"
     return err.decode()
@@ -684,8 +798,9 @@ def test_no_spawned_worker_outlives_a_parent_that_was_killed(process):
     assert left_beside(folder) == []
 
 
-# The chapter's second console block: torchrun, and two processes that start twice. Without the
-# long variable the second start may look for the first one's processes: pytorch#135712.
+# The chapter's second console block: torchrun, and two processes that start twice.
+# Without the long variable the second start may look for the first one's processes:
+# pytorch#135712.
 def two_of_torchrun(folder):
     environment, arguments, _ = with_torchrun()
     environment = os.environ | environment | {"TMPDIR": str(folder)}

@@ -34,11 +34,18 @@ def figure():
 """
 
 
-def test_a_floor_imports_what_a_run_imports_and_not_what_the_picture_needs(costs, tmp_path):
+def test_a_floor_imports_what_a_run_imports_and_not_what_the_picture_needs(
+    costs, tmp_path
+):
     path = tmp_path / "11_new.py"
     path.write_text(LESSON.format(use="pass"))
     own = costs["floor"](path)
-    assert own.split("\n") == ["import ast", "import json", "from fractions import Fraction", ""]
+    assert own.split("\n") == [
+        "import ast",
+        "import json",
+        "from fractions import Fraction",
+        "",
+    ]
     for words, code in costs["FIRST_USES"].items():
         path.write_text(LESSON.format(use=f"f({words!r})"))
         assert costs["floor"](path) == own + code
@@ -56,14 +63,20 @@ def test_a_floor_has_what_its_lesson_has(costs):
         for call in calls.get(path.stem, ()):
             assert call in floor
         for line in read(path).split("DEVICES")[0].splitlines():
-            assert not line.startswith(("import ", "from ")) or line.rstrip(" (") in floor
+            assert (
+                not line.startswith(("import ", "from ")) or line.rstrip(" (") in floor
+            )
 
 
 def test_the_picture_draws_what_was_measured(costs):
     rows, batches = {10: 0.001, 1000: 0.002}, {1: 3.0, 8: 0.5, 64: 0.1}
     left, right = (axes.lines[0] for axes in costs["figure"](rows, batches).axes)
     assert list(left.get_xdata()) == [10, 1000] and list(left.get_ydata()) == [1, 2]
-    assert list(right.get_xdata()) == [1, 8, 64] and list(right.get_ydata()) == [3, 0.5, 0.1]
+    assert list(right.get_xdata()) == [1, 8, 64] and list(right.get_ydata()) == [
+        3,
+        0.5,
+        0.1,
+    ]
 
 
 def test_three_ways_bring_the_same_batches(costs):

@@ -53,7 +53,8 @@ def lesson_of(chapter):
 
 
 def prose(path):
-    """A page without its blocks, the targets of links, and the numbers of lessons and lists."""
+    """A page without its blocks, the targets of links, and the numbers of lessons and
+    lists."""
     text = re.sub(r"^```.*?^```$", "", read(path), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"\]\([^)]*\)|^\d\. |\[\d\d ", " ", text, flags=re.MULTILINE)
     return re.sub(r"\b([Ll]essons?|[Ss]ections?)\s\d+(,? (and|to) \d+)?", "", text)
@@ -75,14 +76,17 @@ def test_a_chapter_has_its_links_and_the_six_steps(path):
         last = read(path).rstrip().split("\n\n")[-1]
         assert re.match(rf"Next: \[.+\]\({CHAPTERS[position].name}\)", last)
     assert (
-        re.search(rf"!\[[^\]]{{20,}}\]\(figures/{path.stem}\.png\)", read(path)) or number == "01"
+        re.search(rf"!\[[^\]]{{20,}}\]\(figures/{path.stem}\.png\)", read(path))
+        or number == "01"
     )
     assert "<details><summary>Answers</summary>" in read(path)
 
 
 def test_the_picture_of_each_chapter_is_there():
     for path in LATER:
-        assert (ROOT / "lessons" / "figures" / f"{path.stem}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (ROOT / "lessons" / "figures" / f"{path.stem}.png").read_bytes()[
+            :4
+        ] == b"\x89PNG"
 
 
 # Run
@@ -93,7 +97,8 @@ def test_a_transcript_is_what_the_script_prints(path, on, result):
     consoles = [text for language, text in blocks(path) if language == "console"]
     command, shown = consoles[0].split("\n", 1)[0], shown_in(path)
     assert command == f"$ python lessons/{lesson_of(path).name}"
-    assert all("torchrun" in text for text in consoles[1:])  # the lesson's own test runs these
+    # the lesson's own test runs these
+    assert all("torchrun" in text for text in consoles[1:])
     status, printed, err = result
     assert (status, err) == (0, "")
     assert not differences(shown, printed)
@@ -102,7 +107,9 @@ def test_a_transcript_is_what_the_script_prints(path, on, result):
 
 # Idea: its Python runs, and a comment behind an expression is its value
 @each(LATER)
-def test_the_python_of_a_chapter_runs_and_says_what_its_comments_say(path, monkeypatch, capsys):
+def test_the_python_of_a_chapter_runs_and_says_what_its_comments_say(
+    path, monkeypatch, capsys
+):
     monkeypatch.chdir(ROOT)
     names = {}
     code = [text for language, text in blocks(path) if language == "python"]
@@ -155,7 +162,10 @@ def test_at_least_two_changes_a_lesson(path):
 # No number without a witness
 def numbers(text):
     """The numbers in a text, by their size alone: 1e-5 and -0.00001 are one."""
-    return {abs(Decimal(found.replace(",", "").rstrip(","))) for found in NUMBER.findall(text)}
+    return {
+        abs(Decimal(found.replace(",", "").rstrip(",")))
+        for found in NUMBER.findall(text)
+    }
 
 
 @each(LATER)
@@ -171,8 +181,13 @@ def test_no_number_without_a_witness(path):
 # Links
 def anchors(path):
     """The anchors of the headings of a page, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", read(path), flags=re.DOTALL), re.M)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", read(path), flags=re.DOTALL), re.M
+    )
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,4 +1,5 @@
-"""What a user types: every lesson runs anywhere; what they share is tried on one of them."""
+"""What a user types: every lesson runs anywhere; what they share is tried on one of
+them."""
 
 import subprocess
 import sys
@@ -11,7 +12,9 @@ ONE = LESSONS[1]
 
 @each([LESSONS[0], ONE, READERS[0]])
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(path, run, tmp_path, monkeypatch):
+def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(
+    path, run, tmp_path, monkeypatch
+):
     folder = tmp_path / "Übung 1"
     folder.mkdir()
     copy = copy_alone(path, folder)
@@ -41,7 +44,11 @@ def test_the_command_line_does_without_docstrings():
 def test_the_picture_is_saved_where_it_is_asked_for(run, tmp_path):
     for name in ("a picture.svg", "b.PNG", "c.pdf"):
         assert run(ONE, "--device", "cpu", "--figure", tmp_path / name)[0] == 0
-    assert [path.name for path in files(tmp_path)] == ["a picture.svg", "b.PNG", "c.pdf"]
+    assert [path.name for path in files(tmp_path)] == [
+        "a picture.svg",
+        "b.PNG",
+        "c.pdf",
+    ]
     assert "<svg" in (tmp_path / "a picture.svg").read_text("utf-8")
 
 
@@ -54,12 +61,16 @@ def test_every_lesson_draws_its_picture(path, result):
 
 @pytest.mark.parametrize("function", ["main", "figure"])
 @pytest.mark.parametrize("error", [ValueError, OSError, ZeroDivisionError])
-def test_an_error_in_the_code_shows_pythons_own_traceback(run, tmp_path, function, error):
+def test_an_error_in_the_code_shows_pythons_own_traceback(
+    run, tmp_path, function, error
+):
     copy = copy_alone(ONE, tmp_path)
     head = f"def {function}(device"
     before, after = copy.read_text("utf-8").split(head)
     signature, body = after.split("\n", 1)
-    copy.write_text(f"{before}{head}{signature}\n    raise {error.__name__}\n{body}", "utf-8")
+    copy.write_text(
+        f"{before}{head}{signature}\n    raise {error.__name__}\n{body}", "utf-8"
+    )
     with pytest.raises(error):
         run(copy, "--device", "cpu", "--figure", tmp_path / "a.png")
 

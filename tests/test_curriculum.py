@@ -8,7 +8,8 @@ import sys
 import pytest
 from course import CHAPTERS, LESSONS, ROOT, blocks, definitions, each, read
 
-# The lines that lessons share, to the letter. Lesson 01 starts without torch: it has its own.
+# The lines that lessons share, to the letter. Lesson 01 starts without torch: it has
+# its own.
 DEVICES = 'DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]'
 DATA = 'DATA = Path(__file__).resolve().parent.parent / "data"'
 ENDING = read(LESSONS[1])[read(LESSONS[1]).index("# %% The command line") :]
@@ -23,7 +24,9 @@ SHOW = re.compile(r"show_\d+")
 def packages(nodes):
     """The packages that the import statements among the nodes name."""
     imports = [n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
-    names = [getattr(n, "module", None) or alias.name for n in imports for alias in n.names]
+    names = [
+        getattr(n, "module", None) or alias.name for n in imports for alias in n.names
+    ]
     return {name.split(".")[0] for name in names}
 
 
@@ -62,12 +65,17 @@ def test_each_cell_ends_with_a_section_that_prints_its_title(path):
 
 @later_lessons
 def test_main_prints_the_title_and_calls_each_section_in_order_and_that_is_all(path):
-    """So the sections, called one by one in an editor, print what the chapter shows of main."""
+    """So the sections, called one by one in an editor, print what the chapter shows of
+    main."""
     *started, title, loop = definitions(path)["main"].body
     if path.stem == "20_distributed":  # torchrun has started it, as one of several
-        assert ast.unparse(started.pop(0)).startswith("if 'TORCHELASTIC_RUN_ID' in os.environ:\n")
+        assert ast.unparse(started.pop(0)).startswith(
+            "if 'TORCHELASTIC_RUN_ID' in os.environ:\n"
+        )
     assert not started
-    assert re.fullmatch(r"print\(f'\d\d [A-Z][a-z -]+ on {device}'\)", ast.unparse(title))
+    assert re.fullmatch(
+        r"print\(f'\d\d [A-Z][a-z -]+ on {device}'\)", ast.unparse(title)
+    )
     sections = ", ".join(filter(SHOW.fullmatch, definitions(path)))
     assert ast.unparse(loop) == f"for show in ({sections}):\n    show(device)"
 
@@ -91,7 +99,9 @@ def test_shared_functions_are_the_same_to_the_letter(name):
 def test_the_ending_and_the_reader_of_files_are_short():
     lines = ENDING.split('__main__":\n')[1].splitlines()
     assert len(lines) <= 11
-    reader = ast.get_source_segment(read(LESSONS[6]), definitions(LESSONS[6])["read_csv"])
+    reader = ast.get_source_segment(
+        read(LESSONS[6]), definitions(LESSONS[6])["read_csv"]
+    )
     assert len(reader.splitlines()) <= 12  # 10 and the docstring and the def
 
 
@@ -101,7 +111,9 @@ def test_a_shared_helper_answers_for_a_runtime_error_alone():
     def fail(error):
         raise error
 
-    assert raises(lambda: fail(RuntimeError())) is raises(lambda: fail(NotImplementedError()))
+    assert raises(lambda: fail(RuntimeError())) is raises(
+        lambda: fail(NotImplementedError())
+    )
     assert raises(lambda: None) is False
     with pytest.raises(KeyError):
         raises(lambda: fail(KeyError()))
@@ -150,7 +162,8 @@ def test_an_import_prints_and_writes_nothing(path, tmp_path, monkeypatch, capfd)
 
 @later_lessons
 def test_a_seed_for_the_cpu_is_given_to_its_generator_alone(path):
-    # torch.manual_seed seeds each card's too, and fork_rng(devices=[]) does not put these back.
+    # torch.manual_seed seeds each card's too, and fork_rng(devices=[]) does not put
+    # these back.
     for node in ast.walk(ast.parse(read(path))):
         if isinstance(node, ast.With) and "fork_rng(devices=[])" in ast.unparse(node):
             assert "torch.manual_seed(" not in ast.unparse(node)
@@ -175,21 +188,33 @@ def test_the_front_page_is_short_and_leads_to_every_chapter():
 def test_what_the_front_page_shows_is_what_a_chapter_shows():
     shown = [text for language, text in blocks(FRONT) if language == "text"]
     printed = "".join(text for path in CHAPTERS for language, text in blocks(path))
-    lines = [line for text in shown for line in text.splitlines() if line.startswith("   ")]
+    lines = [
+        line for text in shown for line in text.splitlines() if line.startswith("   ")
+    ]
     assert lines and all(f"{line}\n" in printed for line in lines)
-    row = re.compile(r"^\| \[\d\d .+?\]\(lessons/(.+?)\.md\) \| .+ \| (.+) \|$", re.MULTILINE)
+    row = re.compile(
+        r"^\| \[\d\d .+?\]\(lessons/(.+?)\.md\) \| .+ \| (.+) \|$", re.MULTILINE
+    )
     for stem, answer in row.findall(read(FRONT)):
         chapter = read(ROOT / "lessons" / f"{stem}.md")
         for number in re.findall(r"\d+(?:[.,/]\d+)*(?:e-\d+)?", answer):
-            short = number.replace("e-", "e-0") if re.search(r"e-\d$", number) else number
+            short = (
+                number.replace("e-", "e-0") if re.search(r"e-\d$", number) else number
+            )
             assert number in chapter or short in chapter, number
 
 
 def test_conda_and_pip_ask_for_the_same_versions():
-    pip = re.findall(r"^(\w+)>=([\d.]+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    pip = re.findall(
+        r"^(\w+)>=([\d.]+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE
+    )
     text = (ROOT / "environment.yml").read_text()
     conda = dict(re.findall(r"^  - (\w+)>=([\d.]+)$", text, re.MULTILINE))
     assert conda.pop("python") == runpy.run_path(str(LESSONS[0]))["OLDEST"]["Python"]
-    assert {name.replace("pytorch", "torch", 1): v for name, v in conda.items()} == dict(pip)
-    channels = re.findall(r"^  - (conda-forge|nodefaults|defaults|pytorch)$", text, re.MULTILINE)
+    assert {
+        name.replace("pytorch", "torch", 1): v for name, v in conda.items()
+    } == dict(pip)
+    channels = re.findall(
+        r"^  - (conda-forge|nodefaults|defaults|pytorch)$", text, re.MULTILINE
+    )
     assert channels == ["conda-forge", "nodefaults"]

@@ -10,7 +10,10 @@ import pytest
 DATA = Path(__file__).resolve().parent.parent / "data"
 README = (DATA / "README.md").read_text()
 ROW = re.compile(r"^\| `(.+?)` \| (\d+) x (\d+) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
-TABLE = {name: (int(rows), int(columns), sha) for name, rows, columns, sha in ROW.findall(README)}
+TABLE = {
+    name: (int(rows), int(columns), sha)
+    for name, rows, columns, sha in ROW.findall(README)
+}
 
 
 def test_every_file_has_a_row_and_every_row_a_file():

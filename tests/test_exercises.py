@@ -30,14 +30,18 @@ NOT_WRITTEN = "not written yet: raise NotImplementedError still stands there"
 
 def module(path):
     """A fresh copy of the module at path."""
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(
+        f"{path.parent.name}_{path.stem}", path
+    )
     fresh = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fresh)
     return fresh
 
 
 conftest = module(FOLDER / "conftest.py")
-checks = {path: conftest.load(path.with_name(f"test_{path.name}")) for path in EXERCISES}
+checks = {
+    path: conftest.load(path.with_name(f"test_{path.name}")) for path in EXERCISES
+}
 
 
 def names(path):
@@ -72,8 +76,8 @@ def problem(path, name, find):
 def shipped(path):
     """The functions of a file of exercises; skips where somebody is solving it.
 
-    Whoever solves an exercise does not break the course; but where the course itself is tested,
-    in .ci/run and the like, the exercises must be as they are handed out.
+    Whoever solves an exercise does not break the course; but where the course itself is
+    tested, in .ci/run and the like, the exercises must be as they are handed out.
     """
     try:
         found = definitions(path)
@@ -104,11 +108,18 @@ def test_a_file_holds_what_the_learner_writes_and_nothing_else(path):
     source = path.read_text("utf-8")
     docstring, *body = ast.parse(source).body
     assert f"python -m pytest exercises/test_{path.name}" in docstring.value.value
-    assert {type(node) for node in body} <= {ast.Import, ast.ImportFrom, ast.FunctionDef}
+    assert {type(node) for node in body} <= {
+        ast.Import,
+        ast.ImportFrom,
+        ast.FunctionDef,
+    }
     marker = r"^# %% (\d)\. (Write|Mend) \((?:easy|medium|hard), (?:5|10|15) minutes\)\ndef (\w+)"
     kinds = [task(path, name)[0] for name in names(path)]
     assert set(kinds) == {"Write", "Mend"}
-    numbered = [(str(i), *both) for i, both in enumerate(zip(kinds, names(path), strict=True), 1)]
+    numbered = [
+        (str(i), *both)
+        for i, both in enumerate(zip(kinds, names(path), strict=True), 1)
+    ]
     assert re.findall(marker, source, re.MULTILINE) == numbered
     assert "hint" not in source.lower()
 
@@ -116,7 +127,10 @@ def test_a_file_holds_what_the_learner_writes_and_nothing_else(path):
 @cases(ALL)
 def test_an_exercise_says_what_it_gets_and_returns_and_has_an_example(path, name):
     docstring = ast.get_docstring(shipped(path)[name])
-    assert all(re.search(word, docstring) for word in (r"\bGets\b", r"[Rr]eturns\b", r"Example: "))
+    assert all(
+        re.search(word, docstring)
+        for word in (r"\bGets\b", r"[Rr]eturns\b", r"Example: ")
+    )
 
 
 @cases(ALL)
@@ -155,7 +169,9 @@ def test_no_solution_is_lines_of_the_lesson(path):
     lesson = {line.strip() for line in ast.unparse(ast.parse(source)).splitlines()}
     for name in names(path):
         body = definitions(SOLUTIONS / path.name)[name].body[1:]
-        assert not {line.strip() for line in ast.unparse(body).splitlines()} <= lesson, name
+        assert (
+            not {line.strip() for line in ast.unparse(body).splitlines()} <= lesson
+        ), name
 
 
 # Other ways to solve them
@@ -168,7 +184,9 @@ RIGHT = {
     "hessian": torch.autograd.functional.hessian,
     "layer_gradients": lambda x, w, dz: [dz @ w, (x.T @ dz).T, dz.T.sum(dim=1)],
     "model_error": lambda model, x, y: torch.nn.MSELoss()(model(x).squeeze(1), y),
-    "accuracy": lambda logits, y: ((logits.flatten() > 0) == (y == 1)).float().mean().item(),
+    "accuracy": lambda logits, y: (
+        ((logits.flatten() > 0) == (y == 1)).float().mean().item()
+    ),
     "share": lambda n, i, workers: range(n * i // workers, n * (i + 1) // workers),
     "loaded": lambda picture: torch.from_numpy(picture).permute(2, 0, 1) / 255,
     "log_softmax_by_hand": lambda z: z - z.logsumexp(dim=1, keepdim=True),
@@ -177,23 +195,30 @@ RIGHT = {
         for factor in (x, torch.ones_like(x[:, 0]))
     ],
     "block": lambda x: torch.where(x > 0, 2 * x, x),
-    "he_normal": lambda rows, n, g: torch.empty(rows, n).normal_(0, (2 / n) ** 0.5, generator=g),
+    "he_normal": lambda rows, n, g: torch.empty(rows, n).normal_(
+        0, (2 / n) ** 0.5, generator=g
+    ),
     "mean_square_after": lambda layers, gain: 2 * (gain**2 / 2) ** layers,
     "wilson": lambda right, n, z=1.96: tuple(
-        (right + z * (z / 2 + sign * (right * (n - right) / n + z**2 / 4) ** 0.5)) / (n + z**2)
+        (right + z * (z / 2 + sign * (right * (n - right) / n + z**2 / 4) ** 0.5))
+        / (n + z**2)
         for sign in (-1, 1)
     ),
     "early_stop": lambda losses, patience: next(
         i for i in range(len(losses)) if losses[i] == min(losses[i : i + patience + 1])
     ),
-    "predict_one": lambda model, picture: int(model(picture.view(1, 1, 8, 8))[0].argmax()),
+    "predict_one": lambda model, picture: int(
+        model(picture.view(1, 1, 8, 8))[0].argmax()
+    ),
     "max_pool_by_loops": lambda x, k, stride: (
         x.unfold(2, k, stride).unfold(3, k, stride).amax(dim=(4, 5))
     ),
     "mean_without_dark_border": lambda x, k: torch.nn.functional.avg_pool2d(
         x, k, stride=1, padding=k // 2, count_include_pad=False
     ),
-    "freeze": lambda module: [p.requires_grad_(False) for p in module.parameters()] and module,
+    "freeze": lambda module: (
+        [p.requires_grad_(False) for p in module.parameters()] and module
+    ),
     "groups": lambda body, head, *rates: [
         {"params": p, "lr": rates[name.startswith("1.")]}
         for name, p in torch.nn.Sequential(body, head).named_parameters()
@@ -206,13 +231,19 @@ RIGHT = {
         need_weights=False,
     )[0],
     "attention_with_padding": lambda q, k, v, real: (
-        torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, :])
+        torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=real[:, None, :]
+        )
     ),
     "entropy_rate": lambda table: (
         torch.linalg.matrix_power(table, 4096) @ torch.special.entr(table).sum(dim=1)
     )[0].item(),
     "best_weights": lambda model, one_epoch, epochs: min(
-        (one_epoch(model), i, {name: t.clone() for name, t in model.state_dict().items()})
+        (
+            one_epoch(model),
+            i,
+            {name: t.clone() for name, t in model.state_dict().items()},
+        )
         for i in range(epochs)
     )[2],
     "checkpoint": lambda model, optimizer, generator: {
@@ -226,7 +257,9 @@ RIGHT = {
         - {
             name
             for name, t in model.state_dict().items()
-            if name in state and t.shape == state[name].shape and t.copy_(state[name]) is t
+            if name in state
+            and t.shape == state[name].shape
+            and t.copy_(state[name]) is t
         }
     ),
     "log": lambda path, **values: (
@@ -240,7 +273,10 @@ RIGHT = {
     ),
     "paired_difference": lambda a, b: (
         (a.mean() - b.mean()).item(),
-        (torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) * torch.stack([a, b]).cov()).sum().item() ** 0.5
+        (torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) * torch.stack([a, b]).cov())
+        .sum()
+        .item()
+        ** 0.5
         / len(a) ** 0.5,
     ),
     "choose": lambda choosing, testing: next(
@@ -267,9 +303,14 @@ RIGHT = {
         )
         / sum(len(y) for _, y in parts)
     ),
-    "collected": lambda parts: torch.cat([torch.empty(0), *(part + 0 for part in parts)]),
+    "collected": lambda parts: torch.cat(
+        [torch.empty(0), *(part + 0 for part in parts)]
+    ),
     "ring_bytes": lambda n, size, itemsize: [
-        sum(len(torch.empty(size).tensor_split(n)[(r - k) % n]) for k in range(2 * n - 2))
+        sum(
+            len(torch.empty(size).tensor_split(n)[(r - k) % n])
+            for k in range(2 * n - 2)
+        )
         * itemsize
         for r in range(n)
     ],
@@ -306,26 +347,35 @@ def test_a_wrong_answer_is_refused_in_words_that_help(path, name, wrong):
     answer = conftest.function(WRONG_ANSWERS / path.name, wrong)
     assert answer.__doc__, "the thought behind it"
     said = problem(path, name, lambda: answer)
-    assert re.fullmatch(r"given      .+\ncame back  .+\nexpected   .+\nso         .+", said)
+    assert re.fullmatch(
+        r"given      .+\ncame back  .+\nexpected   .+\nso         .+", said
+    )
     assert len(said) < 1200
 
 
 def test_no_wrong_answer_is_without_its_exercise():
-    kept = [name for path in EXERCISES for name in definitions(WRONG_ANSWERS / path.name)]
+    kept = [
+        name for path in EXERCISES for name in definitions(WRONG_ANSWERS / path.name)
+    ]
     assert len([name for name in kept if re.search(r"_\d$", name)]) == len(WRONG)
 
 
 def test_an_exception_says_what_was_given_and_where_it_was_raised():
     path = EXERCISES[0]
-    code = compile("\ndef blend(a, b):\n    return a // 0 + {}['key']", str(path), "exec")
+    code = compile(
+        "\ndef blend(a, b):\n    return a // 0 + {}['key']", str(path), "exec"
+    )
     space = {}
     exec(code, space)
     said = problem(path, "blend", lambda: space["blend"])
     assert re.match(
-        r"given      \[\[0, 200.+\ncame back  nothing, but 02_tensors.py, line 3: ", said
+        r"given      \[\[0, 200.+\ncame back  nothing, but 02_tensors.py, line 3: ",
+        said,
     )
     said = problem(path, "without_negatives", lambda: str)
-    assert said.startswith("given      [-1.0, 2.0]\ncame back  'tensor([-1., 2.])'\nexpected")
+    assert said.startswith(
+        "given      [-1.0, 2.0]\ncame back  'tensor([-1., 2.])'\nexpected"
+    )
     assert said.endswith("so         a str came back, not a tensor")
 
 
@@ -336,15 +386,27 @@ def test_the_words_name_the_first_thing_that_is_wrong():
         (two, one, "1 of 4 differ, first at [1, 1]: 4 came back, not 3"),
         (one.flatten(), one, "shape (4,) came back, not (2, 2)"),
         ((one, 1), (one, one), "at [1]: an int came back, not a tensor"),
-        ((one, two), (one, one), "at [1]: 1 of 4 differ, first at [1, 1]: 4 came back, not 3"),
+        (
+            (one, two),
+            (one, one),
+            "at [1]: 1 of 4 differ, first at [1, 1]: 4 came back, not 3",
+        ),
         ([1, 2], [1], "2 came back, not 1"),
         (1, 1.0, "an int came back, not a float"),
         (1.0, float("inf"), "they differ"),
         (float("nan"), 1.0, "they differ"),
         (0.1 + 0.2, 0.3, ""),
-        (one + 2e-5, one + 0.0, "4 of 4 differ, first at [0, 0]: 2e-05 came back, not 0"),
+        (
+            one + 2e-5,
+            one + 0.0,
+            "4 of 4 differ, first at [0, 0]: 2e-05 came back, not 0",
+        ),
         (None, one, "None came back, not a tensor"),
-        (torch.nn.Parameter(one.float()), one.float(), "a Parameter came back, not a tensor"),
+        (
+            torch.nn.Parameter(one.float()),
+            one.float(),
+            "a Parameter came back, not a tensor",
+        ),
     ):
         assert conftest.difference(found, expected) == words
     assert "torch.float32" in conftest.difference(one.float(), one)
@@ -357,7 +419,9 @@ def test_a_chapter_lists_its_exercises(path):
     chapter = ROOT / "lessons" / f"{path.stem}.md"
     listed = chapter.read_text("utf-8").split("\n## Solve it\n")[1]
     assert f"python -m pytest exercises/test_{path.name}" in listed
-    expected = ["- {0} `{2}`: {1}".format(*task(path, name), name) for name in names(path)]
+    expected = [
+        "- {0} `{2}`: {1}".format(*task(path, name), name) for name in names(path)
+    ]
     assert [line for line in listed.splitlines() if line.startswith("- ")] == expected
 
 
@@ -375,7 +439,12 @@ def exercises_run(monkeypatch, capsys):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
     def run(*arguments):
-        options = ["-p", "no:cacheprovider", "--import-mode=importlib", *map(str, arguments)]
+        options = [
+            "-p",
+            "no:cacheprovider",
+            "--import-mode=importlib",
+            *map(str, arguments),
+        ]
         status = pytest.main(options)
         return status, "".join(capsys.readouterr())
 
@@ -383,7 +452,9 @@ def exercises_run(monkeypatch, capsys):
 
 
 @too_old
-def test_pytest_exercises_shows_what_is_solved_by_lesson_and_part_in_a_screen(exercises_run):
+def test_pytest_exercises_shows_what_is_solved_by_lesson_and_part_in_a_screen(
+    exercises_run,
+):
     status, printed = exercises_run(FOLDER)
     rows = re.findall(r"^  (\w+) +([#-]+) +(\d+) of (\d+)$", printed, re.MULTILINE)
     sizes = collections.Counter(path.stem for path, _ in ALL)
@@ -391,7 +462,11 @@ def test_pytest_exercises_shows_what_is_solved_by_lesson_and_part_in_a_screen(ex
         (stem, size, size) for stem, size in sizes.items()
     ]
     assert all(marks.count("#") == int(solved) for _, marks, solved, _ in rows)
-    assert re.findall(r"^[A-Z]\w+$", printed, re.M) == ["Foundations", "Networks", "Practice"]
+    assert re.findall(r"^[A-Z]\w+$", printed, re.M) == [
+        "Foundations",
+        "Networks",
+        "Practice",
+    ]
     marks = "".join(row[1] for row in rows)
     end = f"{marks.count('#')} of {len(ALL)} solved"
     if "-" in marks:
@@ -459,7 +534,8 @@ def test_a_single_file_says_what_is_wrong(folder, exercises_run):
         f"{'11_new  right':<50}solved",
         "1 of 4 solved; for hints add --hints to the command",
     ]
-    status, printed = exercises_run(folder / "11_new.py", "--hints")  # its checks are meant
+    # its checks are meant
+    status, printed = exercises_run(folder / "11_new.py", "--hints")
     hints = [line.strip() for line in printed.splitlines() if "  hint  " in line]
     assert hints == ["hint       the hint", "hint       think", "hint       read"]
     assert printed.strip().endswith("\n1 of 4 solved")
@@ -469,7 +545,9 @@ def test_tests_of_another_folder_in_the_same_run_are_no_exercises(
     folder, exercises_run, tmp_path_factory
 ):
     other = tmp_path_factory.mktemp("other") / "test_other.py"
-    other.write_text("def test_right():\n    pass\n\n\ndef test_wrong():\n    assert False\n")
+    other.write_text(
+        "def test_right():\n    pass\n\n\ndef test_wrong():\n    assert False\n"
+    )
     status, printed = exercises_run(folder / "test_11_new.py", other)
     assert status == 1 and "11_new  right" in printed and "1 of 4 solved" in printed
     assert "::test_wrong" in printed
@@ -486,11 +564,27 @@ def test_a_file_that_ends_python_hides_no_exercise(folder, exercises_run):
     ("file", "text", "words"),
     [
         ("11_new.py", "x = 1\ndef (\n", "11_new.py, line 2: SyntaxError: "),
-        ("11_new.py", "import no_such_package\n", "11_new.py, line 1: ModuleNotFoundError: "),
+        (
+            "11_new.py",
+            "import no_such_package\n",
+            "11_new.py, line 1: ModuleNotFoundError: ",
+        ),
         ("11_new.py", "", "11_new.py has no function right, nor any other: "),
-        ("11_new.py", ANSWERS.replace("right", "rihgt"), "only empty, wrong, raises, rihgt: mend"),
-        ("11_new (1).py", ANSWERS, "there is no file 11_new.py: rename '11_new (1).py'"),
-        ("other.py", ANSWERS, "there is no file 11_new.py: copy it from the course anew"),
+        (
+            "11_new.py",
+            ANSWERS.replace("right", "rihgt"),
+            "only empty, wrong, raises, rihgt: mend",
+        ),
+        (
+            "11_new (1).py",
+            ANSWERS,
+            "there is no file 11_new.py: rename '11_new (1).py'",
+        ),
+        (
+            "other.py",
+            ANSWERS,
+            "there is no file 11_new.py: copy it from the course anew",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_words(file, text, words, tmp_path):
@@ -538,12 +632,21 @@ def test_a_folder_of_submissions_is_checked_a_line_each(texts, result):
     assert status == 1
     assert re.findall(r"^(\S.*?)  +(\d of \d solved.*)$", printed, re.MULTILINE) == [
         ("ann", "4 of 4 solved"),
-        ("bob b", "0 of 4 solved: Python was ended at test_02_tensors.py::test_without_negatives"),
+        (
+            "bob b",
+            "0 of 4 solved: Python was ended at test_02_tensors.py::test_without_negatives",
+        ),
         ("dora", "0 of 4 solved: no file 02_tensors.py but '02_tensors (1).py'"),
         ("eve", "0 of 4 solved: no file 02_tensors.py"),
     ]
-    assert "        came back  nothing, but 02_tensors.py, line 10: SystemExit\n" in printed
-    assert "        came back  nothing, but 02_tensors.py, line 18: KeyboardInterrupt\n" in printed
+    assert (
+        "        came back  nothing, but 02_tensors.py, line 10: SystemExit\n"
+        in printed
+    )
+    assert (
+        "        came back  nothing, but 02_tensors.py, line 18: KeyboardInterrupt\n"
+        in printed
+    )
     assert "        the comparison has been tampered with\n" in printed
     assert re.search(r"^4 students in \d+ seconds$", printed.strip().splitlines()[-1])
 

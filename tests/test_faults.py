@@ -1,4 +1,5 @@
-"""Bad input ends in one line that names it and says what to do, and leaves nothing behind."""
+"""Bad input ends in one line that names it and says what to do, and leaves nothing
+behind."""
 
 import importlib
 import io
@@ -11,7 +12,10 @@ import torch
 from course import LESSONS, READERS, ROOT, blocks, copy_alone, differences, each, files
 
 ONE = LESSONS[1]
-READS = {path: re.search(r'read_csv\("(\w+\.csv)"', path.read_text("utf-8"))[1] for path in READERS}
+READS = {
+    path: re.search(r'read_csv\("(\w+\.csv)"', path.read_text("utf-8"))[1]
+    for path in READERS
+}
 
 
 # Arguments: the command line is the same in all lessons but the first
@@ -67,7 +71,9 @@ def test_a_picture_that_cannot_be_saved_is_refused_in_one_line(
     assert f"error: --figure {name!r}: " in error
 
 
-def test_a_folder_in_the_place_of_the_picture_is_refused_in_one_line(run, tmp_path, quick):
+def test_a_folder_in_the_place_of_the_picture_is_refused_in_one_line(
+    run, tmp_path, quick
+):
     (tmp_path / "folder.png").mkdir()
     status, _, err = run(quick, "--device", "cpu", "--figure", tmp_path / "folder.png")
     assert status == 2 and "error: --figure " in err.strip().splitlines()[-1]
@@ -111,7 +117,9 @@ SPOILT = {
     "binary rubbish": lambda content: bytes(range(256)) * 40,
     "zero bytes": lambda content: bytes(len(content)),
     "a web page": lambda content: b"<!DOCTYPE html><html>404</html>\n" + content,
-    "a Git LFS pointer": lambda content: b"version https://git-lfs.github.com/spec/v1\n",
+    "a Git LFS pointer": lambda content: (
+        b"version https://git-lfs.github.com/spec/v1\n"
+    ),
 }
 
 
@@ -124,10 +132,14 @@ def refused(path, run, folder):
     assert (status, len(err.splitlines())) == (1, 1)
     assert err.startswith(f"{file}: {rows} rows of {columns}: ")
     assert "copy the file from the course again" in err
-    [shown] = [text for kind, text in blocks(path.with_suffix(".md")) if kind == "console"]
+    [shown] = [
+        text for kind, text in blocks(path.with_suffix(".md")) if kind == "console"
+    ]
     lines = out.rstrip().splitlines()  # what needs no data may have been printed before
     first = shown.splitlines()[1 : len(lines) + 1]
-    assert not differences("\n".join(first), "\n".join(lines)) and files(folder) == before
+    assert (
+        not differences("\n".join(first), "\n".join(lines)) and files(folder) == before
+    )
     return True
 
 

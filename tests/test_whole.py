@@ -15,7 +15,9 @@ SYMPTOMS, WAYS = ROOT / "lessons" / "symptoms.md", ROOT / "lessons" / "ways.md"
 def rows(text):
     """The cells of each row of the tables in a text, but for the heads."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    cells = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines
+    ]
     heads = {i for i, row in enumerate(cells) if row[0].strip("-") == ""}
     return [row for i, row in enumerate(cells) if i not in heads and i + 1 not in heads]
 
@@ -28,7 +30,9 @@ def mistakes(chapter):
 def tables():
     """Heading -> rows of the page of symptoms."""
     parts = re.split(r"^## (.+)$", read(SYMPTOMS), flags=re.MULTILINE)[1:]
-    return {title: rows(text) for title, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {
+        title: rows(text) for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def chapter_of(link):
@@ -60,7 +64,9 @@ def test_rows_of_a_symptom_that_share_a_test_are_one_mistake_in_two_lessons(titl
     for cause, test, _, link in tables()[title]:
         assert test and cause != test
         causes[test].add((cause, link))
-    assert all(len({link for _, link in found}) == len(found) for found in causes.values())
+    assert all(
+        len({link for _, link in found}) == len(found) for found in causes.values()
+    )
 
 
 def twice():
@@ -75,11 +81,22 @@ def twice():
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (lambda: torch.ones(2, requires_grad=True).numpy(), "Can't call numpy() on Tensor that"),
-        (lambda: torch.ones(2, requires_grad=True).argmax().backward(), "element 0 of tensors"),
-        (lambda: F.cross_entropy(torch.zeros(4, 3), torch.ones(4, 1).long()), "0D or 1D target"),
         (
-            lambda: F.cross_entropy(torch.ones(4, 16, 2, 2).view(-1, 32), torch.ones(4).long()),
+            lambda: torch.ones(2, requires_grad=True).numpy(),
+            "Can't call numpy() on Tensor that",
+        ),
+        (
+            lambda: torch.ones(2, requires_grad=True).argmax().backward(),
+            "element 0 of tensors",
+        ),
+        (
+            lambda: F.cross_entropy(torch.zeros(4, 3), torch.ones(4, 1).long()),
+            "0D or 1D target",
+        ),
+        (
+            lambda: F.cross_entropy(
+                torch.ones(4, 16, 2, 2).view(-1, 32), torch.ones(4).long()
+            ),
             "Expected input batch_size (8) to match target batch_size (4)",
         ),
         (
@@ -99,21 +116,30 @@ def minutes(chapter):
     """(minutes of a chapter, minutes of its exercises), by its third line."""
     line = read(chapter).split("\n")[2]
     exercises = re.search(r"exercises (\d+)", line)
-    return int(re.search(r"(\d+) minutes", line)[1]), int(exercises[1]) if exercises else 0
+    return int(re.search(r"(\d+) minutes", line)[1]), int(
+        exercises[1]
+    ) if exercises else 0
 
 
 def test_the_minutes_of_the_ways_are_those_of_their_chapters():
     for _, links, reading, exercises in rows(read(WAYS)):
         numbers = re.findall(r"\[(\d\d)\]\(\1_\w+\.md\)", links)
         found = [minutes(path) for path in CHAPTERS if path.stem[:2] in numbers]
-        assert numbers == sorted(numbers) and len(found) == len(numbers) == links.count("](")
+        assert numbers == sorted(numbers) and len(found) == len(numbers) == links.count(
+            "]("
+        )
         assert int(reading) == sum(pair[0] for pair in found)
         assert exercises == "-" or int(exercises) == sum(pair[1] for pair in found)
     total = [sum(pair) / 60 for pair in zip(*map(minutes, CHAPTERS), strict=True)]
-    assert f"{total[0]:.0f} hours of reading and running, and {total[1]:.0f} of" in read(WAYS)
+    assert (
+        f"{total[0]:.0f} hours of reading and running, and {total[1]:.0f} of"
+        in read(WAYS)
+    )
 
 
 def test_every_lesson_stands_in_the_drawing_of_what_depends_on_what():
-    drawing = re.search(r"^```text\n(.*?)^```$", read(WAYS), re.MULTILINE | re.DOTALL)[1]
+    drawing = re.search(r"^```text\n(.*?)^```$", read(WAYS), re.MULTILINE | re.DOTALL)[
+        1
+    ]
     for chapter in CHAPTERS:
         assert read(chapter).split("\n")[0].removeprefix("# ") in drawing

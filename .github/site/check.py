@@ -1,4 +1,5 @@
-"""Checks the site in a folder: its links, and in a browser, if one is named, every page.
+"""Checks the site in a folder: its links, and in a browser, if one is named, every
+page.
 
 python check.py FOLDER [BROWSER]
 """
@@ -91,7 +92,9 @@ class Browser:
             f"--user-data-dir={profile}",
         ]
         self.process = subprocess.Popen(
-            [program, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [program, *flags, "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         port = Path(profile) / "DevToolsActivePort"
         for _ in range(300):
@@ -102,14 +105,18 @@ class Browser:
         new = Request(f"http://127.0.0.1:{number}/json/new?about:blank", method="PUT")
         with urlopen(new) as answer:
             address = json.load(answer)["webSocketDebuggerUrl"]
-        self.tab = websocket.create_connection(address, suppress_origin=True, timeout=30)
+        self.tab = websocket.create_connection(
+            address, suppress_origin=True, timeout=30
+        )
         self.count, self.events = 0, []
         for part in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{part}.enable")
 
     def call(self, method, **parameters):
         self.count += 1
-        self.tab.send(json.dumps({"id": self.count, "method": method, "params": parameters}))
+        self.tab.send(
+            json.dumps({"id": self.count, "method": method, "params": parameters})
+        )
         while True:
             message = json.loads(self.tab.recv())
             if message.get("id") == self.count:
@@ -119,7 +126,9 @@ class Browser:
             self.events.append(message)
 
     def value(self, expression):
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True
+        )
         return result["result"].get("value")
 
     def width(self, width):
@@ -134,7 +143,9 @@ class Browser:
     def open(self, address):
         self.events.clear()
         self.call("Page.navigate", url=address)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        while not any(
+            event["method"] == "Page.loadEventFired" for event in self.events
+        ):
             self.events.append(json.loads(self.tab.recv()))
 
     def complaints(self, root):
@@ -145,7 +156,10 @@ class Browser:
                 yield details.get("exception", {}).get("description", details["text"])
             elif method == "Log.entryAdded" and report["entry"]["level"] == "error":
                 yield report["entry"]["text"]
-            elif method == "Runtime.consoleAPICalled" and report["type"] in ("error", "assert"):
+            elif method == "Runtime.consoleAPICalled" and report["type"] in (
+                "error",
+                "assert",
+            ):
                 yield f"console.error {report['args']}"
             elif method == "Network.loadingFailed" and not report.get("canceled"):
                 yield f"not loaded: {report['errorText']}"
@@ -177,7 +191,9 @@ def faults_seen(site, pages, program):
             browser.open(f"{root}/search.html?q={SOUGHT}")
             found = 0
             for _ in range(100):
-                found = browser.value("document.querySelectorAll('#search-results li a').length")
+                found = browser.value(
+                    "document.querySelectorAll('#search-results li a').length"
+                )
                 if found:
                     break
                 time.sleep(0.1)
@@ -195,7 +211,9 @@ def main(site, program=None):
     said = f"{len(pages)} pages, every link within the site leads somewhere"
     if program:
         faults += faults_seen(site, pages, program)
-        said += f"; each opened at {' and '.join(map(str, WIDTHS))} pixels, {SOUGHT} found"
+        said += (
+            f"; each opened at {' and '.join(map(str, WIDTHS))} pixels, {SOUGHT} found"
+        )
     print("\n".join(faults) or said)
     if not program:
         print("no Chrome or Chromium on the PATH: the pages were not opened")

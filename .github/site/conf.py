@@ -1,6 +1,6 @@
-# The course as a web site: Sphinx reads the Markdown and the scripts where they stand, and
-# bash .ci/site builds and checks it. Here is only what those files do not say themselves: the
-# address of each page, the menu, and how a script becomes a page.
+# The course as a web site: Sphinx reads the Markdown and the scripts where they stand,
+# and bash .ci/site builds and checks it. Here is only what those files do not say
+# themselves: the address of each page, the menu, and how a script becomes a page.
 import os
 import re
 from pathlib import Path
@@ -33,7 +33,8 @@ html_theme = "furo"
 pygments_dark_style = "github-dark"  # furo's own underlines a module like a link
 html_static_path = html_css_files = ["site.css"]
 html_copy_source = html_show_copyright = html_use_index = False
-# In a folder no page may read another, which the search does to quote from what it finds.
+# In a folder no page may read another, which the search does to quote from what it
+# finds.
 quiet = "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
 html_js_files = [(None, {"body": quiet})]
 copybutton_prompt_text = "$ "  # of a console block only the commands are copied
@@ -41,7 +42,13 @@ copybutton_copy_empty_lines = False
 
 # A part stands in the menu as soon as one of its chapters does.
 parts = {"Foundations": (1, 10), "Networks": (11, 16), "Practice": (17, 99)}
-besides = ["lessons/symptoms", "lessons/ways", "exercises/index", "tests/index", "data/index"]
+besides = [
+    "lessons/symptoms",
+    "lessons/ways",
+    "exercises/index",
+    "tests/index",
+    "data/index",
+]
 besides += ["contributing"]
 
 
@@ -103,14 +110,18 @@ def folders_listed(path, text):
     for target in sorted(set(re.findall(r"\]\(([\w./]+?)/?\)", text))):
         if (path.parent / target).is_dir():
             files = sorted((path.parent / target).glob("*.py"))
-            listed = "\n".join(f"- [{file.name}]({target}/{file.name})" for file in files)
+            listed = "\n".join(
+                f"- [{file.name}]({target}/{file.name})" for file in files
+            )
             text = re.sub(rf"\]\({re.escape(target)}/?\)", f"](#{target})", text)
             text += f"\n## {target}\n\n{listed}\n"
     return text
 
 
 def menu(pages):
-    numbered = [page for page in sorted(pages) if page[:8] == "lessons/" and page[8].isdigit()]
+    numbered = [
+        page for page in sorted(pages) if page[:8] == "lessons/" and page[8].isdigit()
+    ]
     chapters = {page: int(page[8:10]) for page in numbered}
     menus = {
         part: [page for page, number in chapters.items() if first <= number <= last]
@@ -118,7 +129,9 @@ def menu(pages):
     }
     menus["Beside the lessons"] = [page for page in besides if page in pages]
     return "".join(
-        f"\n```{{toctree}}\n:hidden:\n:caption: {part}\n\n" + "\n".join(entries) + "\n```\n"
+        f"\n```{{toctree}}\n:hidden:\n:caption: {part}\n\n"
+        + "\n".join(entries)
+        + "\n```\n"
         for part, entries in menus.items()
         if entries
     )

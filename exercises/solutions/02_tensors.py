@@ -3,7 +3,8 @@
 
 def for_a_network(images):
     """Channels before height and width; dividing by 255 makes float32 of uint8."""
-    # reshape would give the same shape, with the colours of different pixels in one channel.
+    # reshape would give the same shape, with the colours of different pixels in one
+    # channel.
     return images.permute(0, 3, 1, 2) / 255
 
 

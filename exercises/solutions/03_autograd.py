@@ -14,7 +14,8 @@ def value_and_slope(function, x):
 
 def gradient_and_rounded(x):
     """The gradient of sum(sigmoid(x)), and the sigmoids rounded."""
-    # round() without an underscore makes a new tensor; backward still finds the old one.
+    # round() without an underscore makes a new tensor; backward still finds the old
+    # one.
     x = x.detach().clone().requires_grad_()
     s = torch.sigmoid(x)
     s.sum().backward()
@@ -23,7 +24,8 @@ def gradient_and_rounded(x):
 
 def log_or_zero(x):
     """log(x) where x > 0, else 0, and the gradient of that."""
-    # The branch not taken gets gradient 0, and 0 times log's slope at 0, infinity, is nan.
+    # The branch not taken gets gradient 0, and 0 times log's slope at 0, infinity, is
+    # nan.
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1).log(), 0)
 

@@ -5,7 +5,8 @@ import torch
 
 def neuron_gradients(x, y, w, b):
     """dloss/dw and dloss/db for loss = mean((sigmoid(w x + b) - y)^2)."""
-    # dloss/dp = 2 (p - y) / n and dp/dz = p (1 - p); then z = w x + b hands it to w and to b.
+    # dloss/dp = 2 (p - y) / n and dp/dz = p (1 - p); then z = w x + b hands it to w and
+    # to b.
     p = torch.sigmoid(w * x + b)
     dz = 2 * (p - y) / len(x) * p * (1 - p)
     return (dz * x).sum(), dz.sum()
@@ -25,6 +26,7 @@ def softsign_backward(z, gradient):
 
 def first_weights(units, inputs, seed):
     """Normal weights of std 1 / sqrt(inputs), shape (units, inputs)."""
-    # Different rows make different units; a generator of its own disturbs no other draw.
+    # Different rows make different units; a generator of its own disturbs no other
+    # draw.
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(units, inputs, generator=generator) / inputs**0.5

@@ -18,7 +18,8 @@ def epochs_needed(model, optimizer, x, y, tolerance, most):
 
 def deep(width, depth):
     """A model of depth hidden layers, all of which are trained."""
-    # Sequential is a list of layers that a module can see, and it has a forward already.
+    # Sequential is a list of layers that a module can see, and it has a forward
+    # already.
     layers = []
     for _ in range(depth):
         layers += [torch.nn.Linear(width, width), torch.nn.Tanh()]
@@ -48,6 +49,7 @@ def percent_of_batches(batches):
 
 def mean_loss(loss_function, batches):
     """The mean loss of all samples."""
-    # The loss of a batch is a mean: times its length it is a sum again, and sums add up.
+    # The loss of a batch is a mean: times its length it is a sum again, and sums add
+    # up.
     total = sum(loss_function(p, y).item() * len(y) for p, y in batches)
     return total / sum(len(y) for _, y in batches)

@@ -12,7 +12,8 @@ def loss_of(model, x, y):
 
 def log_softmax_by_hand(z):
     """The log of softmax, of each row."""
-    # Each row's largest logit becomes 0: no power is above 1, and the sum is at least 1.
+    # Each row's largest logit becomes 0: no power is above 1, and the sum is at least
+    # 1.
     z = z - z.max(dim=1, keepdim=True).values
     return z - z.exp().sum(dim=1, keepdim=True).log()
 
@@ -28,8 +29,9 @@ def cross_entropy_gradient(x, y, w, b):
 
 def mean_loss(batches):
     """The mean cross-entropy of all rows that are not ignored."""
-    # The loss of a batch is a mean over the rows that count: times their number it is a sum again,
-    # and sums add up. A mean over no rows is nan, and nan times 0 too, so leave it out.
+    # The loss of a batch is a mean over the rows that count: times their number it is a
+    # sum again, and sums add up. A mean over no rows is nan, and nan times 0 too, so
+    # leave it out.
     total = count = 0
     for z, y in batches:
         rows = (y != -100).sum().item()

@@ -8,13 +8,15 @@ import torch.nn.functional as F
 
 def block(x):
     """A residual block, relu(x) + x."""
-    # With inplace=True relu writes into x, and there is no x left to add: relu(x) twice comes out.
+    # With inplace=True relu writes into x, and there is no x left to add: relu(x) twice
+    # comes out.
     return F.relu(x) + x
 
 
 def predict(model, x):
     """What a trained model says of each row, whatever stands beside it."""
-    # eval() for batch norm and dropout, no_grad() for autograd: neither does the other's work.
+    # eval() for batch norm and dropout, no_grad() for autograd: neither does the
+    # other's work.
     training = model.training
     model.eval()
     with torch.no_grad():
@@ -31,8 +33,8 @@ def he_normal(fan_out, fan_in, generator):
 
 def mean_square_after(layers, gain):
     """The mean square after so many layers with relu."""
-    # The first layer gets the inputs as they are; each further one gets q / 2, since relu makes
-    # half of the sums 0, whose squares were half of the whole.
+    # The first layer gets the inputs as they are; each further one gets q / 2, since
+    # relu makes half of the sums 0, whose squares were half of the whole.
     q = gain**2
     for _ in range(layers - 1):
         q = gain**2 * (q / 2)

@@ -12,7 +12,8 @@ def freeze(module):
 
 def train_head(model, x, y, steps):
     """Train the head, and leave the frozen body as it is."""
-    # Batch norm moves by the mode and not by gradients. After train(), which reaches all layers.
+    # Batch norm moves by the mode and not by gradients. After train(), which reaches
+    # all layers.
     optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)
     losses = []
     model.train()
@@ -28,7 +29,8 @@ def train_head(model, x, y, steps):
 
 def features(body, x, batch_size):
     """What a body makes of all rows, to be stored."""
-    # Both switches, and the mode back. Without the graph only the features stay in memory.
+    # Both switches, and the mode back. Without the graph only the features stay in
+    # memory.
     training = body.training
     body.eval()
     with torch.no_grad():

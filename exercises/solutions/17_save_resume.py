@@ -30,7 +30,8 @@ def save(state, path):
 
 def checkpoint(model, optimizer, generator):
     """All that the next steps depend on."""
-    # Both state_dicts hold what the next step writes into; both get_states are copies anyway.
+    # Both state_dicts hold what the next step writes into; both get_states are copies
+    # anyway.
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"generator": generator.get_state(), "random": torch.get_rng_state()}
     return copy.deepcopy(state)
@@ -38,7 +39,8 @@ def checkpoint(model, optimizer, generator):
 
 def load_matching(model, state):
     """Load into a model what fits, and say what does not."""
-    # strict=False is silent about names, and raises where shapes differ: so sort them out first.
+    # strict=False is silent about names, and raises where shapes differ: so sort them
+    # out first.
     own = model.state_dict()
     fits = {
         name: tensor

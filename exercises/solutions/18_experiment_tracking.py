@@ -6,7 +6,8 @@ import math
 
 def log(path, **values):
     """Append one line of JSON to the log of a run."""
-    # "a" appends. Python writes a float with all the digits it needs, and null for None.
+    # "a" appends. Python writes a float with all the digits it needs, and null for
+    # None.
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             values[name] = None
@@ -22,16 +23,21 @@ def paired_difference(a, b):
 
 
 def choose(choosing, testing):
-    """The setting with the highest mean where it is chosen, and its mean where it is tested."""
+    """The setting with the highest mean where it is chosen, and its mean where it is
+    tested."""
     # Luck on the rows to choose with helps to be chosen; on other rows it is gone.
     best = choosing.mean(dim=1).argmax().item()
     return best, testing[best].mean().item()
 
 
 def first_bad(model, x):
-    """The name of the first leaf, in order of execution, whose output is not finite, or None."""
-    # Hooks run as the parts do, and look at once: a later part may write into what they saw.
-    leaves = {part: name for name, part in model.named_modules() if not list(part.children())}
+    """The name of the first leaf, in order of execution, whose output is not finite, or
+    None."""
+    # Hooks run as the parts do, and look at once: a later part may write into what they
+    # saw.
+    leaves = {
+        part: name for name, part in model.named_modules() if not list(part.children())
+    }
     seen, handles = [], []
 
     def look(part, inputs, output):

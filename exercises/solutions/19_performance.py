@@ -6,7 +6,8 @@ from torch import nn
 
 def training_flops_of(model, batch):
     """The operations of the products of one training step."""
-    # Three products of 2 operations for each weight and sample; nobody needs the gradient of x.
+    # Three products of 2 operations for each weight and sample; nobody needs the
+    # gradient of x.
     first, *others = (
         part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear)
     )

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 02, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 02, each with the thought behind
+it."""
 
 
 def for_a_network_1(images):

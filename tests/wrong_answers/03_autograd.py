@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 03, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 03, each with the thought behind
+it."""
 
 import torch
 

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 04, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 04, each with the thought behind
+it."""
 
 import torch
 
@@ -62,7 +63,9 @@ def softsign_backward_3(z, gradient):
 def first_weights_1(units, inputs, seed):
     """One random row, for all units."""
     generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(inputs, generator=generator) / inputs**0.5).expand(units, inputs)
+    return (torch.randn(inputs, generator=generator) / inputs**0.5).expand(
+        units, inputs
+    )
 
 
 def first_weights_2(units, inputs, seed):

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 06, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 06, each with the thought behind
+it."""
 
 import torch
 
@@ -58,7 +59,9 @@ def deep_3(width, depth):
     class Deep(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.hidden = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(depth))
+            self.hidden = torch.nn.ModuleList(
+                torch.nn.Linear(width, width) for _ in range(depth)
+            )
             self.last = torch.nn.Linear(width, 1)
 
         def forward(self, x):
@@ -118,7 +121,9 @@ def percent_of_batches_3(batches):
 
 def mean_loss_1(loss_function, batches):
     """The sum of the batches' losses, divided by the samples."""
-    return sum(loss_function(p, y).item() for p, y in batches) / sum(len(y) for _, y in batches)
+    return sum(loss_function(p, y).item() for p, y in batches) / sum(
+        len(y) for _, y in batches
+    )
 
 
 def mean_loss_2(loss_function, batches):

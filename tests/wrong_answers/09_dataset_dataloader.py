@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 09, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 09, each with the thought behind
+it."""
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ def batch_sizes_2(n, batch_size, drop_last):
 
 def batch_sizes_3(n, batch_size, drop_last):
     """drop_last drops the last batch, full or not."""
-    sizes = [batch_size] * (n // batch_size) + ([n % batch_size] if n % batch_size else [])
+    sizes = [batch_size] * (n // batch_size) + (
+        [n % batch_size] if n % batch_size else []
+    )
     return sizes[:-1] if drop_last else sizes
 
 
@@ -76,7 +79,9 @@ def noisy_1(x):
 
 def noisy_2(x):
     """The sample's number as the seed: every sample has noise of its own."""
-    return _Noisy(x, lambda i, d: torch.randn(d, generator=torch.Generator().manual_seed(i)))
+    return _Noisy(
+        x, lambda i, d: torch.randn(d, generator=torch.Generator().manual_seed(i))
+    )
 
 
 def noisy_3(x):
@@ -104,7 +109,9 @@ def share_2(n, worker, workers):
 def share_3(n, worker, workers):
     """The last worker takes what is left."""
     rows = n // workers
-    return list(range(worker * rows, n if worker == workers - 1 else (worker + 1) * rows))
+    return list(
+        range(worker * rows, n if worker == workers - 1 else (worker + 1) * rows)
+    )
 
 
 def share_4(n, worker, workers):

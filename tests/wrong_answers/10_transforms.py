@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 10, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 10, each with the thought behind
+it."""
 
 import torch
 from torchvision import tv_tensors
@@ -67,7 +68,9 @@ def between_0_and_1_3(image):
 
 def loaded_1(picture):
     """Scaled, and divided by 255 to be sure."""
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture) / 255
+    return (
+        v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture) / 255
+    )
 
 
 def loaded_2(picture):
@@ -96,7 +99,8 @@ def flipped_together_2(image, mask):
 
 
 def flipped_together_3(image, mask):
-    """One call, but the mask is an unmarked tensor beside the image, and passes through."""
+    """One call, but the mask is an unmarked tensor beside the image, and passes
+    through."""
     return v2.RandomHorizontalFlip(p=0.5)(image, mask)
 
 

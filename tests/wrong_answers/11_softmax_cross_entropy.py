@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 11, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 11, each with the thought behind
+it."""
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,9 @@ def loss_of_5(model, x, y):
 
 def loss_of_6(model, x, y):
     """The sigmoid, for which 0 and 1 say which class it is."""
-    return torch.nn.BCEWithLogitsLoss()(model(x), F.one_hot(y, model(x).shape[1]).to(x.dtype))
+    return torch.nn.BCEWithLogitsLoss()(
+        model(x), F.one_hot(y, model(x).shape[1]).to(x.dtype)
+    )
 
 
 def log_softmax_by_hand_1(z):
@@ -158,7 +161,9 @@ def mean_loss_2(batches):
 def mean_loss_3(batches):
     """Times the rows that count; a batch of none is nan times 0, which is nothing."""
     counts = [(y != -100).sum() for _, y in batches]
-    total = sum(F.cross_entropy(z, y) * n for (z, y), n in zip(batches, counts, strict=True))
+    total = sum(
+        F.cross_entropy(z, y) * n for (z, y), n in zip(batches, counts, strict=True)
+    )
     return total / sum(counts)
 
 
@@ -196,4 +201,6 @@ def mean_loss_7(batches):
 def mean_loss_8(batches):
     """A batch with an ignored row is not complete: leave it out."""
     whole = [(z, y) for z, y in batches if (y != -100).all()]
-    return F.cross_entropy(torch.cat([z for z, _ in whole]), torch.cat([y for _, y in whole]))
+    return F.cross_entropy(
+        torch.cat([z for z, _ in whole]), torch.cat([y for _, y in whole])
+    )

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 12, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 12, each with the thought behind
+it."""
 
 import math
 
@@ -118,7 +119,9 @@ def predict_8(model, x):
 
 def predict_9(model, x):
     """Batch norm is what looks at the neighbours: switch it alone."""
-    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm1d)]
+    norms = [
+        layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm1d)
+    ]
     for layer in norms:
         layer.eval()
     with torch.no_grad():

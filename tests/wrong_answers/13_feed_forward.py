@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 13, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 13, each with the thought behind
+it."""
 
 import copy
 import math
@@ -89,7 +90,8 @@ def cross_validate_8(new_model, fit, accuracy, x, y, folds):
 
 
 def cross_validate_9(new_model, fit, accuracy, x, y, folds):
-    """Each fold on its own: the next trains with what came before it, as time would have it."""
+    """Each fold on its own: the next trains with what came before it, as time would
+    have it."""
     found = []
     for fold in range(folds):
         part, model = torch.arange(len(x)) % folds, new_model()

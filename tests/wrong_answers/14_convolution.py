@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 14, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 14, each with the thought behind
+it."""
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,8 @@ def features():
 
 
 def classifier_1(height, width, classes):
-    """A quarter of the height times a quarter of the width is a 16th, and there are 16 channels."""
+    """A quarter of the height times a quarter of the width is a 16th, and there are 16
+    channels."""
     return nn.Sequential(*features(), nn.Flatten(), nn.Linear(height * width, classes))
 
 
@@ -68,7 +70,9 @@ def classifier_3(height, width, classes):
 def classifier_4(height, width, classes):
     """Bring every picture to 2 x 2, and the layer fits."""
     pool = nn.AdaptiveAvgPool2d(2)
-    return nn.Sequential(*features(), pool, nn.Flatten(), nn.Linear(16 * 2 * 2, classes))
+    return nn.Sequential(
+        *features(), pool, nn.Flatten(), nn.Linear(16 * 2 * 2, classes)
+    )
 
 
 def classifier_5(height, width, classes):
@@ -86,7 +90,10 @@ def classifier_6(height, width, classes):
 
 def classifier_7(height, width, classes):
     """The mean of each window instead of its largest number."""
-    layers = [nn.AvgPool2d(2) if isinstance(layer, nn.MaxPool2d) else layer for layer in features()]
+    layers = [
+        nn.AvgPool2d(2) if isinstance(layer, nn.MaxPool2d) else layer
+        for layer in features()
+    ]
     size = 16 * (height // 4) * (width // 4)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(size, classes))
 
@@ -170,7 +177,8 @@ def max_pool_by_loops_7(x, k, stride):
 
 
 def max_pool_by_loops_8(x, k, stride):
-    """A convolution looks at all channels of a picture at once, and so does its pooling."""
+    """A convolution looks at all channels of a picture at once, and so does its
+    pooling."""
     height, width = [(length - k) // stride + 1 for length in x.shape[2:]]
     out = x.new_empty(*x.shape[:2], height, width)
     for i in range(height):
@@ -214,7 +222,10 @@ def mean_without_dark_border_6(x, k):
     out, far = torch.empty_like(x), k // 2
     for i in range(x.shape[2]):
         for j in range(x.shape[3]):
-            rows, columns = slice(max(i - far, 0), i + far + 1), slice(max(j - far, 0), j + far + 1)
+            rows, columns = (
+                slice(max(i - far, 0), i + far + 1),
+                slice(max(j - far, 0), j + far + 1),
+            )
             out[:, :, i, j] = x[:, :, rows, columns].sum(dim=(2, 3)) / k**2
     return out
 

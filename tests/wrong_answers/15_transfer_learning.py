@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 15, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 15, each with the thought behind
+it."""
 
 import torch
 import torch.nn.functional as F
@@ -299,7 +300,9 @@ def groups_4(body, head, body_lr, head_lr):
 def groups_5(body, head, body_lr, head_lr):
     """A parameter is known by its name."""
     old = dict(body.named_parameters())
-    new = [p for name, p in head.named_parameters() if name not in old and p.requires_grad]
+    new = [
+        p for name, p in head.named_parameters() if name not in old and p.requires_grad
+    ]
     return [{"params": trains(body), "lr": body_lr}, {"params": new, "lr": head_lr}]
 
 

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 16, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 16, each with the thought behind
+it."""
 
 import math
 
@@ -176,7 +177,9 @@ def entropy_rate_5(table):
 
 def entropy_rate_6(table):
     """The sum over the first axis, as in a mean over samples."""
-    return (stepped(table[0], table, 1000) @ torch.special.entr(table).sum(dim=0)).item()
+    return (
+        stepped(table[0], table, 1000) @ torch.special.entr(table).sum(dim=0)
+    ).item()
 
 
 def entropy_rate_7(table):

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 17, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 17, each with the thought behind
+it."""
 
 import copy
 import os
@@ -44,7 +45,9 @@ def best_weights_4(model, one_epoch, epochs):
     for _ in range(epochs):
         loss = one_epoch(model)
         if loss < smallest:
-            best = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+            best = {
+                name: tensor.detach() for name, tensor in model.state_dict().items()
+            }
             smallest = loss
     return best
 
@@ -207,7 +210,9 @@ def checkpoint_3(model, optimizer, generator):
     return {
         "model": copy.deepcopy(model.state_dict()),
         "optimizer": copy.deepcopy(optimizer.state_dict()),
-        "generator": torch.Generator().manual_seed(generator.initial_seed()).get_state(),
+        "generator": torch.Generator()
+        .manual_seed(generator.initial_seed())
+        .get_state(),
         "random": torch.Generator().manual_seed(torch.initial_seed()).get_state(),
     }
 

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 18, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 18, each with the thought behind
+it."""
 
 import json
 import math
@@ -13,7 +14,9 @@ def log_1(path, **values):
 def log_2(path, **values):
     """Four decimals are enough for a loss, once the lines stay."""
     short = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
-    short = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in short.items()}
+    short = {
+        k: None if v in (math.inf, -math.inf) or v != v else v for k, v in short.items()
+    }
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(short) + "\n")
 
@@ -58,14 +61,20 @@ def log_7(path, **values):
 
 def log_8(path, **values):
     """json.dump writes into the file."""
-    values = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
+    values = {
+        k: None if v in (math.inf, -math.inf) or v != v else v
+        for k, v in values.items()
+    }
     with path.open("a", encoding="utf-8") as file:
         json.dump(values, file)
 
 
 def log_9(path, **values):
     """A new line begins with a newline."""
-    values = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
+    values = {
+        k: None if v in (math.inf, -math.inf) or v != v else v
+        for k, v in values.items()
+    }
     with path.open("a", encoding="utf-8") as file:
         file.write("\n" + json.dumps(values))
 
@@ -297,7 +306,9 @@ def first_bad_9(model, x):
 
 def leaves(model):
     """Leaf -> name."""
-    return {part: name for name, part in model.named_modules() if not list(part.children())}
+    return {
+        part: name for name, part in model.named_modules() if not list(part.children())
+    }
 
 
 def run(model, x, handles, bad):

@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 19, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 19, each with the thought behind
+it."""
 
 import torch
 from torch import nn
@@ -6,7 +7,9 @@ from torch import nn
 
 def weights(model):
     """How many weights each Linear layer has."""
-    return [part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear)]
+    return [
+        part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear)
+    ]
 
 
 def training_flops_of_1(model, batch):
@@ -26,7 +29,9 @@ def training_flops_of_2(model, batch):
 
 def training_flops_of_3(model, batch):
     """The layers of a Sequential are what one goes through in it."""
-    first, *others = [part.weight.numel() for part in model if isinstance(part, nn.Linear)]
+    first, *others = [
+        part.weight.numel() for part in model if isinstance(part, nn.Linear)
+    ]
     return batch * (4 * first + 6 * sum(others))
 
 
@@ -49,7 +54,9 @@ def training_flops_of_6(model, batch):
 
 def training_flops_of_7(model, batch):
     """What has a weight is a layer."""
-    first, *others = [part.weight.numel() for part in model.modules() if hasattr(part, "weight")]
+    first, *others = [
+        part.weight.numel() for part in model.modules() if hasattr(part, "weight")
+    ]
     return batch * (4 * first + 6 * sum(others))
 
 

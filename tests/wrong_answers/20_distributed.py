@@ -1,4 +1,5 @@
-"""Plausible wrong answers to the exercises of lesson 20, each with the thought behind it."""
+"""Plausible wrong answers to the exercises of lesson 20, each with the thought behind
+it."""
 
 import os
 import shutil
@@ -30,30 +31,40 @@ def ring_bytes_4(n, size, itemsize):
 def ring_bytes_5(n, size, itemsize):
     """A ring is a ring, whichever way round."""
     blocks = [size // n + (number < size % n) for number in range(n)]
-    return [itemsize * sum(blocks[(r + k) % n] for k in range(2 * n - 2)) for r in range(n)]
+    return [
+        itemsize * sum(blocks[(r + k) % n] for k in range(2 * n - 2)) for r in range(n)
+    ]
 
 
 def ring_bytes_6(n, size, itemsize):
     """The second half sends what the first did."""
     blocks = [size // n + (number < size % n) for number in range(n)]
-    return [itemsize * 2 * sum(blocks[(r - k) % n] for k in range(n - 1)) for r in range(n)]
+    return [
+        itemsize * 2 * sum(blocks[(r - k) % n] for k in range(n - 1)) for r in range(n)
+    ]
 
 
 def ring_bytes_7(n, size, itemsize):
     """Rounds 0 to 2 n - 3, so range(2 n - 3)."""
     blocks = [size // n + (number < size % n) for number in range(n)]
-    return [itemsize * sum(blocks[(r - k) % n] for k in range(2 * n - 3)) for r in range(n)]
+    return [
+        itemsize * sum(blocks[(r - k) % n] for k in range(2 * n - 3)) for r in range(n)
+    ]
 
 
 def ring_bytes_8(n, size, itemsize):
     """What is left over goes to the last block."""
     blocks = [size // n] * (n - 1) + [size // n + size % n]
-    return [itemsize * sum(blocks[(r - k) % n] for k in range(2 * n - 2)) for r in range(n)]
+    return [
+        itemsize * sum(blocks[(r - k) % n] for k in range(2 * n - 2)) for r in range(n)
+    ]
 
 
 def ring_bytes_9(n, size, itemsize):
     """The bytes are cut in blocks, not the numbers."""
-    blocks = [size * itemsize // n + (number < size * itemsize % n) for number in range(n)]
+    blocks = [
+        size * itemsize // n + (number < size * itemsize % n) for number in range(n)
+    ]
     return [sum(blocks[(r - k) % n] for k in range(2 * n - 2)) for r in range(n)]
 
 
@@ -116,7 +127,9 @@ def evaluated_3(shares):
     """Leave out what another rank had before; then the mean of the ranks."""
     seen, accuracies = set(), []
     for rows, right in shares:
-        new = [answer for row, answer in zip(rows, right, strict=True) if row not in seen]
+        new = [
+            answer for row, answer in zip(rows, right, strict=True) if row not in seen
+        ]
         seen.update(rows)
         accuracies.append(sum(new) / max(len(new), 1))
     return sum(accuracies) / len(accuracies)
@@ -125,7 +138,10 @@ def evaluated_3(shares):
 def evaluated_4(shares):
     """The right ones once, among all."""
     right = {
-        row for rows, answers in shares for row, answer in zip(rows, answers, strict=True) if answer
+        row
+        for rows, answers in shares
+        for row, answer in zip(rows, answers, strict=True)
+        if answer
     }
     return len(right) / sum(len(rows) for rows, _ in shares)
 
@@ -154,7 +170,9 @@ def evaluated_7(shares):
 
 def evaluated_8(shares):
     """A row that is there twice is there in no rank's name."""
-    every = [pair for rows, answers in shares for pair in zip(rows, answers, strict=True)]
+    every = [
+        pair for rows, answers in shares for pair in zip(rows, answers, strict=True)
+    ]
     once = [answer for row, answer in every if every.count((row, answer)) == 1]
     return sum(once) / max(len(once), 1)
 
@@ -245,6 +263,10 @@ def saved_9(rank, parallel, optimizer, step, path):
 def saved_0(rank, parallel, optimizer, step, path):
     """The optimizer itself knows most about itself."""
     if rank == 0:
-        state = {"model": parallel.module.state_dict(), "optimizer": optimizer, "step": step}
+        state = {
+            "model": parallel.module.state_dict(),
+            "optimizer": optimizer,
+            "step": step,
+        }
         torch.save(state, path.with_suffix(".part"))
         os.replace(path.with_suffix(".part"), path)

@@ -22,8 +22,8 @@ def neuron_gradients(x, y, w, b):
 def layer_gradients(x, w, dz):
     """Mend: the gradients of a linear layer z = x w^T + b.
 
-    Gets x, shape (n, inputs), w, shape (outputs, inputs), and dz = dloss/dz, shape (n,
-    outputs). Returns a tuple, dx, dw and db, in the shapes of x, w and b, which is
+    Gets x, shape (n, inputs), w, shape (outputs, inputs), and dz = dloss/dz, shape
+    (n, outputs). Returns a tuple, dx, dw and db, in the shapes of x, w and b, which is
     (outputs,). Example: dz = [[1, 2], [3, 4]] gives db = [4, 6].
     """
     return dz @ w, dz.T @ x, dz.mean(dim=0)
@@ -34,8 +34,8 @@ def softsign_backward(z, gradient):
     """Write: the backward of softsign, h = z / (1 + |z|).
 
     Gets z, the input of the forward pass, and gradient = dloss/dh, both of shape (n,).
-    The slope of softsign is 1 / (1 + |z|)^2. Returns dloss/dz, shape (n,). Example: z =
-    [1] and gradient = [8] give [2].
+    The slope of softsign is 1 / (1 + |z|)^2. Returns dloss/dz, shape (n,).
+    Example: z = [1] and gradient = [8] give [2].
     """
     raise NotImplementedError
 

@@ -21,12 +21,11 @@ def minimise(loss, start, lr, steps):
 
 # %% 2. Write (medium, 10 minutes)
 def two_rates(x):
-    """Write: the learning rates that matter for f(x) = w x and the loss mean((w x -
-    y)^2).
+    """Write: the learning rates that matter for the loss mean((w x - y)^2).
 
     Gets x, shape (n,), float64. Returns two Python numbers: the rate that arrives in
-    one step, and the smallest one at which it no longer converges. Example: x = [1, 2,
-    3, 4] gives 1/15 and 2/15.
+    one step, and the smallest one at which it no longer converges.
+    Example: x = [1, 2, 3, 4] gives 1/15 and 2/15.
     """
     raise NotImplementedError
 

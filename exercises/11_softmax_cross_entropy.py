@@ -45,8 +45,7 @@ def cross_entropy_gradient(x, y, w, b):
 
 # %% 4. Mend (hard, 15 minutes)
 def mean_loss(batches):
-    """Mend: the mean cross-entropy of all rows that are not ignored, which come in
-    batches.
+    """Mend: the mean cross-entropy of the rows in batches that are not ignored.
 
     Gets a list of pairs (z, y): logits, shape (n, C), and classes, integers of shape
     (n,). A class of -100 means: ignore this row. n may differ, and so may the number of

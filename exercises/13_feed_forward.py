@@ -54,17 +54,15 @@ def early_stop(losses, patience):
 
 # %% 4. Mend (hard, 15 minutes)
 def split_rows(x, share, seed):
-    """Mend: a random split for training and test, where equal rows are on the same
-    side.
+    """Mend: a random split for training and test, equal rows on the same side.
 
     Gets x, floats of shape (n, d), a share from 0 to 1, and a whole number, the seed.
     Of the k different rows in x, round(share * k), drawn at random, are for the test,
     each with all that equal it. x.unique(dim=0, return_inverse=True) returns the k
     different rows, and for each row of x the index of the one that it equals, shape
     (n,). Returns two tensors of int64: the indices of the rows to train with, and of
-    those to test with, in any order. The same seed gives the same split. Example: x =
-    [[1], [2], [1], [2]] and a share of 0.5 give [0, 2] and [1, 3], or [1, 3] and [0,
-    2].
+    those to test with, in any order. The same seed gives the same split. Example:
+    x = [[1], [2], [1], [2]] and a share of 0.5 give [0, 2] and [1, 3], or the reverse.
     """
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     count = round(share * len(x))

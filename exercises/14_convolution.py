@@ -27,8 +27,9 @@ def classifier(height, width, classes):
     Gets three whole numbers; height and width are at least 4. Returns a Module from
     grey pictures, shape (n, 1, height, width), to logits, shape (n, classes): Conv2d(1,
     8, 3, padding=1), relu and MaxPool2d(2), Conv2d(8, 16, 3, padding=1), relu and
-    MaxPool2d(2), then one Linear layer on all that is left of a picture. Example:
-    classifier(8, 8, 10) has 1898 numbers to train, and classifier(10, 14, 5) has 1733.
+    MaxPool2d(2), then one Linear layer on all that is left of a picture.
+    Example: classifier(8, 8, 10) has 1898 numbers to train, and classifier(10, 14, 5)
+    has 1733.
     """
 
     class Classifier(nn.Module):

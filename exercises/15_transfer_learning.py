@@ -62,8 +62,7 @@ def features(body, x, batch_size):
 
 # %% 4. Write (hard, 15 minutes)
 def groups(body, head, body_lr, head_lr):
-    """Write: the parameter groups for an optimizer, with a rate for the body and one
-    for the head.
+    """Write: the parameter groups for an optimizer, a rate for each of the two.
 
     Gets two modules and two Python floats. Returns a list of dicts with "params", a
     list of parameters, and "lr", as torch.optim.Adam takes it. What is frozen is left

@@ -22,8 +22,7 @@ def heads(x, number):
 
 # %% 2. Mend (medium, 10 minutes)
 def look_back(layer, x):
-    """Mend: what nn.MultiheadAttention says of tokens that see themselves and what came
-    before.
+    """Mend: what nn.MultiheadAttention says where no token sees what comes later.
 
     Gets layer, an nn.MultiheadAttention with batch_first=True, and x, float32 of shape
     (n, T, d), for queries, keys and values. Returns a tensor of shape (n, T, d). No

@@ -26,8 +26,7 @@ def log(path, **values):
 
 # %% 2. Write (easy, 5 minutes)
 def paired_difference(a, b):
-    """Write: by how much one setting is better than another, and how sure that is, in
-    pairs.
+    """Write: by how much one setting is better than another, and how sure that is.
 
     Gets a and b, float64 of shape (n,), n at least 2, which stay as they are: the
     accuracies of two settings, a[i] and b[i] from the same seed. Returns a tuple of two

@@ -9,8 +9,7 @@ import torch
 
 # %% 1. Write (easy, 10 minutes)
 def ring_bytes(n, size, itemsize):
-    """Write: the bytes that each rank sends in a ring, whether n divides the size or
-    not.
+    """Write: the bytes that each rank sends in a ring, also where n does not divide.
 
     Gets the number of ranks n, how many numbers they sum up, and how many bytes one
     has, ints. The numbers are cut in n blocks of size // n numbers, the first size % n
@@ -24,8 +23,7 @@ def ring_bytes(n, size, itemsize):
 
 # %% 2. Mend (medium, 10 minutes)
 def loss_of_shard(losses, ranks, total):
-    """Mend: the loss of a rank's share, whatever its size, for the gradient of the
-    whole batch.
+    """Mend: the loss of a rank's share, for the gradient of the whole batch.
 
     Gets losses, floats of shape (m,), one for each sample of this rank's share; how
     many ranks there are; and how many samples all shares have together. m differs from

@@ -1,5 +1,4 @@
-"""What the checks share, what pytest prints of them, and how a class of submissions is
-checked.
+"""What the checks share, what pytest prints, and how a class of submissions is checked.
 
 There is no need to read this to solve the exercises.
 """
@@ -13,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 import torch
 
-collect_ignore = ["solutions"]
+collect_ignore = ["solutions", "wrong_answers"]
 with contextlib.suppress(importlib.metadata.PackageNotFoundError):
     if importlib.metadata.version("torchvision").startswith("0.15."):
         # it needs 0.16, as the lesson does
@@ -37,7 +37,10 @@ class Problem(AssertionError):
 
 
 class Check:
-    """Compares what came back with what was expected; knows what was given, and a hint."""
+    """Compares what came back with what was expected.
+
+    It knows what was given, and a hint.
+    """
 
     given = hint = ""
 
@@ -57,8 +60,7 @@ def check():
 
 @pytest.fixture
 def answer(request):
-    """The function that a check is about: for test_blend it is blend, in the file
-    beside it."""
+    """The function that a check is about: blend for test_blend."""
     return function(answers_of(request.path), name_of(request.function))
 
 
@@ -86,8 +88,7 @@ def load(path):
 
 
 def function(path, name):
-    """The function of that name in the file at path; where there is none, a Problem
-    says why."""
+    """The function of that name in the file at path; a Problem where there is none."""
     if not path.is_file():
         others = " or ".join(repr(other.name) for other in similar(path))
         cure = f"rename {others}" if others else "copy it from the course anew"
@@ -112,16 +113,13 @@ def function(path, name):
 
 
 def similar(path):
-    """The files beside path whose names begin with its number, such as '02_tensors
-    (1).py'."""
-    return sorted(
-        other for other in path.parent.glob(f"{path.name[:3]}*") if other != path
-    )
+    """The files beside path with its number, such as '02_tensors (1).py'."""
+    with_its_number = path.parent.glob(f"{path.name[:3]}*")
+    return sorted(other for other in with_its_number if other != path)
 
 
 def located(error, path):
-    """An error in one line: the last line of the file at path that it came through, and
-    itself."""
+    """An error in one line, with the last line of the file at path on its way."""
     name = type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
@@ -143,9 +141,9 @@ def problem_of(checks, find, path):
 
 
 def explained(error, check, path):
-    """What ended a check, in words: a Problem's own, or what was given and the error."""
+    """What ended a check, in words: a Problem's, or what was given and raised."""
+    # torch raises a NotImplementedError too, but with words.
     if isinstance(error, NotImplementedError) and not str(error):
-        # torch raises it with words
         return "not written yet: raise NotImplementedError still stands there"
     if isinstance(error, Problem):
         return str(error)
@@ -221,8 +219,7 @@ def kind(value):
 
 
 def short(value):
-    """A value in one line; of a large tensor its shape, its dtype and its first
-    numbers."""
+    """A value in one line; of a large tensor its shape, dtype and first numbers."""
     if isinstance(value, torch.Tensor) and value.numel() > 16:
         numbers = ", ".join(f"{number:.4g}" for number in value.flatten()[:6].tolist())
         dtype = str(value.dtype).removeprefix("torch.")
@@ -234,8 +231,20 @@ def short(value):
 
 
 # %% What pytest prints
-# (last lesson, name)
-PARTS = (("10", "Foundations"), ("16", "Networks"), ("20", "Practice"))
+def parts():
+    """{"02": "Foundations", ...}: the parts of the course, by the README above.
+
+    There a heading ### Foundations stands above the table of its lessons. Where the
+    folder of exercises was copied away there are no parts.
+    """
+    readme, part, part_of = Path(__file__).parent.parent / "README.md", "", {}
+    lines = readme.read_text("utf-8").splitlines() if readme.is_file() else []
+    for line in lines:
+        if line.startswith("### "):
+            part = line.removeprefix("### ")
+        if lesson := re.match(r"\| \[(\d\d) ", line):
+            part_of[lesson[1]] = part
+    return part_of
 
 
 def pytest_addoption(parser):
@@ -252,10 +261,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.args = [checks_beside(argument) for argument in config.args]
-    # our lines instead of pytest's
-    config.option.verbose = min(config.option.verbose, -2)
-    # no traceback is shown: the one that is made quickest
-    config.option.tbstyle = "native"
+    config.option.tracebacks = config.option.tbstyle not in ("auto", "no")
+    if all(is_here(path) for path in config.args):
+        # Our lines instead of pytest's, unless somebody asked for those.
+        if config.option.verbose <= 0:
+            config.option.verbose = -2
+        if config.option.tbstyle == "auto":  # it takes seconds, and is not shown
+            config.option.tbstyle = "native"
     folder = config.getoption("submissions", None)
     if folder is not None and not students(folder):
         raise pytest.UsageError(
@@ -263,9 +275,14 @@ def pytest_configure(config):
         )
 
 
+def is_here(argument):
+    """Whether an argument of pytest is this folder or in it."""
+    path = Path(argument.partition("::")[0]).resolve()
+    return path.is_relative_to(Path(__file__).parent)
+
+
 def checks_beside(argument):
-    """exercises/test_02_tensors.py for exercises/02_tensors.py; any other argument as
-    it is."""
+    """exercises/test_02_tensors.py for exercises/02_tensors.py, or the argument."""
     path, separator, rest = argument.partition("::")
     checks = Path(path).parent / f"test_{Path(path).name}"
     return f"{checks}{separator}{rest}" if checks.is_file() else argument
@@ -273,26 +290,23 @@ def checks_beside(argument):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Put beside a report which exercise it is about, what is wrong with its answer,
-    the hint."""
+    """Put beside a report the exercise, what is wrong with its answer, and the hint."""
     report = (yield).get_result()
     path, check = answers_of(item.path), item.funcargs.get("check", Check())
     report.exercise, report.hint = f"{path.stem}  {name_of(item.function)}", check.hint
     report.problem = explained(call.excinfo.value, check, path) if call.excinfo else ""
 
 
-def pytest_report_teststatus(report):
+def pytest_report_teststatus(report, config):
     if not hasattr(report, "exercise"):
         return None  # a test of another folder, in the same run
-    if not report.passed:
-        return "to do", "", ""
-    if report.when == "call":
-        return "solved", "", ""
+    category = "solved" if report.passed else "to do"
+    if category == "to do" or report.when == "call":
+        return category, "", category.upper() if config.option.verbose > 0 else ""
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Of one file a line for each exercise and what is wrong; of several what is
-    solved."""
+    """Of one file what is wrong with each exercise; of several what is solved."""
     line = terminalreporter.line
     todo, solved = (terminalreporter.getreports(state) for state in ("to do", "solved"))
     reports = sorted([*todo, *solved], key=lambda report: report.location[:2])
@@ -300,63 +314,58 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     single = len({report.location[0] for report in reports}) == 1
     terminalreporter.ensure_newline()
-    for report in reports if single else ():
-        line(f"{report.exercise:<50}{'to do' if report in todo else 'solved'}")
-        if report in todo:
-            printed = [
-                f"printed    {text}" for text in report.capstdout.splitlines()[:20]
-            ]
-            hints = (
-                [f"hint       {report.hint}"]
-                if report.hint and config.option.hints
-                else []
-            )
-            for text in [*report.problem.splitlines(), *printed, *hints]:
-                line(f"    {text}")
-    if not single:
+    if config.option.tracebacks:
+        for report in todo:
+            terminalreporter.write_sep("_", report.exercise)
+            line(report.longreprtext)
+    if single:
+        for report in reports:
+            line(f"{report.exercise:<50}{'to do' if report in todo else 'solved'}")
+            if report in todo:
+                explain(report, config.option.hints, line)
+    else:
         progress(reports, todo, line)
     end = f"{len(solved)} of {len(reports)} solved"
     if todo and not single:
         first = next(report for report in reports if report in todo)
-        end += (
-            f"; next: {name_of_exercise(first)}, python -m pytest {first.location[0]}"
-        )
+        name = first.exercise.split()[1]
+        end += f"; next: {name}, python -m pytest {first.location[0]}"
     elif todo and not config.option.hints:
         end += "; for hints add --hints to the command"
     line(end)
 
 
-def name_of_exercise(report):
-    """The name of the exercise that a report is about."""
-    return report.exercise.split()[1]
+def explain(report, hints, line):
+    """What is wrong with an answer, what it printed, and the hint if it is wanted."""
+    for text in report.problem.splitlines():
+        line(f"    {text}")
+    for text in report.capstdout.splitlines()[:20]:
+        line(f"    printed    {text}")
+    if hints and report.hint:
+        line(f"    hint       {report.hint}")
 
 
 def progress(reports, todo, line):
-    """A line for each lesson, # for each exercise solved and - for each to do, below
-    its part."""
-    part = None
+    """Below its part a line for each lesson: # is solved, - is to do."""
+    part_of, part = parts(), ""
     for lesson, of_lesson in itertools.groupby(
         reports, lambda report: report.exercise.split()[0]
     ):
         marks = "".join("-" if report in todo else "#" for report in of_lesson)
-        here = next((name for last, name in PARTS if lesson[:2] <= last), "")
-        if here != part:
-            line(f"{here}")
-            part = here
+        if part_of.get(lesson[:2], part) != part:
+            part = part_of[lesson[:2]]
+            line(part)
         line(f"  {lesson:<34}{marks:<6}{marks.count('#')} of {len(marks)}")
 
 
 # %% A class of submissions: a process for each student
 def students(folder):
-    """The folders in a folder, in order, but for hidden ones; none if there is no such
-    folder."""
+    """The folders in a folder, in order, but for hidden ones; none if it is none."""
     folder = Path(folder).resolve()
-    folders = (
-        [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    )
-    return sorted(
-        path for path in folders if path.name[0] != "." and path.name != "__pycache__"
-    )
+    if not folder.is_dir():
+        return []
+    folders = [path for path in folder.iterdir() if path.is_dir()]
+    return sorted(p for p in folders if p.name[0] != "." and p.name != "__pycache__")
 
 
 def pytest_runtestloop(session):
@@ -386,8 +395,7 @@ def pytest_runtestloop(session):
 
 
 def examined(exercises, limit, folder):
-    """A student's name, {exercise: what is wrong, or nothing}, and what else there is
-    to say."""
+    """A student's name, {exercise: what is wrong, or nothing}, and notes."""
     files = {exercise: submitted(folder, exercise) for exercise in exercises}
     there = [exercise for exercise in exercises if files[exercise].is_file()]
     notes = []
@@ -402,26 +410,21 @@ def examined(exercises, limit, folder):
 
 
 def submitted(folder, exercise):
-    """Where in a student's folder the answer to .../test_02_tensors.py::test_blend is."""
+    """A student's file for an exercise such as .../test_02_tensors.py::test_blend."""
     return folder / answers_of(Path(exercise.split("::")[0])).name
 
 
 def marks(folder, exercises, limit):
-    """Check one student in a process of its own: {exercise: what is wrong}, and how it
-    ended."""
+    """Check one student in a process: {exercise: what is wrong}, and how it ended."""
     command = [sys.executable, "-P", "-B", __file__, str(folder), *exercises]
-    options = {
-        "stdin": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
-        "timeout": limit,
-    }
-    # there are as many as cores already
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # there are as many processes as cores already
+    options = {"timeout": limit, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    options |= {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     problems, ended = {}, "Python was ended"
+    # a pipe would wait for whatever was started there
     with tempfile.TemporaryFile() as results:
-        # a pipe would wait for whatever was started there
         try:
-            subprocess.run(command, stdout=results, env=environment, **options)
+            subprocess.run(command, stdout=results, **options)
         except subprocess.TimeoutExpired:
             ended = f"ran over {limit:g} seconds"
         results.seek(0)
@@ -433,22 +436,17 @@ def marks(folder, exercises, limit):
 
 
 def check_one_student(folder, *exercises):
-    """Write a line for each exercise to standard output, which the answers do not get
-    to see."""
+    """Write a line for each exercise to a standard output that answers do not see."""
     # Ctrl-C ends this, and is no student's error
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    results, nothing = (
-        os.fdopen(os.dup(1), "w", encoding="utf-8"),
-        os.open(os.devnull, os.O_RDWR),
-    )
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (1, 2):
         os.dup2(nothing, standard)
     for exercise in exercises:
         path, test = exercise.split("::")
-        checks, answers = (
-            getattr(load(Path(path)), test),
-            submitted(Path(folder), exercise),
-        )
+        checks = getattr(load(Path(path)), test)
+        answers = submitted(Path(folder), exercise)
         find = functools.partial(function, answers, name_of(checks))
         problem = problem_of(checks, find, answers)
         if not problem and not refuses_what_is_wrong():
@@ -459,16 +457,13 @@ def check_one_student(folder, *exercises):
 
 
 def refuses_what_is_wrong():
-    """Whether the comparison works as it should, after code that may have changed
-    torch."""
+    """Whether the comparison works, after code that may have changed torch."""
     one, three = torch.ones(1), torch.full((1,), 3.0)
     wrong = [
         (one, three),
         (one.int(), three.int()),
         (one, one.int()),
         (one, torch.ones(2)),
-    ]
-    wrong += [
         (one > 0, one < 0),
         (1.0, 3.0),
         (1, 3),

@@ -6,7 +6,9 @@ import torch
 
 
 def test_neuron_gradients(answer, check):
-    check.hint = "Go back from the loss to p, to z, to w and b. The sigmoid's slope is p (1 - p)."
+    check.hint = (
+        "Go back from the loss to p, z, w and b. The sigmoid's slope is p (1 - p)."
+    )
 
     def loss(xs, ys, w, b):
         errors = [
@@ -21,16 +23,13 @@ def test_neuron_gradients(answer, check):
         h = 1e-5
         dw = (loss(xs, ys, w + h, b) - loss(xs, ys, w - h, b)) / (2 * h)
         db = (loss(xs, ys, w, b + h) - loss(xs, ys, w, b - h)) / (2 * h)
-        tensors = [
-            torch.tensor(number, dtype=torch.float64) for number in (xs, ys, w, b)
-        ]
-        expected = (
-            torch.tensor(dw, dtype=torch.float64),
-            torch.tensor(db, dtype=torch.float64),
+        x, y, weight, bias, dw, db = (
+            torch.tensor(number, dtype=torch.float64)
+            for number in (xs, ys, w, b, dw, db)
         )
         check.given = f"x = {xs}, y = {ys}, w = {w}, b = {b}; autograd is off"
         with torch.inference_mode():
-            check(answer(*tensors), expected, rtol=1e-6, atol=1e-9)
+            check(answer(x, y, weight, bias), (dw, db), rtol=1e-6, atol=1e-9)
 
 
 def test_layer_gradients(answer, check):
@@ -53,7 +52,9 @@ def test_layer_gradients(answer, check):
 
 
 def test_softsign_backward(answer, check):
-    check.hint = "backward receives a gradient and hands a gradient on. At which number is the slope?"
+    check.hint = (
+        "backward gets a gradient and hands one on. At which number is the slope?"
+    )
     for z, gradient in (([1.0], [8.0]), ([-3.0, 0.0, 0.5], [1.0, -2.0, 9.0])):
         expected = [
             g / (1 + abs(number)) ** 2 for number, g in zip(z, gradient, strict=True)
@@ -63,7 +64,7 @@ def test_softsign_backward(answer, check):
 
 
 def test_first_weights(answer, check):
-    check.hint = "torch.randn has mean 0 and std 1, and takes a generator; what does a factor do?"
+    check.hint = "torch.randn has std 1, and takes a generator; what does a factor do?"
     state = torch.get_rng_state()
     check.given = "50, 400, seed 1; the shape"
     w = answer(50, 400, 1)
@@ -73,7 +74,8 @@ def test_first_weights(answer, check):
     check.given = "50, 400, seed 1; the rank, which counts units that differ"
     check(torch.linalg.matrix_rank(w).item(), 50)
     for units, inputs in ((50, 400), (500, 36)):
-        check.given = f"{units}, {inputs}, seed 3; of sqrt(inputs) w the mean, std, share within 1"
+        numbers = f"{units}, {inputs}, seed 3"
+        check.given = f"{numbers}; of sqrt(inputs) w the mean, std, share within 1"
         z = answer(units, inputs, 3) * inputs**0.5
         moments = z.mean().item(), z.std().item(), (z.abs() < 1).float().mean().item()
         check(moments, (0.0, 1.0, 0.683), rtol=0, atol=0.03)

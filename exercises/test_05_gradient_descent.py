@@ -7,7 +7,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def test_minimise(answer, check):
-    check.hint = "Four parts make a step: forward, backward, update, reset. Whose memory is updated?"
+    check.hint = "A step: forward, backward, update, reset. Whose memory is updated?"
     curvature = torch.tensor([2.0, 0.5])
 
     def loss(w):
@@ -15,7 +15,8 @@ def test_minimise(answer, check):
 
     for device in DEVICES:
         for numbers, lr, steps in (([1.0, -2.0], 0.25, 1), ([3.0, 1.0], 0.4, 7)):
-            given = f"sum(c w^2) / 2 with c = [2, 0.5], start {numbers}, lr {lr}, {steps} steps"
+            given = "sum(c w^2) / 2 with c = [2, 0.5]"
+            given = f"{given}, start {numbers}, lr {lr}, {steps} steps"
             start = torch.tensor(numbers, device=device)
             expected = torch.tensor(numbers) * (1 - lr * curvature) ** steps
             check.given = given
@@ -30,21 +31,17 @@ def test_minimise(answer, check):
 
 
 def test_two_rates(answer, check):
-    check.hint = "A step multiplies the distance by 1 - lr * c, where c is the second derivative."
+    check.hint = "A step multiplies the distance by 1 - lr times the second derivative."
     for numbers in ([1.0, 2.0, 3.0, 4.0], [0.5], [-3.0, 0.0, 1.0]):
         squares = sum(number * number for number in numbers)
         expected = len(numbers) / (2 * squares), len(numbers) / squares
         check.given = f"{numbers}"
-        check(
-            answer(torch.tensor(numbers, dtype=torch.float64)),
-            expected,
-            rtol=1e-12,
-            atol=0,
-        )
+        x = torch.tensor(numbers, dtype=torch.float64)
+        check(answer(x), expected, rtol=1e-12, atol=0)
 
 
 def test_fitted(answer, check):
-    check.hint = "Four parts make a step, and their order matters. What is in w.grad at each line?"
+    check.hint = "A step has four parts, in order. What is in w.grad at each line?"
     x = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     for slope, lr, steps in ((2.0, 0.01, 1), (2.0, 0.01, 2), (-5.0, 0.05, 9)):
         expected = slope * (1 - (1 - 15 * lr) ** steps)
@@ -53,10 +50,9 @@ def test_fitted(answer, check):
 
 
 def test_slope_gradient(answer, check):
-    check.hint = "Write the derivative down as a sum over the samples. Which line does which part?"
+    check.hint = "Write the derivative as a sum over the samples. Which line does what?"
     for xs, ys, w in (([1, 2, 3, 4], [2, 4, 6, 8], 0.0), ([1, 0, -2], [5, 1, 1], 1.5)):
-        expected = sum(2 * (w * x - y) * x for x, y in zip(xs, ys, strict=True)) / len(
-            xs
-        )
+        slopes = [2 * (w * x - y) * x for x, y in zip(xs, ys, strict=True)]
+        expected = sum(slopes) / len(slopes)
         check.given = f"x = {xs}, y = {ys}, w = {w}"
         check(answer(np.array(xs, dtype=float), np.array(ys, dtype=float), w), expected)

@@ -6,7 +6,7 @@ import torch
 
 
 def test_loss_of(answer, check):
-    check.hint = "Who applies the sigmoid, how often, and what is left of 150 after it in float32?"
+    check.hint = "How often is the sigmoid applied, and what does float32 make of 150?"
     cases = [
         ([0.0], [1.0]),
         ([150.0, -2.0], [0.0, 0.0]),
@@ -70,7 +70,7 @@ def test_accuracy(answer, check):
 
 
 def test_precision_and_recall(answer, check):
-    check.hint = "Both count the alarms that were right; what does each divide by? (a) & (b) joins."
+    check.hint = "Both count right alarms: what does each divide by? (a) & (b) joins."
     p, y = [0.9, 0.6, 0.5, 0.3, 0.2, 0.1], [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
     for threshold, expected in (
         (0.5, (2 / 3, 2 / 4)),

@@ -33,7 +33,9 @@ def test_sample(answer, check):
 
 
 def test_noisy(answer, check):
-    check.hint = "Whose random generator does torch seed anew for each worker, and when is it asked?"
+    check.hint = (
+        "Whose generator does torch seed anew for each worker? When is it asked?"
+    )
     x, state = torch.arange(4000.0).view(4, 1000), torch.get_rng_state()
     given = "x, shape (4, 1000)"
     check.given = f"{given}; the length"
@@ -76,7 +78,9 @@ def test_share(answer, check):
 
 
 def test_padded_with_mask(answer, check):
-    check.hint = "Any number can be real, so the mask comes from the lengths: what else has those?"
+    check.hint = (
+        "Any number can be real: the mask comes from the lengths. Who has them?"
+    )
     cases = [[[3, 0], [5]], [[0.5], [-1.0, 2.0, 0.0, 4.0], [7.0, 0.0]], [[1.0, 2.0]]]
     cases += [[[-1, 0, 1], [2], [-1, -100]]]
     for rows in cases:

@@ -86,7 +86,9 @@ def test_flipped_together(answer, check):
 
 
 def test_normalised_batch(answer, check):
-    check.hint = "dim can be several dimensions, as in x.mean(dim=(0, 2, 3)). Which shape has that?"
+    check.hint = (
+        "dim can be several, as in x.mean(dim=(0, 2, 3)). Which shape has that?"
+    )
     numbers = np.random.default_rng(0).integers(0, 100, (2, 3, 2, 4)).astype(np.float64)
     numbers[:, 1] *= 7
     expected = numbers.copy()

@@ -68,7 +68,8 @@ def test_cross_entropy_gradient(answer, check):
         ]
         db = [slope(x, y, w, b, b, k) for k in range(len(b))]
         for dtype in (torch.float32, torch.float64):
-            check.given = f"x = {x}, y = {y}, w = {w}, b = {b}, {str(dtype).removeprefix('torch.')}"
+            name = str(dtype).removeprefix("torch.")
+            check.given = f"x = {x}, y = {y}, w = {w}, b = {b}, {name}"
             expected = torch.tensor(dw, dtype=dtype), torch.tensor(db, dtype=dtype)
             tensors = [torch.tensor(numbers, dtype=dtype) for numbers in (x, w, b)]
             with torch.no_grad():
@@ -128,7 +129,7 @@ def test_mean_loss(answer, check):
 
 
 def pair_of(rows):
-    """Logits of three classes, and the classes: a row costs -log p = log(1 + 2 e^gap)."""
+    """Logits of three classes, and the classes: a row costs log(1 + 2 e^gap)."""
     z = torch.zeros(len(rows), 3)
     for i, (cost, label) in enumerate(rows):
         z[i] = math.log(math.expm1(cost) / 2)
@@ -137,8 +138,7 @@ def pair_of(rows):
 
 
 def gradient_of(cost, label, n):
-    """Of three logits: p of the class is e^-cost, and each other class has half of the
-    rest."""
+    """Of three logits: p of the class is e^-cost, the others share the rest equally."""
     if label < 0:
         return [0.0] * 3
     other = -math.expm1(-cost) / 2 / n

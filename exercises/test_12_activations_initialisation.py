@@ -28,7 +28,10 @@ def test_block(answer, check):
 
 
 def test_predict(answer, check):
-    check.hint = "What does the model know of its mode, and autograd of recording: before, during, after?"
+    check.hint = (
+        "What does the model know of its mode, and autograd of recording: before, "
+        "during, after?"
+    )
     for training in (True, False):
         for numbers in ([3.0, 1.0], [3.0, 1000.0], [3.0]):
             model, recorded = watched_model(training)
@@ -58,8 +61,7 @@ def test_predict(answer, check):
 
 
 def watched_model(training):
-    """x, batch norm, dropout; and a list: did what each layer returned require a
-    gradient?"""
+    """x, batch norm, dropout; and a list: did each layer's result need a gradient?"""
     layers = torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1), torch.nn.Dropout(0.5)
     model, recorded = torch.nn.Sequential(*layers).train(training), []
     torch.nn.init.ones_(model[0].weight)
@@ -72,7 +74,10 @@ def watched_model(training):
 
 
 def test_he_normal(answer, check):
-    check.hint = "Who draws, and by which numbers are the draws multiplied? Measure the mean, the variance."
+    check.hint = (
+        "Who draws, and by which numbers are the draws multiplied? Measure the mean, "
+        "the variance."
+    )
     before = torch.get_rng_state()
     for fan_out, fan_in in ((50, 200), (200, 50)):
         n = fan_out * fan_in

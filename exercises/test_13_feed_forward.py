@@ -57,7 +57,8 @@ def test_cross_validate(answer, check):
             expected_asked.append(
                 [sorted(row[0] for row in part) for part in (model.known, rows)]
             )
-        given = f"a nearest neighbour, x = {numbers} as a column, y = {labels}, {folds} folds"
+        given = f"a nearest neighbour, x = {numbers} as a column, y = {labels}, "
+        given += f"{folds} folds"
         check.given = given
         x = torch.tensor(numbers)[:, None]
         check(answer(Nearest, fit, accuracy, x, torch.tensor(labels), folds), expected)
@@ -68,7 +69,10 @@ def test_cross_validate(answer, check):
 
 
 def test_wilson(answer, check):
-    check.hint = "What stands under each fraction line, and under the root? Work out 0 of 1 by hand."
+    check.hint = (
+        "What stands under each fraction line, and under the root? "
+        "Work out 0 of 1 by hand."
+    )
     for right, n in (
         *((349, 360), (360, 360), (0, 1), (1, 1), (1, 2), (0, 40), (3, 7)),
         *((90, 100), (50_000, 100_000)),
@@ -115,7 +119,10 @@ def test_early_stop(answer, check):
 
 
 def test_split_rows(answer, check):
-    check.hint = "Follow two equal rows through each line. How many of what are shuffled and cut?"
+    check.hint = (
+        "Follow two equal rows through each line. "
+        "How many of what are shuffled and cut?"
+    )
     for rows, share in (
         ([[1], [2], [1], [2]], 0.5),
         ([[1, 2], [2, 1], [1, 2], [0, 3], [1, 5], [4, 4], [1, 2], [0, 3]], 0.35),

@@ -15,8 +15,7 @@ CORNERS = {
 
 
 def corner_models():
-    """(in words, model) for models whose logits are the four corners of a picture of 8
-    x 8."""
+    """(in words, model) for models whose logits are the four corners of a picture."""
     kernel = torch.zeros(4, 1, 8, 8)
     for kind, (i, j) in enumerate(CORNERS.values()):
         kernel[kind, 0, i, j] = 1.0
@@ -36,7 +35,9 @@ def corner_models():
 
 
 def test_predict_one(answer, check):
-    check.hint = "Which shape goes into the model, which comes out, and over which of it is argmax?"
+    check.hint = (
+        "Which shape goes into the model, which comes out, over what is argmax?"
+    )
     for logits in ([0.5, 2.0, 1.0], [-3.0, -1.0, -2.0, -0.5]):
         model = nn.Sequential(nn.Conv2d(1, len(logits), 8), nn.Flatten()).eval()
         nn.init.zeros_(model[0].weight)
@@ -54,8 +55,8 @@ def test_predict_one(answer, check):
             bright = torch.zeros(8, 8)
             bright[place] = 0.5
             bright[3, 4] = 1.0
-            given = f"{words} whose logits are the corners, {', '.join(CORNERS)}; a picture that "
-            check.given = f"{given}is bright {corner}"
+            given = f"{words} whose logits are the corners, {', '.join(CORNERS)}"
+            check.given = f"{given}; a picture that is bright {corner}"
             check(answer(model, bright), expected)
             check.given = f"{given}is bright {corner}; the shape that the model got"
             check(tuple(shapes[-1]), (shapes[-1][0], 1, 8, 8))
@@ -63,8 +64,9 @@ def test_predict_one(answer, check):
 
 def test_classifier(answer, check):
     check.hint = (
-        "Print the shape after each layer, for 4 pictures of 8 x 8, 16 x 16 and 10 x 14: how many "
-        "numbers are left of one picture, and how many rows does the last layer get?"
+        "Print the shape after each layer, for 4 pictures of 8 x 8, 16 x 16 and "
+        "10 x 14: how many numbers are left of one picture, and how many rows does "
+        "the last layer get?"
     )
     check.given = "classifier(16, 16, 3); the shape that it makes of 4 pictures"
     check(tuple(answer(16, 16, 3)(torch.zeros(4, 1, 16, 16)).shape), (4, 3))
@@ -119,8 +121,7 @@ def picture(p, height, width):
 
 
 def sum_of_features(rows):
-    """What is left of a picture, summed, where each kernel of a classifier has one
-    weight."""
+    """What is left of a picture, summed, where each kernel has one weight."""
     first = [halved(shifted(rows, c, (-1.0) ** c, 0.0)) for c in range(8)]
     signs = [1.0] * 8 + [-1.0] * 8
     second = [halved(shifted(first[d % 8], d % 9, signs[d], 2.5)) for d in range(16)]
@@ -130,8 +131,7 @@ def sum_of_features(rows):
 
 
 def shifted(rows, tap, factor, bias):
-    """factor times the pixel that a kernel of 3 x 3 sees at a tap, from 0 to 8, plus
-    bias."""
+    """factor times the pixel that a 3 x 3 kernel sees at tap 0 to 8, plus bias."""
     height, width = len(rows), len(rows[0])
     out = [[bias] * width for _ in rows]
     for i, j in itertools.product(range(height), range(width)):
@@ -151,7 +151,7 @@ def halved(rows):
 
 
 def test_max_pool_by_loops(answer, check):
-    check.hint = "Where does window number i begin, where does it end, and which one is the last?"
+    check.hint = "Where does window number i begin and end, and which one is the last?"
     for rows, k, stride in (
         ([[1.0, 5.0, 2.0], [3.0, 4.0, 0.0]], 2, 1),
         ([[-5.0, -1.0, -3.0, -2.0], [-4.0, -9.0, -7.0, -6.0]], 2, 2),
@@ -222,8 +222,7 @@ def test_mean_without_dark_border(answer, check):
 
 
 def mean_inside(rows, k):
-    """For each number the mean of its neighbours up to k // 2 away, by slices that end
-    in time."""
+    """For each number the mean of its neighbours up to k // 2 away, by slices."""
     far, out = k // 2, []
     for i in range(len(rows)):
         near = rows[max(i - far, 0) : i + far + 1]

@@ -18,7 +18,9 @@ class Scaled(nn.Module):
 
 
 def test_freeze(answer, check):
-    check.hint = "Which objects get a gradient? Ask each of them afterwards: model.named_parameters()."
+    check.hint = (
+        "Which objects get a gradient? Ask each afterwards: model.named_parameters()."
+    )
     for words, body in (
         ("a Linear", nn.Linear(2, 2)),
         (
@@ -91,8 +93,7 @@ def numbers(model):
 
 
 def frozen_model():
-    """A frozen body of four layers, whose features features_of knows, and a head of
-    zeros."""
+    """A frozen body, whose features features_of knows, and a head of zeros."""
     model = nn.Sequential()
     layers = nn.Linear(2, 2), nn.BatchNorm1d(2), nn.LeakyReLU(0.5), nn.Dropout(0.5)
     model.body, model.head = nn.Sequential(*layers), nn.Linear(2, 3)
@@ -123,8 +124,7 @@ def features_of(a, b):
 
 
 def trained_head(rows, labels, steps):
-    """Softmax regression in plain Python: the losses, the weight and the bias of three
-    classes."""
+    """Softmax regression for three classes: the losses, the weight and the bias."""
     w, losses = [[0.0, 0.0, 0.0] for _ in range(3)], []  # the last column is the bias
     for _ in range(steps):
         total, gradient = 0.0, [[0.0, 0.0, 0.0] for _ in range(3)]
@@ -146,7 +146,7 @@ def trained_head(rows, labels, steps):
 
 
 class Watched(nn.Module):
-    """Layers; what they return is noted: how many rows, and does it require a gradient?"""
+    """Layers; noted is how many rows they return, and if these require a gradient."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -160,7 +160,9 @@ class Watched(nn.Module):
 
 
 def test_features(answer, check):
-    check.hint = "Which rows go in, how often, how many at a time? How stands each switch afterwards?"
+    check.hint = (
+        "Which rows go in, how often, how many at once? How stands each switch then?"
+    )
     for shape, batch_size, sizes in (
         *(((7, 2), 4, [4, 3]), ((6, 2), 3, [3, 3]), ((5, 2, 1, 2), 2, [2, 2, 1])),
         *(((3, 2), 8, [3]), ((2, 2), 1, [1, 1])),
@@ -226,8 +228,9 @@ def check_features(answer, check, words, body, x, batch_size, sizes, expected):
 
 def test_groups(answer, check):
     check.hint = (
-        "Print the names of the parameters of both modules: which are frozen, which turn up again? "
-        "Two can hold equal numbers and still be two: what do == and `in` ask, and what does `is`?"
+        "Print the names of the parameters of both modules: which are frozen, which "
+        "turn up again? Two can hold equal numbers and still be two: what do == and "
+        "`in` ask, and what does `is`?"
     )
     for words, body, head in pairs_of_modules():
         names = {id(p): f"head.{name}" for name, p in head.named_parameters()}

@@ -16,7 +16,7 @@ def numbers(*shape, start=0):
 
 
 def test_heads(answer, check):
-    check.hint = "Write down where the 3 of the example has to go. In which order does memory run?"
+    check.hint = "Write down where the 3 of the example has to go. How does memory run?"
     for n, length, d, number in (
         *((1, 2, 4, 2), (1, 4, 4, 4), (2, 3, 6, 2), (2, 3, 6, 3)),
         *((3, 5, 4, 1), (2, 1, 8, 4), (1, 2, 3, 3)),
@@ -39,7 +39,9 @@ def test_heads(answer, check):
 
 
 def test_look_back(answer, check):
-    check.hint = "Print a mask for 3 tokens: the row asks, the column is asked. What is True here?"
+    check.hint = (
+        "Print a mask for 3 tokens: the row asks the column. What is True here?"
+    )
     for n, length, d, number in (
         (1, 3, 4, 2),
         (2, 5, 8, 4),
@@ -96,14 +98,15 @@ def padded(n, length, places, d, e, real):
 
 
 def loud(keys):
-    """(q, k, v, real) of one query with a score of 20 times each key, of which the last
-    is not."""
+    """(q, k, v, real) of one query that scores 20 times each key; the last is none."""
     q, k, v = [40.0, 0.0, 0.0, 0.0], [[key] * 4 for key in keys], [[1.0], [2.0], [5.0]]
     return [[q]], [k], [v], [[True, True, False]]
 
 
 def test_attention_with_padding(answer, check):
-    check.hint = "Which axis of the scores does real tell of? What must sum to 1, over which axis?"
+    check.hint = (
+        "Which axis of the scores does real tell of? What sums to 1, over which axis?"
+    )
     yes, no = True, False
     triangle = [[yes, no, no], [yes, yes, no], [yes, yes, yes]]
     for q, k, v, real in (
@@ -143,7 +146,9 @@ def mean_entropy(table, frequencies):
 
 
 def test_entropy_rate(answer, check):
-    check.hint = "Draw two symbols and four arrows. How often is each seen? What does each leave open?"
+    check.hint = (
+        "Draw two symbols and four arrows. How often is each seen? What is left open?"
+    )
     cases = []
     # Two symbols: as many steps lead from 0 to 1 as back, so a p_0 = b p_1.
     for a, b in ((0.5, 0.25), (0.9, 0.3), (0.01, 0.03), (0.7, 0.7)):

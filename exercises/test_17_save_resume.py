@@ -34,7 +34,10 @@ def raised(function, *arguments):
 
 @quiet()
 def test_best_weights(answer, check):
-    check.hint = "Write down for each epoch what is in the model then, and what in the thing that you kept."
+    check.hint = (
+        "Write down for each epoch what is in the model then, and what in the thing "
+        "that you kept."
+    )
     for losses in (
         *([3.0, 1.0, 2.0], [4.0, 2.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [3.0, 2.0, 1.0]),
         *([0.5], [-1.0, -3.0, -2.0], [3e30, 2e30, 4e30]),
@@ -58,7 +61,7 @@ def test_best_weights(answer, check):
 
 
 def fill_and_count(losses, epochs, model):
-    """An epoch: write its number into all of the model, note it, and return its loss."""
+    """An epoch: write its number into all of the model, note it, return its loss."""
     epochs.append(len(epochs) + 1)
     for tensor in model.state_dict().values():
         tensor.fill_(epochs[-1])
@@ -74,7 +77,10 @@ def filled_with(number):
 
 @quiet()
 def test_save(answer, check):
-    check.hint = "Any line of yours may be the last that runs. What is at path before and after it?"
+    check.hint = (
+        "Any line of yours may be the last that runs. What is at path before and after "
+        "it?"
+    )
     older, new = {"w": torch.full((500,), 1.0)}, {"w": torch.full((500,), 2.0)}
     for first in ("a checkpoint of 1.0", "no file"):
         with tempfile.TemporaryDirectory() as folder:
@@ -85,12 +91,16 @@ def test_save(answer, check):
             check.given = f"{given}; what was at path while save ran"
             seen, on_disk = watched(answer, new, path, first)
             check(seen, [first, "a checkpoint of 2.0"])
-            check.given = f"{given}; was os.fsync called when all was written, but not yet at path"
+            question = "was os.fsync called when all was written, but not yet at path"
+            check.given = f"{given}; {question}"
             check(on_disk, True)
         for n in (0, 100, 1500):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "run.pt")
-                given = f"at path {first}, a state of 2.0, a torch.save that stops after {n} bytes"
+                given = (
+                    f"at path {first}, a state of 2.0, "
+                    f"a torch.save that stops after {n} bytes"
+                )
                 if first != "no file":
                     torch.save(older, path)
                 check.given = f"{given}; what is raised"
@@ -168,7 +178,7 @@ def meaning(data):
 
 
 class Run:
-    """A model with dropout and batch norm, its optimizer, and a generator for the rows."""
+    """A model with dropout and batch norm, its optimizer, and a generator of rows."""
 
     def __init__(self, seed, kind, **options):
         torch.manual_seed(seed)
@@ -201,7 +211,10 @@ class Run:
 
 @quiet()
 def test_checkpoint(answer, check):
-    check.hint = "Go through one step, line by line: which numbers does it read, and where are they kept?"
+    check.hint = (
+        "Go through one step, line by line: which numbers does it read, and where are "
+        "they kept?"
+    )
     for words, kind, options in (
         ("SGD with momentum", torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
         ("Adam", torch.optim.Adam, {"lr": 0.01}),
@@ -260,7 +273,10 @@ SHAPES |= {"head.weight": (1, 3), "head.bias": (1,)}
 
 
 def test_load_matching(answer, check):
-    check.hint = "For each name of the two: who has it, and in which shape? Whose memory is written into?"
+    check.hint = (
+        "For each name of the two: who has it, and in which shape? Whose memory is "
+        "written into?"
+    )
     head = {"head.weight": (4, 3), "head.bias": (4,)}
     body = {"body.weight": (3, 2), "body.bias": (3,)}
     stretched = {"scale": (1,), "mean": (1,), "body.weight": (2,), "head.weight": (3,)}
@@ -281,7 +297,10 @@ def test_load_matching(answer, check):
     ):
         for dtype in (torch.float32, torch.float64):
             check_loading(answer, check, shapes, left, dtype)
-    check.given = "Linear(2, 3), ones for a weight of shape (3, 2), a bias of (1,) and a b of (3,)"
+    check.given = (
+        "Linear(2, 3), ones for a weight of shape (3, 2), a bias of (1,) "
+        "and a b of (3,)"
+    )
     layer, shapes = nn.Linear(2, 3), {"weight": (3, 2), "bias": (1,), "b": (3,)}
     check(
         answer(layer, {name: torch.ones(shapes[name]) for name in shapes}),

@@ -12,7 +12,10 @@ from torch import nn
 
 
 def test_log(answer, check):
-    check.hint = "Read the file after two calls: what stands in it, and how would another program read it?"
+    check.hint = (
+        "Read the file after two calls: what stands in it, and how would another "
+        "program read it?"
+    )
     settings = '{"lr": 0.01, "seed": 0, "name": "Größe"}\n'
     for words, before, calls in (
         ("no file", "", [{"step": 3, "loss": 0.1 + 0.2, "norm": math.nan}]),
@@ -54,7 +57,8 @@ def test_log(answer, check):
                 text = text_of(path)
                 check.given = f"{given}; the file afterwards, as far as it went before"
                 check(text[: len(older)], older)
-                check.given = f"{given}; each line after that, as JSON, or as text (NaN is no JSON)"
+                after = "each line after that, as JSON, or as text (NaN is no JSON)"
+                check.given = f"{given}; {after}"
                 *lines, rest = text[len(older) :].split("\n")
                 expected = [sorted(map(as_json, values.items()))]
                 check([items_of(line) for line in lines], expected, rtol=0, atol=0)
@@ -87,7 +91,10 @@ def items_of(line):
 
 
 def test_paired_difference(answer, check):
-    check.hint = "Write down the n numbers whose mean it is. How far do they lie from it, and what is n?"
+    check.hint = (
+        "Write down the n numbers whose mean it is. How far do they lie from it, and "
+        "what is n?"
+    )
     for a, b in (
         ([0.9, 0.8], [0.7, 0.7]),
         ([0.93, 0.94, 0.92, 0.95], [0.92, 0.93, 0.90, 0.94]),
@@ -109,7 +116,10 @@ def test_paired_difference(answer, check):
 
 
 def test_choose(answer, check):
-    check.hint = "Which numbers may the choice see, and which the report? Over what is each a mean?"
+    check.hint = (
+        "Which numbers may the choice see, and which the report? Over what is each a "
+        "mean?"
+    )
     for choosing, testing, row, mean in (
         ([[0.9, 0.5], [0.8, 0.8]], [[0.6, 0.8], [0.5, 0.7]], 1, 0.6),
         (
@@ -182,7 +192,10 @@ def linear(**numbers):
 
 
 def test_first_bad(answer, check):
-    check.hint = "When is a hook called, which name does it know, and who removes it if model(x) ends early?"
+    check.hint = (
+        "When is a hook called, which name does it know, and who removes it if "
+        "model(x) ends early?"
+    )
     for words, model, numbers, expected in cases():
         given = f"{words}, x = {numbers}"
         before = hooks(model)

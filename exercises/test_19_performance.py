@@ -39,7 +39,10 @@ class Count(Counter, TorchDispatchMode):
 
 
 def test_training_flops_of(answer, check):
-    check.hint = "By hand, for every layer there is: which products is it part of, and who needs the result?"
+    check.hint = (
+        "By hand, for every layer there is: which products is it part of, and who "
+        "needs the result?"
+    )
     one = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 10))
     inner = (
         nn.Sequential(nn.Linear(6, 6), nn.PReLU(6)),
@@ -49,7 +52,8 @@ def test_training_flops_of(answer, check):
         ("Linear(20, 64), Tanh(), Linear(64, 10)", one, (20, 64, 10), 8),
         ("Linear(5, 3)", nn.Sequential(nn.Linear(5, 3)), (5, 3), 7),
         (
-            "Linear(4, 6), then Sequentials of Linear(6, 6), PReLU(6) and of Linear(6, 9), Tanh()",
+            "Linear(4, 6), then Sequentials of Linear(6, 6), PReLU(6) "
+            "and of Linear(6, 9), Tanh()",
             nn.Sequential(nn.Linear(4, 6), *inner),
             (4, 6, 6, 9),
             1,
@@ -76,7 +80,10 @@ def test_training_flops_of(answer, check):
 
 
 def test_pairwise(answer, check):
-    check.hint = "On paper, for n = 2 and m = 3: a table of all pairs, of which shape, and of what in each?"
+    check.hint = (
+        "On paper, for n = 2 and m = 3: a table of all pairs, of which shape, and of "
+        "what in each?"
+    )
     draw = random.Random(0)
 
     def rows(n, d):
@@ -133,8 +140,9 @@ class Noting(nn.Module):
 
 def test_accumulated(answer, check):
     check.hint = (
-        "How much does one sample count in the large batch, and how much here, in a part of 1? "
-        "What is in .grad before, and what does the model see, in which order?"
+        "How much does one sample count in the large batch, and how much here, in a "
+        "part of 1? What is in .grad before, and what does the model see, in which "
+        "order?"
     )
     weights, bias = [0.5, -0.25, 1.0], 0.125
     slopes = {  # of a sample's loss, by what the model gives for it
@@ -179,8 +187,8 @@ def test_accumulated(answer, check):
 
 def test_collected(answer, check):
     check.hint = (
-        "On paper, part by part: what is written, and which memory holds the rows that came "
-        "before? What if none came?"
+        "On paper, part by part: what is written, and which memory holds the rows that "
+        "came before? What if none came?"
     )
     many = [i % 5 for i in range(200)]
     for sizes, d in (
@@ -196,7 +204,8 @@ def test_collected(answer, check):
         for handed_out in (fresh, written_over):
             parts = handed_out(expected.clone().split(sizes) if sizes else [])
             next(parts)  # what it needs is made before the counting begins
-            given = f"parts of {sizes if len(sizes) < 9 else '0, 1, 2, 3, 4, 0, 1, ... 4'} rows of"
+            of_each = sizes if len(sizes) < 9 else "0, 1, 2, 3, 4, 0, 1, ... 4"
+            given = f"parts of {of_each} rows of"
             given = (
                 f"{given} {d} numbers, {handed_out.__doc__}" if sizes else "no parts"
             )
@@ -205,7 +214,8 @@ def test_collected(answer, check):
                 found = answer(parts)
             check(found, expected, rtol=0, atol=0)
             most = int(2.5 * 4 * expected.numel())
-            check.given = f"{given}; bytes written, or {most}, the most allowed, if they are fewer"
+            least = f"bytes written, or {most}, the most allowed, if they are fewer"
+            check.given = f"{given}; {least}"
             check(max(count.bytes, most), most)
 
 

@@ -17,7 +17,10 @@ from torch import nn
 
 
 def test_ring_bytes(answer, check):
-    check.hint = "On paper, for 3 ranks: which blocks does each send, round by round, and how long are they?"
+    check.hint = (
+        "On paper, for 3 ranks: which blocks does each send, round by round, and how "
+        "long are they?"
+    )
     for n, size, itemsize in (
         *((3, 7, 4), (4, 8, 8), (4, 10, 8), (2, 5, 4), (5, 18, 2), (7, 100, 8)),
         *((4, 2, 4), (6, 0, 8), (1, 9, 4), (3, 8, 1)),
@@ -57,8 +60,9 @@ def sent_around(n, size):
 
 def test_loss_of_shard(answer, check):
     check.hint = (
-        "How much does one sample count in the whole batch, and how much here, when the mean over "
-        "the ranks has been taken? What is there to count where a share is empty?"
+        "How much does one sample count in the whole batch, and how much here, when "
+        "the mean over the ranks has been taken? What is there to count where a share "
+        "is empty?"
     )
     check.given = "losses [1, 5] on one of 2 ranks, 8 samples in all"
     check(answer(torch.tensor([1.0, 5.0]), 2, 8), torch.tensor(1.5))
@@ -106,7 +110,10 @@ def test_loss_of_shard(answer, check):
 
 
 def test_evaluated(answer, check):
-    check.hint = "On paper, for 3 rows and 2 ranks: which rows has each rank, and how often is each there?"
+    check.hint = (
+        "On paper, for 3 rows and 2 ranks: which rows has each rank, and how often is "
+        "each there?"
+    )
     for order, ranks, right in (
         ([0, 1, 2], 2, {0}),
         (range(10), 4, set(range(7))),
@@ -128,7 +135,7 @@ def test_evaluated(answer, check):
 
 
 def dealt(order, ranks, right):
-    """Rows in this order, dealt as DistributedSampler does, with the answers for them."""
+    """Rows in this order, dealt as DistributedSampler does, with their answers."""
     many = math.ceil(len(order) / ranks) * ranks
     rows = [order[i % len(order)] for i in range(many)]
     return [
@@ -192,8 +199,8 @@ def weight_after(w, steps):
 @quiet()
 def test_saved(answer, check):
     check.hint = (
-        "Who calls this? What is at path before and after each line, on each rank, and what would "
-        "a run of one process look for there?"
+        "Who calls this? What is at path before and after each line, on each rank, and "
+        "what would a run of one process look for there?"
     )
     runs = [Run(16.0 * (rank + 1)) for rank in range(3)]
     for run in runs:

@@ -9,13 +9,11 @@ import sys
 if __name__ == "__main__":
     # before the other imports: it is them that such a file breaks
     here = os.path.dirname(os.path.abspath(__file__))
+    modules = getattr(sys, "stdlib_module_names", ())
     for name in os.listdir(here):
-        if name.endswith(".py") and name[:-3] in getattr(
-            sys, "stdlib_module_names", ()
-        ):
-            raise SystemExit(
-                f"rename {here}{os.sep}{name}: it hides Python's {name[:-3]}"
-            )
+        if name.endswith(".py") and name[:-3] in modules:
+            file = os.path.join(here, name)
+            raise SystemExit(f"rename {file}: it hides Python's {name[:-3]}")
 
 import argparse
 import contextlib
@@ -39,8 +37,7 @@ OLDEST = {
     "matplotlib": "3.8",
     "pytest": "7.4",
 }
-# The oldest NVIDIA driver on Linux for each major version of CUDA, from CUDA's release
-# notes.
+# The oldest NVIDIA driver on Linux for each CUDA, from its release notes.
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 SELECTOR = "pytorch.org/get-started/locally"
 TOGETHER = f"uninstall torch and torchvision, install both from one index: {SELECTOR}"
@@ -52,18 +49,14 @@ TOGETHER = f"uninstall torch and torchvision, install both from one index: {SELE
 # read from the file version.py because pip's own record leaves out the +cu132 that
 # section 2 compares.
 def installed_version(name):
-    """The version of a package, such as 2.15.0+cu132, without importing it; None if
-    missing."""
+    """The version of a package, such as 2.15.0+cu132, or None; it is not imported."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         return None
     if spec.origin:
         file = Path(spec.origin).with_name("version.py")
-        written = (
-            re.search(r"__version__ = '(.+)'", file.read_text())
-            if file.exists()
-            else None
-        )
+        text = file.read_text() if file.exists() else ""
+        written = re.search(r"__version__ = '(.+)'", text)
         if written:
             return written[1]
     try:
@@ -73,37 +66,30 @@ def installed_version(name):
 
 
 def try_import(name):
-    """(module, ""), or (None, why not), the type and the first line of what importing
-    raised."""
+    """(module, ""), or (None, why not) in one line; what it prints is dropped."""
+    dropped = io.StringIO()
     try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
+        with contextlib.redirect_stdout(dropped), contextlib.redirect_stderr(dropped):
             module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         return None, one_line(error)
     if not hasattr(module, "__version__"):
-        return (
-            None,
-            f"hidden by {getattr(module, '__file__', None) or 'a folder'}: rename that",
-        )
+        file = getattr(module, "__file__", None) or "a folder"
+        return None, f"hidden by {file}: rename that"
     return module, ""
 
 
 def one_line(error):
     """The type of an exception and the first line of its message, in ASCII."""
     first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}".encode(
-        "ascii", "backslashreplace"
-    ).decode()
+    line = f"{type(error).__name__}: {first}"
+    return line.encode("ascii", "backslashreplace").decode()
 
 
 def version_tuple(version):
     """The leading numbers of a version, to compare: (2, 15, 0) for 2.15.0+cu132."""
-    return tuple(
-        int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part
-    )
+    parts = re.match(r"[\d.]*", version)[0].split(".")
+    return tuple(int(part) for part in parts if part)
 
 
 def install_command(name, system, machine, conda):
@@ -118,8 +104,7 @@ def install_command(name, system, machine, conda):
 
 
 def package_problem(name, version, error, command):
-    """(what is wrong with a package, the command that mends it); ("", "") if nothing
-    is."""
+    """(what is wrong with a package, the command that mends it), or ("", "")."""
     if version is None:
         return "missing", command
     if "torchvision::nms" in error:
@@ -140,12 +125,10 @@ def python_problem(version):
 
 # %% 2. Packages that were built for each other
 def build_problem(torch, torchvision, requirements=()):
-    """(what is wrong, what mends it) if local tags (+cpu, +cu132) or the torch asked
-    for differ."""
-    found = [
-        re.search(r"\+(cpu|cu\d+|rocm[\d.]*|xpu)$", v) for v in (torch, torchvision)
-    ]
-    first, second = (tag[1] if tag else "" for tag in found)
+    """(what is wrong, what mends it) if the tags (+cpu, +cu132) or the torch differ."""
+    tag = re.compile(r"\+(cpu|cu\d+|rocm[\d.]*|xpu)$")
+    found = tag.search(torch), tag.search(torchvision)
+    first, second = (match[1] if match else "" for match in found)
     if first and second and first != second:
         return f"torch is a {first} build, torchvision a {second} build", TOGETHER
     for requirement in requirements:
@@ -164,7 +147,7 @@ def requirements_of(name):
 
 
 def lessons_that_wait(torchvision):
-    """A line about the lessons that need a newer torchvision than this version, or ""."""
+    """A line about the lessons that need a newer torchvision than this, or ""."""
     if torchvision != "unknown" and version_tuple(torchvision) < (0, 16):
         return "lesson 10 waits for torchvision 0.16 or newer; the others run"
     return ""
@@ -192,14 +175,14 @@ def driver_version():
 
 
 def gpu_available(torch):
-    """Whether torch finds a GPU; its warnings about the driver stay out of the report."""
+    """Whether torch finds a GPU; its warnings about the driver are not printed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.cuda.is_available()
 
 
 def gpu_problem(torch, driver):
-    """(why a CUDA build of torch cannot use a GPU, what mends it); ("", "") if it can."""
+    """(why a CUDA build of torch cannot use a GPU, what mends it), or ("", "")."""
     if gpu_available(torch):
         found = (re.match(r"sm_(\d+)", arch) for arch in torch.cuda.get_arch_list())
         oldest = min((int(arch[1]) for arch in found if arch), default=0)
@@ -207,30 +190,22 @@ def gpu_problem(torch, driver):
         major, minor = torch.cuda.get_device_capability(0)
         if major * 10 + minor >= oldest:
             return "", ""
-        wrong = (
-            f"the card's compute capability {major}.{minor} is too old for this torch"
-        )
-        return wrong, f"install torch 2.14 or older, built for CUDA 12.6: {SELECTOR}"
+        card = f"the card's compute capability {major}.{minor}"
+        mend = f"install torch 2.14 or older, built for CUDA 12.6: {SELECTOR}"
+        return f"{card} is too old for this torch", mend
     cuda = torch.version.cuda
     needed = OLDEST_DRIVER.get(version_tuple(cuda)[0], max(OLDEST_DRIVER.values()))
+    mend = f"install driver {needed} or newer"
     if driver is None:
-        return (
-            "no NVIDIA driver",
-            f"with an NVIDIA card, install driver {needed} or newer",
-        )
+        return "no NVIDIA driver", f"with an NVIDIA card, {mend}"
     if version_tuple(driver)[0] < needed:
-        return (
-            f"driver {driver} is too old for CUDA {cuda}",
-            f"install driver {needed} or newer",
-        )
-    return (
-        "the driver is there, but no card",
-        "restart, then see whether nvidia-smi works",
-    )
+        return f"driver {driver} is too old for CUDA {cuda}", mend
+    mend = "restart, then see whether nvidia-smi works"
+    return "the driver is there, but no card", mend
 
 
 def other_gpu(torch):
-    """Advice where torch was built for a GPU that is not NVIDIA's; "" where it was not."""
+    """Advice where torch was built for a GPU that is not NVIDIA's, or ""."""
     if getattr(torch.version, "hip", None):
         return "a ROCm build, for AMD: see that rocminfo lists the card"
     if hasattr(torch.backends, "mps") and torch.backends.mps.is_available():
@@ -243,8 +218,7 @@ def other_gpu(torch):
 
 
 def cuda_case(torch, driver, system):
-    """(case, advice): torch missing, CPU-only or no CUDA build, no usable GPU, or
-    ready."""
+    """(case, advice): torch missing, a build without CUDA, no usable GPU, or ready."""
     if torch is None:
         return "torch missing", "mend torch first"
     if gpu_available(torch) and torch.version.cuda is None:
@@ -265,18 +239,15 @@ def gpus(torch):
     lines = []
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
-        memory = gpu.total_memory / 2**30
-        lines.append(
-            f"{gpu.name}, capability {gpu.major}.{gpu.minor}, {memory:.1f} GiB"
-        )
+        memory = f"{gpu.total_memory / 2**30:.1f} GiB"
+        lines.append(f"{gpu.name}, capability {gpu.major}.{gpu.minor}, {memory}")
     return lines
 
 
 # %% 4. A proof on each device
 # A version number proves nothing: multiply and differentiate once, and compare.
 def product_error(torch, device):
-    """The relative error of a 256 x 256 float32 matrix product, against float64 on the
-    CPU."""
+    """The relative error of a 256 x 256 matrix product in float32, against float64."""
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 256, 256, generator=generator)
     exact = a.double() @ b.double()
@@ -292,16 +263,12 @@ def derivative_error(torch, device):
 
 
 def proof(torch, device):
-    """(product_error, derivative_error) on a device, and (what is wrong, what mends
-    it)."""
-    mend = (
-        TOGETHER if device == "cpu" else f"choose the build for this card: {SELECTOR}"
-    )
+    """(product_error, derivative_error, (what is wrong, what mends it)) on a device."""
+    other_build = f"choose the build for this card: {SELECTOR}"
+    mend = TOGETHER if device == "cpu" else other_build
     try:
-        product, derivative = (
-            product_error(torch, device),
-            derivative_error(torch, device),
-        )
+        product = product_error(torch, device)
+        derivative = derivative_error(torch, device)
     except Exception as error:
         return math.nan, math.nan, (one_line(error), mend)
     right = product < 1e-5 and derivative < 1e-12
@@ -309,9 +276,11 @@ def proof(torch, device):
 
 
 # %% Run it
-def main(device=None):
-    """Print the report, return the number of problems; for "cuda" a missing GPU is one
-    of them."""
+def main(device=None, section=None):
+    """Print the report, or one section of it; return the number of all problems.
+
+    For the device "cuda" a missing GPU is a problem.
+    """
     print("01 Install check")
     problems = []
 
@@ -322,61 +291,66 @@ def main(device=None):
             print(f"      {mend}")
             problems.append(name)
 
-    print("\n1. Python and the packages")
-    report(
-        "Python", platform.python_version(), python_problem(platform.python_version())
-    )
-    modules, versions = {}, {}
-    for name in list(OLDEST)[1:]:
-        versions[name] = installed_version(name)
-        modules[name], error = try_import(name)
+    def printed(number):
+        # each section is computed, and what another one prints is dropped
+        if section in (None, number):
+            return contextlib.nullcontext()
+        return contextlib.redirect_stdout(io.StringIO())
+
+    with printed(1):
+        print("\n1. Python and the packages")
+        python = platform.python_version()
+        report("Python", python, python_problem(python))
+        system, machine = platform.system(), platform.machine()
         conda = Path(sys.prefix, "conda-meta").is_dir()
-        command = install_command(name, platform.system(), platform.machine(), conda)
-        report(
-            name,
-            versions[name] or "-",
-            package_problem(name, versions[name], error, command),
-        )
+        modules, versions = {}, {}
+        for name in list(OLDEST)[1:]:
+            version = versions[name] = installed_version(name)
+            modules[name], error = try_import(name)
+            command = install_command(name, system, machine, conda)
+            problem = package_problem(name, version, error, command)
+            report(name, version or "-", problem)
     torch = modules["torch"]
 
-    print("\n2. Packages that were built for each other")
-    if versions["torch"] and versions["torchvision"]:
-        requirements = requirements_of("torchvision")
-        problem = build_problem(
-            versions["torch"], versions["torchvision"], requirements
-        )
-        report("torchvision", "for this torch", problem)
-        if lessons_that_wait(versions["torchvision"]):
-            print(f"      {lessons_that_wait(versions['torchvision'])}")
-    if torch and modules["numpy"]:
-        report("numpy", "for this torch", numpy_problem(torch, modules["numpy"]))
-    if torch is None:
-        print("   waits for torch")
+    with printed(2):
+        print("\n2. Packages that were built for each other")
+        first, second = versions["torch"], versions["torchvision"]
+        if first and second:
+            problem = build_problem(first, second, requirements_of("torchvision"))
+            report("torchvision", "for this torch", problem)
+            if lessons_that_wait(second):
+                print(f"      {lessons_that_wait(second)}")
+        if torch and modules["numpy"]:
+            report("numpy", "for this torch", numpy_problem(torch, modules["numpy"]))
+        if torch is None:
+            print("   waits for torch")
 
-    print("\n3. CUDA: four cases")
-    driver = driver_version()
-    case, advice = cuda_case(torch, driver, platform.system())
-    if device == "cuda" and case != "ready":
-        report("cuda", "asked for", (case, advice))
-    else:
-        print("\n      ".join(filter(None, (f"   {case}", advice))))
-    if case == "ready":
-        hip = getattr(torch.version, "hip", None)
-        build = f"ROCm {hip}" if hip else f"CUDA {torch.version.cuda}, driver {driver}"
-        print(f"   {build}, cuDNN {torch.backends.cudnn.version()}")
-        for line in gpus(torch):
-            print(f"   {line}")
+    with printed(3):
+        print("\n3. CUDA: four cases")
+        driver = driver_version()
+        case, advice = cuda_case(torch, driver, system)
+        if device == "cuda" and case != "ready":
+            report("cuda", "asked for", (case, advice))
+        else:
+            print("\n      ".join(filter(None, (f"   {case}", advice))))
+        if case == "ready":
+            hip = getattr(torch.version, "hip", None)
+            cuda = f"CUDA {torch.version.cuda}, driver {driver}"
+            build = f"ROCm {hip}" if hip else cuda
+            print(f"   {build}, cuDNN {torch.backends.cudnn.version()}")
+            for line in gpus(torch):
+                print(f"   {line}")
 
-    print("\n4. A proof on each device")
     devices = ["cpu", "cuda"] if case == "ready" and device != "cpu" else ["cpu"]
-    if torch is None:
-        print("   waits for torch")
-    for name in devices if torch else []:
-        product, derivative, problem = proof(torch, name)
-        report(name, "", problem)
-        print(
-            f"      relative error of a product {product:.0e}, of a derivative {derivative:.0e}"
-        )
+    with printed(4):
+        print("\n4. A proof on each device")
+        if torch is None:
+            print("   waits for torch")
+        for name in devices if torch else []:
+            product, derivative, problem = proof(torch, name)
+            report(name, "", problem)
+            errors = f"a product {product:.0e}, of a derivative {derivative:.0e}"
+            print(f"      relative error of {errors}")
 
     if problems:
         print(f"\nnot ready: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
@@ -390,5 +364,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     about = "cpu: leave the GPU alone; cuda: a missing GPU is a problem"
     parser.add_argument("--device", choices=["cpu", "cuda"], help=about)
+    parser.add_argument("--section", metavar="N", type=int, choices=range(1, 5))
     args = parser.parse_args()
-    raise SystemExit(1 if main(args.device) else 0)
+    try:
+        problems = main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        problems = 0
+    raise SystemExit(1 if problems else 0)

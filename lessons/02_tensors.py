@@ -5,6 +5,8 @@ shape, a wrong dtype or shared memory.
 """
 
 import argparse
+import os
+import sys
 from itertools import zip_longest
 
 import numpy as np
@@ -17,15 +19,13 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 # Python's floats become float32, half the size of NumPy's float64: precise enough for
 # training, and twice as many fit into memory. Python's integers become int64.
 def anatomy(data, device="cpu"):
-    """(ndim, shape, numel, dtype) of the tensor made from data; numel is the product of
-    shape."""
+    """(ndim, shape, numel, dtype) of the tensor made from data."""
     tensor = torch.tensor(data, device=device)
     return tensor.ndim, tuple(tensor.shape), tensor.numel(), tensor.dtype
 
 
 def constructors(rows, columns, device="cpu"):
-    """Constructor -> its tensor of rows * columns numbers; the *_like copy a shape and
-    dtype."""
+    """Constructor -> its tensor; the *_like copy shape, dtype and device of another."""
     shape, numel = (rows, columns), rows * columns
     pattern = torch.ones(shape, dtype=torch.int64, device=device)
     return {
@@ -44,22 +44,19 @@ def show_1(device):
     print("\n1. A tensor is an n-dimensional array of one dtype")
     for data in (3.5, [1, 2, 3], [[1.0, 2.0], [3.0, 4.0]], [[[True], [False]]]):
         ndim, shape, numel, dtype = anatomy(data, device)
-        print(
-            f"   {data!s:<24} ndim {ndim}   shape {shape!s:<9}   numel {numel}   {dtype}"
-        )
+        size = f"ndim {ndim}   shape {shape!s:<9}   numel {numel}"
+        print(f"   {data!s:<24} {size}   {dtype}")
     for name, tensor in constructors(1, 3, device).items():
         numbers = "whatever lay there" if name == "empty" else tensor.tolist()
-        print(
-            f"   {name:<10}   {tuple(tensor.shape)!s:<6}   {tensor.dtype!s:<13}   {numbers}"
-        )
+        shape = tuple(tensor.shape)
+        print(f"   {name:<10}   {shape!s:<6}   {tensor.dtype!s:<13}   {numbers}")
 
 
 # %% 2. Random numbers have a known mean and variance, and repeat with their seed
 # CPU and CUDA generators give different streams for the same seed: draw on the CPU,
 # then move, and every device sees the same numbers.
 def draws(n, seed, device="cpu"):
-    """n uniform draws in [0, 1), mean 1/2 and variance 1/12, and n normal ones, 0 and
-    1."""
+    """n uniform draws in [0, 1) and n normal ones, each of shape (n,)."""
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(n, generator=generator)
     normal = torch.randn(n, generator=generator)
@@ -72,9 +69,8 @@ def show_2(device):
     )
     uniform, normal = draws(1_000_000, 0, device)
     for name, x, theory in [("rand", uniform, "1/2, 1/12"), ("randn", normal, "0, 1")]:
-        print(
-            f"   {name:<5}   mean {x.mean():z.2f}, variance {x.var():.2f} (theory {theory})"
-        )
+        measured = f"mean {x.mean():z.2f}, variance {x.var():.2f}"
+        print(f"   {name:<5}   {measured} (theory {theory})")
     for seed in (0, 1):
         same = torch.equal(draws(5, 0)[0], draws(5, seed)[0])
         print(f"   seed 0 and seed {seed} give the same numbers: {same}")
@@ -93,7 +89,7 @@ def arithmetic(a, b):
 
 
 def added(a, b, in_place):
-    """(a + b, a afterwards): a method whose name ends in an underscore writes into a."""
+    """(a + b, a afterwards): the method that ends in an underscore writes into a."""
     return (a.add_(b) if in_place else a.add(b)), a
 
 
@@ -101,9 +97,8 @@ def show_3(device):
     print("\n3. Operators work element by element; only @ is the matrix product")
     a = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
     for operator, (result, named) in arithmetic(a, a).items():
-        print(
-            f"   a {operator} a   {result.tolist()!s:<27} by name: {torch.equal(result, named)}"
-        )
+        same = torch.equal(result, named)
+        print(f"   a {operator} a   {result.tolist()!s:<27} by name: {same}")
     for in_place in (False, True):
         total, after = added(a.clone(), a, in_place)
         call = "a.add_(a)" if in_place else "a.add(a)"
@@ -139,8 +134,7 @@ def show_4(device):
 # %% 5. Broadcasting repeats what has size 1
 # Shapes are compared from the right; a dimension that is missing counts as 1.
 def broadcast_shape(first, second):
-    """The shape that first and second broadcast to: sizes must be equal or 1; None if
-    not."""
+    """The shape that first and second broadcast to; None if they do not fit."""
     shape = []
     for a, b in zip_longest(reversed(first), reversed(second), fillvalue=1):
         if a != b and 1 not in (a, b):
@@ -150,27 +144,22 @@ def broadcast_shape(first, second):
 
 
 def broadcast_by_torch(first, second):
-    """The shape to which torch broadcasts tensors of these shapes; None if it raises."""
+    """The shape to which torch broadcasts such tensors; None if it raises."""
     try:
-        return tuple(
-            torch.broadcast_tensors(torch.zeros(first), torch.zeros(second))[0].shape
-        )
+        results = torch.broadcast_tensors(torch.zeros(first), torch.zeros(second))
+        return tuple(results[0].shape)
     except RuntimeError:
         return None
 
 
 def show_5(device):
     print("\n5. Broadcasting repeats what has size 1")
-    for first, second in [
-        ((3, 1), (1, 4)),
-        ((2, 3), (3,)),
-        ((2, 3), (2,)),
-        ((5, 1, 3), (4, 1)),
-    ]:
-        rule, shape = broadcast_shape(first, second), broadcast_by_torch(first, second)
-        print(
-            f"   {first!s:<9} and {second!s:<6}   by the rule {rule}, by torch {shape}"
-        )
+    pairs = [((3, 1), (1, 4)), ((2, 3), (3,)), ((2, 3), (2,)), ((5, 1, 3), (4, 1))]
+    for first, second in pairs:
+        rule = broadcast_shape(first, second)
+        by_torch = broadcast_by_torch(first, second)
+        shapes = f"{first!s:<9} and {second!s:<6}"
+        print(f"   {shapes}   by the rule {rule}, by torch {by_torch}")
     column, row = torch.tensor([[0], [10], [20]]), torch.tensor([1, 2, 3, 4])
     print(f"   {column.tolist()} + {row.tolist()} is\n   {(column + row).tolist()}")
 
@@ -230,8 +219,9 @@ def show_7(device):
     for name, t in tensors.items():
         shape, stride = tuple(t.shape), t.stride()
         shared = "view" if t.data_ptr() == tensors["m"].data_ptr() else "copy"
-        print(f"   {name:<28}  {shape!s:<6}  strides {stride!s:<6}  {shared}", end="  ")
-        print("contiguous" if t.is_contiguous() else "not contiguous")
+        order = "contiguous" if t.is_contiguous() else "not contiguous"
+        memory = f"strides {stride!s:<6}  {shared}  {order}"
+        print(f"   {name:<28}  {shape!s:<6}  {memory}")
     refused = raises(lambda: tensors["m.permute(1, 0)"].view(-1))
     print(f"   m.permute(1, 0).view(-1) raises RuntimeError: {refused}")
 
@@ -240,7 +230,7 @@ def show_7(device):
 # PIL and NumPy give pictures as (height, width, channels), networks want (channels,
 # height, width). reshape gives the right shape and wrong contents, without a word.
 def channels_first(image):
-    """image, shape (h, w, c), as (c, h, w): (by permute, by reshape); reshape is wrong."""
+    """An image (h, w, c) as (c, h, w): by permute, and by reshape, which is wrong."""
     height, width, channels = image.shape
     return image.permute(2, 0, 1), image.reshape(channels, height, width)
 
@@ -249,21 +239,19 @@ def show_8(device):
     print("\n8. Mistake: reshape to swap axes")
     image = torch.arange(32 * 32 * 3, device=device).view(32, 32, 3)
     right, wrong = channels_first(image)
-    print(
-        f"   {(right == wrong).sum()} of {image.numel()} elements are where permute puts them"
-    )
+    same = (right == wrong).sum()
+    print(f"   {same} of {image.numel()} elements are where permute puts them")
     for name, channels in (("permute", right), ("reshape", wrong)):
         means = channels.float().mean(dim=(1, 2))
         print(f"   {name}: channel means {', '.join(f'{mean:.1f}' for mean in means)}")
 
 
 # %% 9. NumPy shares the CPU's memory; another device has its own
-# from_numpy and .numpy() share: += writes into the memory that both sides see. array =
-# array + 1 makes a new array and gives it the old name; that the tensor does not follow
-# says nothing.
+# from_numpy and .numpy() share: += writes into the memory that both sides see. But
+# array = array + 1 makes a new array and gives it the old name. That the tensor does
+# not follow says nothing about shared memory.
 def after_adding_one(bridge, in_place):
-    """The array of three zeros after 1 was added, in place or not, and bridge(it
-    before)."""
+    """Three zeros after 1 was added, and the tensor that bridge made of them before."""
     array = np.zeros(3)
     tensor = bridge(array)
     if in_place:
@@ -280,16 +268,12 @@ def double_on_device(tensor, device):
 
 def show_9(device):
     print("\n9. NumPy shares the CPU's memory; another device has its own")
-    for name, bridge in {
-        "from_numpy": torch.from_numpy,
-        "tensor": torch.tensor,
-    }.items():
+    bridges = {"from_numpy": torch.from_numpy, "tensor": torch.tensor}
+    for name, bridge in bridges.items():
         for line, in_place in {"a += 1": True, "a = a + 1": False}.items():
             a, t = after_adding_one(bridge, in_place)
-            print(
-                f"   t = {name}(a); {line:<9}".ljust(32)
-                + f" a is {a}, t is {t.tolist()}"
-            )
+            code = f"t = {name}(a); {line}"
+            print(f"   {code:<29} a is {a}, t is {t.tolist()}")
     doubled = double_on_device(torch.tensor([1.0, 2.0, 3.0]), device)
     print(f"   2 * [1, 2, 3] on {device}, back on {doubled.device}: {doubled.tolist()}")
 
@@ -313,16 +297,13 @@ def show_10(device):
         total, difference = uint8_arithmetic(a, b)
         print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")
     for number in (2**24, 2**24 + 1):
-        print(
-            f"   float32: {number} is stored as {round_trip(number, torch.float32):.0f}"
-        )
-    print(
-        f"   the mean of integers raises RuntimeError: {raises(torch.tensor([1, 2]).mean)}"
-    )
-    capital, small = torch.Tensor(3), torch.tensor(3)
-    print(
-        f"   torch.Tensor(3): shape {tuple(capital.shape)}, three numbers that nobody wrote"
-    )
+        stored = round_trip(number, torch.float32)
+        print(f"   float32: {number} is stored as {stored:.0f}")
+    refused = raises(torch.tensor([1, 2]).mean)
+    print(f"   the mean of integers raises RuntimeError: {refused}")
+    shape = tuple(torch.Tensor(3).shape)
+    print(f"   torch.Tensor(3): shape {shape}, three numbers that nobody wrote")
+    small = torch.tensor(3)
     print(f"   torch.tensor(3): shape {tuple(small.shape)}, the number {small.item()}")
 
 
@@ -345,35 +326,54 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"02 Tensors on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-        show_10,
-    ):
-        show(device)
+TITLE = "02 Tensors"
+SECTIONS = [
+    show_1,
+    show_2,
+    show_3,
+    show_4,
+    show_5,
+    show_6,
+    show_7,
+    show_8,
+    show_9,
+    show_10,
+]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,5 +1,4 @@
-"""04 Backprop: the chain rule from the loss back to every weight, by hand and by
-autograd.
+"""04 Backprop: the chain rule from the loss to every weight, by hand and by autograd.
 
 Forward computes the loss and keeps the numbers on the way; backward multiplies local
 gradients, from the loss towards the weights. Backprop only computes gradients: to
@@ -7,6 +6,8 @@ change the weights with them is the optimizer's work.
 """
 
 import argparse
+import os
+import sys
 
 import torch
 
@@ -21,8 +22,7 @@ def leaf(x):
 
 
 def by_hand(x, y, w):
-    """Forward (p, e, loss), local (dloss/de, de/dp, dp/dw), backward (dloss/de, dp and
-    dw)."""
+    """[p, e, loss], [dloss/de, de/dp, dp/dw] and [dloss/de, dloss/dp, dloss/dw]."""
     p = w * x
     e = p - y
     loss = e**2
@@ -33,8 +33,7 @@ def by_hand(x, y, w):
 
 
 def by_autograd(x, y, w):
-    """Backward (dloss/de, dloss/dp, dloss/dw) as autograd finds it; x, y and w are
-    scalars."""
+    """[dloss/de, dloss/dp, dloss/dw] by autograd, for x, y and w of shape ()."""
     w = leaf(w)
     p = w * x
     e = p - y
@@ -46,9 +45,8 @@ def by_autograd(x, y, w):
 
 def scalars(numbers, device):
     """Each number as a float64 tensor of shape () on device."""
-    return [
-        torch.tensor(number, dtype=torch.float64, device=device) for number in numbers
-    ]
+    dtype = torch.float64
+    return [torch.tensor(number, dtype=dtype, device=device) for number in numbers]
 
 
 def show_1(device):
@@ -79,9 +77,8 @@ def show_2(device):
     print("\n2. A small step against the gradient lowers the loss")
     x, y, w, lr = 1.0, 2.0, 1.0, 0.01
     gradient, after, loss = step(*scalars((x, y, w), device), lr)
-    print(
-        f"   w = {w:g} - {lr:g} * {gradient:g} = {after:g}, and the loss there is {loss:g}"
-    )
+    update = f"{w:g} - {lr:g} * {gradient:g} = {after:g}"
+    print(f"   w = {update}, and the loss there is {loss:g}")
 
 
 # %% 3. Two layers: every gradient by hand is autograd's
@@ -94,15 +91,13 @@ def normal(shape, seed, device="cpu"):
 
 
 def parameters(inputs, hidden, outputs, seed, device="cpu"):
-    """w1 (hidden, inputs), b1 (hidden,), w2 (outputs, hidden), b2 (outputs,), normal
-    float64."""
+    """Normal w1 (hidden, inputs), b1 (hidden,), w2 (outputs, hidden), b2 (outputs,)."""
     shapes = [(hidden, inputs), (hidden,), (outputs, hidden), (outputs,)]
     return [normal(shape, 10 * seed + i, device) for i, shape in enumerate(shapes)]
 
 
 def network(x, y, w1, b1, w2, b2):
-    """z = x w1^T + b1, h = tanh(z), p = h w2^T + b2, loss = mean((p - y)^2) for x (n,
-    inputs)."""
+    """z = x w1^T + b1, h = tanh(z), p = h w2^T + b2 and loss = mean((p - y)^2)."""
     z = x @ w1.T + b1
     h = torch.tanh(z)
     p = h @ w2.T + b2
@@ -110,7 +105,7 @@ def network(x, y, w1, b1, w2, b2):
 
 
 def backward_by_hand(x, y, w1, b1, w2, b2):
-    """Name -> dloss / d name, for p, w2, b2, h, z, w1 and b1: from the loss backwards."""
+    """Name -> dloss / d name, for p, w2, b2, h, z, w1 and b1, from the loss back."""
     values = network(x, y, w1, b1, w2, b2)
     h, p = values["h"], values["p"]
     d = {"p": 2 * (p - y) / p.numel()}
@@ -136,25 +131,19 @@ def backward_by_autograd(x, y, w1, b1, w2, b2):
 
 def largest_difference(first, second):
     """The largest |first[name] - second[name]| of all elements of all names."""
-    return max(
-        (first[name] - second[name]).abs().max().item() for name in first | second
-    )
+    names = first | second
+    return max((first[name] - second[name]).abs().max().item() for name in names)
 
 
 def show_3(device):
     print("\n3. Two layers: every gradient by hand is autograd's")
     x, y = normal((5, 3), 0, device), normal((5, 2), 1, device)
     weights = parameters(3, 4, 2, seed=2, device=device)
-    hand, automatic = (
-        backward_by_hand(x, y, *weights),
-        backward_by_autograd(x, y, *weights),
-    )
-    shapes = ", ".join(
-        f"{name} {tuple(gradient.shape)}" for name, gradient in hand.items()
-    )
-    print(
-        "   5 samples of 3 inputs, 4 hidden units, 2 outputs: gradients of the shapes"
-    )
+    hand = backward_by_hand(x, y, *weights)
+    automatic = backward_by_autograd(x, y, *weights)
+    shapes = ", ".join(f"{name} {tuple(d.shape)}" for name, d in hand.items())
+    sizes = "5 samples of 3 inputs, 4 hidden units, 2 outputs"
+    print(f"   {sizes}: gradients of the shapes")
     print(f"   {shapes}")
     print(f"   agree to 1e-12: {largest_difference(hand, automatic) < 1e-12}")
 
@@ -188,8 +177,7 @@ class WrongTanh(Tanh):
 
 
 def passes_gradcheck(function, x):
-    """Whether the backward of a torch.autograd.Function agrees with central differences
-    at x."""
+    """Whether the function's backward agrees with central differences at x."""
     return torch.autograd.gradcheck(function.apply, leaf(x), raise_exception=False)
 
 
@@ -205,7 +193,7 @@ def show_4(device):
 # The sigmoid's is s (1 - s), at most 1/4, so n of them in a row, with no weights
 # between, leave at most 4^-n.
 def through_sigmoids(x, layers):
-    """d sigmoid(... sigmoid(x)) / dx by autograd, and as the product of all s (1 - s)."""
+    """d sigmoid(... sigmoid(x)) / dx by autograd, and as the product of s (1 - s)."""
     start = s = leaf(x)
     product = 1.0
     for _ in range(layers):
@@ -221,11 +209,8 @@ def show_5(device):
     (x,) = scalars([0.0], device)
     for layers in (1, 2, 5, 10, 20):
         gradient, product = through_sigmoids(x, layers)
-        print(
-            f"   {layers:>2} sigmoids   autograd {gradient:.2e}   by hand {product:.2e}",
-            end="",
-        )
-        print(f"   at most {4**-layers:.2e}")
+        ways = f"autograd {gradient:.2e}   by hand {product:.2e}"
+        print(f"   {layers:>2} sigmoids   {ways}   at most {4**-layers:.2e}")
 
 
 # %% 6. Mistake: a sum where the mean is meant
@@ -246,23 +231,20 @@ def show_6(device):
     (w,) = scalars([0.0], device)
     total, mean = sum_and_mean(x, 2 * x, w)
     print(f"   x = {x.tolist()}, y = 2 x, w = {w.item():g}")
-    print(
-        f"   sum {total:g}, mean {mean:g}: {total / mean:g} times, for {len(x)} samples"
-    )
+    times = total / mean
+    print(f"   sum {total:g}, mean {mean:g}: {times:g} times, for {len(x)} samples")
 
 
 # %% 7. Mistake: all weights the same
 # All units of the hidden layer are then the same: the same weights in, the same bias,
 # the same weights out. They get equal gradients and stay equal. From zeros only the
 # last bias moves: the best constant, 1/2, leaves a loss of 1/4. Otherwise the units are
-# one function of x1 + x2 that only rises or only falls, and the loss cannot fall under
-# 1/6.
+# one function of x1 + x2 that only rises or only falls: the loss stays above 1/6.
 def xor(device="cpu"):
     """The four inputs (4, 2) and targets (4, 1) of exclusive or, float64."""
-    x = torch.tensor(
-        [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64
-    )
-    return x.to(device), (x[:, :1] != x[:, 1:]).double().to(device)
+    inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    x = torch.tensor(inputs, dtype=torch.float64, device=device)
+    return x, (x[:, :1] != x[:, 1:]).double()
 
 
 def train_by_hand(x, y, weights, lr, steps):
@@ -276,8 +258,7 @@ def train_by_hand(x, y, weights, lr, steps):
 
 
 def row_difference_and_rank(w):
-    """How far the rows of w are from its first row at most, and how many are
-    independent."""
+    """How far the rows of w are from its first row at most, and the rank of w."""
     return (w - w[0]).abs().max().item(), torch.linalg.matrix_rank(w).item()
 
 
@@ -291,21 +272,18 @@ def show_7(device):
         "random": random,
     }
     lr, steps = 0.1, 300
-    print(
-        f"   exclusive or after {steps} steps at lr {lr}; the text's bounds are 1/4 and 1/6"
-    )
+    training = f"{steps} steps at lr {lr}"
+    print(f"   exclusive or after {training}; the text's bounds are 1/4 and 1/6")
     for name, start in starts.items():
         weights, loss = train_by_hand(x, y, start, lr, steps)
         difference, rank = row_difference_and_rank(weights[0])
-        print(
-            f"   {name:<7}   loss {loss:.2f}   rows differ by {difference:.2f}, rank {rank}"
-        )
+        rows = f"rows differ by {difference:.2f}, rank {rank}"
+        print(f"   {name:<7}   loss {loss:.2f}   {rows}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2: values in the nodes, gradients
-    below."""
+    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2, with values and gradients."""
     from matplotlib.figure import Figure
 
     (p, e, loss), (loss_e, e_p, p_w), (de, dp, dw) = by_hand(3.0, 2.0, 0.5)
@@ -331,9 +309,8 @@ def figure(device="cpu"):
     for place, text in nodes.items():
         axes.text(*place, text, ha="center", va="center", size=12, bbox=box, zorder=3)
     for (start, end), gradient in edges.items():
-        axes.annotate(
-            "", end, start, arrowprops={"arrowstyle": "->", "shrinkB": 30}, zorder=1
-        )
+        arrow = {"arrowstyle": "->", "shrinkB": 30}
+        axes.annotate("", end, start, arrowprops=arrow, zorder=1)
         # the label keeps clear of the edge
         side = "bottom" if start[1] >= end[1] else "top"
         away = 0.05 if side == "bottom" else -0.12
@@ -350,24 +327,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"04 Backprop on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7):
-        show(device)
+TITLE = "04 Backprop"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,5 +1,4 @@
-"""05 Gradient descent: step against the gradient, and know beforehand where the steps
-lead.
+"""05 Gradient descent: step against the gradient, and know where the steps lead.
 
 The data is y = 2 x at x = 1, 2, 3, 4 and the model f(x) = w x. Its loss is a parabola,
 mean((w x - y)^2) = 7.5 (w - 2)^2, so everything that happens can be predicted.
@@ -7,6 +6,8 @@ mean((w x - y)^2) = 7.5 (w - 2)^2, so everything that happens can be predicted.
 
 import argparse
 import math
+import os
+import sys
 
 import numpy as np
 import torch
@@ -28,8 +29,7 @@ def loss_gradient(x, y, w):
 
 
 def path_in_numpy(gradient, x, y, lr, steps):
-    """w = 0 and its values after each step of w - lr * gradient(x, y, w), for NumPy
-    arrays."""
+    """w = 0 and its values after each step of w - lr * gradient(x, y, w), in NumPy."""
     path = [0.0]
     for _ in range(steps):
         w = path[-1]
@@ -87,8 +87,7 @@ def curvature(x):
 
 
 def closed_form(minimum, second_derivative, lr, steps):
-    """w after so many steps from 0 on a parabola with that minimum and second
-    derivative."""
+    """w after so many steps from 0 on a parabola with that minimum and curvature."""
     return minimum * (1 - (1 - lr * second_derivative) ** steps)
 
 
@@ -99,17 +98,14 @@ def show_2(device):
     path = [closed_form(2, curvature(x), lr, k) for k in STEPS]
     print(f"   lr {lr}")
     print(f"   closed form {'  '.join(f'{w:.5f}' for w in path)}")
-    print(
-        f"   f(5) before {5 * path[0]:.3f}, after 20 steps {5 * path[-1]:.3f}; the data says 10"
-    )
+    answers = f"before {5 * path[0]:.3f}, after 20 steps {5 * path[-1]:.3f}"
+    print(f"   f(5) {answers}; the data says 10")
 
 
 # %% 3. The learning rate decides: it converges if and only if 0 < lr < 2/15
-# 1/15 arrives in one step, above it every step overshoots, above 2/15 by more each
-# time.
+# 1/15 arrives in one step, above it each step overshoots, above 2/15 by more and more.
 def steps_needed(factor, distance, tolerance):
-    """The smallest k with |factor|^k distance <= tolerance; infinite where |factor| >=
-    1."""
+    """The smallest k with |factor|^k distance <= tolerance, or infinity."""
     if abs(factor) >= 1:
         return math.inf
     steps = 0
@@ -119,7 +115,7 @@ def steps_needed(factor, distance, tolerance):
 
 
 def steps_taken(path, target, tolerance):
-    """How many steps the path makes until |w - target| <= tolerance; infinite if never."""
+    """How many steps the path makes until |w - target| <= tolerance, or infinity."""
     for steps, w in enumerate(path):
         if abs(w - target) <= tolerance:
             return steps
@@ -132,9 +128,11 @@ def show_3(device):
     for lr in (0.01, 1 / 15, 0.1, 0.13, 2 / 15, 0.14):
         factor = 1 - lr * curvature(x)
         path = path_in_numpy(loss_gradient, x, y, lr, 1000)
-        needed, taken = steps_needed(factor, 2, 1e-3), steps_taken(path, 2, 1e-3)
-        print(f"   lr {lr:.4f}  factor {factor:5.2f}  w[20] {path[20]:8.4f}", end="  ")
-        print(f"|w-2| <= 0.001 at {taken} (theory {needed})")
+        taken = steps_taken(path, 2, 1e-3)
+        needed = steps_needed(factor, 2, 1e-3)
+        settings = f"lr {lr:.4f}  factor {factor:5.2f}"
+        arrival = f"|w-2| <= 0.001 at {taken} (theory {needed})"
+        print(f"   {settings}  w[20] {path[20]:8.4f}  {arrival}")
 
 
 # %% 4. Two parameters: the steepest direction sets the limit, the flattest the pace
@@ -147,19 +145,15 @@ def hessian(x):
 
 
 def eigenvalues_by_hand(h):
-    """The roots of lambda^2 - trace lambda + determinant, for a symmetric h (2, 2),
-    sorted."""
-    trace, determinant = (
-        (h[0, 0] + h[1, 1]).item(),
-        (h[0, 0] * h[1, 1] - h[0, 1] ** 2).item(),
-    )
+    """The roots of lambda^2 - trace lambda + determinant, smallest first, h (2, 2)."""
+    trace = (h[0, 0] + h[1, 1]).item()
+    determinant = (h[0, 0] * h[1, 1] - h[0, 1] ** 2).item()
     root = math.sqrt(trace**2 - 4 * determinant)
     return (trace - root) / 2, (trace + root) / 2
 
 
 def limit_and_condition(h):
-    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a
-    Hessian h."""
+    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min)."""
     smallest, largest = torch.linalg.eigvalsh(h).tolist()
     return 2 / largest, largest / smallest
 
@@ -174,36 +168,36 @@ def descend_line(x, y, lr, steps):
 
 
 def predicted_descent(h, minimum, lr, steps):
-    """Where descend_line arrives, for a Hessian h: minimum - (I - lr h)^steps minimum."""
+    """Where descend_line arrives by theory: minimum - (I - lr h)^steps minimum."""
     step = torch.eye(2, dtype=h.dtype, device=h.device) - lr * h
     return minimum - torch.linalg.matrix_power(step, steps) @ minimum
 
 
 def show_4(device):
     print(
-        "\n4. Two parameters: the steepest direction sets the limit, the flattest the pace"
+        "\n4. Two parameters: the steepest direction sets the limit, "
+        "the flattest the pace"
     )
     x, y = points(device)
     h = hessian(x)
     smallest, largest = eigenvalues_by_hand(h)
     limit, condition = limit_and_condition(h)
-    print(
-        f"   H = {h.tolist()}, trace {h.trace():g}, determinant {torch.linalg.det(h):g}"
-    )
+    determinant = torch.linalg.det(h)
+    print(f"   H = {h.tolist()}, trace {h.trace():g}, determinant {determinant:g}")
     print(f"   eigenvalues {smallest:.5f} and {largest:.5f}")
     print(f"   largest stable lr {limit:.4f}, condition number {condition:.2f}")
     minimum = torch.tensor([2.0, 0.0], dtype=torch.float64, device=device)
     print("   after 50 steps from (0, 0); predicted: m - (I - lr H)^50 m, m = (2, 0)")
     for share in (0.5, 0.9, 1.05):
         w, b = descend_line(x, y, share * limit, 50)
-        print(f"   lr {share:.2f} * {limit:.4f}: w {w:8.3f}, b {b:7.3f}", end="   ")
+        arrived = f"w {w:8.3f}, b {b:7.3f}"
         w, b = predicted_descent(h, minimum, share * limit, 50)
-        print(f"predicted {w:8.3f}, {b:7.3f}")
+        predicted = f"{w:8.3f}, {b:7.3f}"
+        print(f"   lr {share:.2f} * {limit:.4f}: {arrived}   predicted {predicted}")
 
 
 # %% 5. Mistake: no reset of the gradient
-# On w^2 / 2 the sum of all gradients so far makes a pendulum of the descent, without
-# friction.
+# On w^2 / 2 the sum of all gradients so far makes a pendulum without friction.
 def path_on_half_square(lr, steps, reset, device="cpu"):
     """w = 1 and its values after each step of gradient descent on w^2 / 2."""
     w = torch.ones((), dtype=torch.float64, device=device, requires_grad=True)
@@ -224,8 +218,7 @@ def predicted_with_reset(lr, steps):
 
 
 def pendulum(lr, steps):
-    """w[k+1] = (2 - lr) w[k] - w[k-1] from 1 and 1 - lr: what a missing reset amounts
-    to."""
+    """w[k+1] = (2 - lr) w[k] - w[k-1] from 1 and 1 - lr: descent without a reset."""
     path = [1.0, 1 - lr]
     for _ in range(steps - 1):
         path.append((2 - lr) * path[-1] - path[-2])
@@ -243,15 +236,13 @@ def show_5(device):
     with_reset = path_on_half_square(lr, 200, reset=True, device=device)
     for k in (150, 200):
         predicted = predicted_with_reset(lr, k)
-        print(
-            f"   lr {lr}, reset: w[{k}] = {with_reset[k]:.2e}   predicted {predicted:.2e}"
-        )
-    without = max(
-        abs(w) for w in path_on_half_square(lr, 200, reset=False, device=device)[150:]
-    )
+        measured = f"w[{k}] = {with_reset[k]:.2e}"
+        print(f"   lr {lr}, reset: {measured}   predicted {predicted:.2e}")
+    without = path_on_half_square(lr, 200, reset=False, device=device)
+    highest = max(abs(w) for w in without[150:])
     predicted = max(abs(w) for w in pendulum(lr, 200)[150:])
-    print(f"   no reset: max |w[150...200]| = {without:.4f}", end="   ")
-    print(f"predicted {predicted:.4f}, never above {swing_bound(lr):.4f}")
+    theory = f"predicted {predicted:.4f}, never above {swing_bound(lr):.4f}"
+    print(f"   no reset: max |w[150...200]| = {highest:.4f}   {theory}")
 
 
 # %% 6. Mistake: dot() and then mean()
@@ -306,7 +297,7 @@ RATES = {"small": 0.01, "good": 0.06, "large": 0.11, "diverging": 0.138}
 
 
 def figure(device="cpu"):
-    """Eight steps on the parabola at four learning rates, and the losses on a log axis."""
+    """Eight steps on the parabola at four rates, and the losses on a log axis."""
     from matplotlib.figure import Figure
 
     x, y = points(device)
@@ -317,13 +308,10 @@ def figure(device="cpu"):
         path = np.array(path_by_autograd(x, y, lr, 8))
         loss = 7.5 * (path - 2) ** 2
         axes.plot(w, 7.5 * (w - 2) ** 2, color="lightgray")
-        (line,) = axes.plot(
-            path, loss, "o-", markersize=4, color=f"C{len(losses.lines)}"
-        )
+        color = f"C{len(losses.lines)}"
+        axes.plot(path, loss, "o-", markersize=4, color=color)
         axes.set(title=f"{name}\nlr {lr}", xlabel="w", xlim=(-1.5, 5.5), ylim=(-3, 92))
-        losses.semilogy(
-            loss, "o-", markersize=4, color=line.get_color(), label=f"lr {lr}"
-        )
+        losses.semilogy(loss, "o-", markersize=4, color=color, label=f"lr {lr}")
     parabolas[0].set_ylabel("loss 7.5 (w - 2)$^2$")
     losses.set(title="the losses", xlabel="step", ylim=(1e-8, 1e3))
     losses.legend()
@@ -331,24 +319,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"05 Gradient descent on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7):
-        show(device)
+TITLE = "05 Gradient descent"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

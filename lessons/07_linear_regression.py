@@ -1,5 +1,4 @@
-"""07 Linear regression: NIST's certified line, and why the raw data hides it from
-descent.
+"""07 Linear regression: NIST's certified line, which raw data hides from descent.
 
 36 readings of a customer's ozone monitor, y, against NIST's, x. The least-squares line
 y = slope x + intercept through them is known to 15 digits (NIST Statistical Reference
@@ -7,6 +6,8 @@ Datasets, "Norris").
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,7 @@ CERTIFIED = {
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -59,7 +59,7 @@ def norris(device="cpu"):
 # works on A itself, whose condition number is the root of that of A^T A: it rounds
 # less.
 def design(x):
-    """A, shape (n, 2): a column of x for the slope and one of ones for the intercept."""
+    """A (n, 2): a column of x for the slope and one of ones for the intercept."""
     return torch.stack([x, torch.ones_like(x)], dim=1)
 
 
@@ -75,16 +75,14 @@ def by_lstsq(x, y):
 
 
 def residual_std_and_r_squared(x, y, theta):
-    """(std of the residuals with n - 2 degrees of freedom, R-squared) of the line
-    theta."""
+    """(residual std, by n - 2 degrees of freedom, R-squared) of a line theta."""
     squares = ((y - design(x) @ theta) ** 2).sum()
     spread = ((y - y.mean()) ** 2).sum()
     return (squares / (len(x) - 2)).sqrt().item(), (1 - squares / spread).item()
 
 
 def standard_errors(x, y, theta):
-    """residual_std * sqrt(diagonal of (A^T A)^-1): how far chance may move slope and
-    intercept."""
+    """residual_std * sqrt(diagonal of (A^T A)^-1): how far chance may move theta."""
     residual_std, _ = residual_std_and_r_squared(x, y, theta)
     a = design(x)
     return residual_std * torch.linalg.inv(a.T @ a).diagonal().sqrt()
@@ -106,16 +104,13 @@ def show_1(device):
         print(f"   {name:<16}   {theta[0]:<18.11f}   {theta[1]:.10f}")
         print(f"   {'':<16}   agrees to 1e-9: {max(relative_errors(theta)) < 1e-9}")
     errors = standard_errors(x, y, theta)
-    certified = (
-        CERTIFIED["slope's standard error"],
-        CERTIFIED["intercept's standard error"],
-    )
     print(f"   standard errors    {errors[0]:<18.11f}   {errors[1]:.10f}")
-    print(f"   {'certified':<16}   {certified[0]:<18.15f}   {certified[1]}")
+    slope_error = CERTIFIED["slope's standard error"]
+    intercept_error = CERTIFIED["intercept's standard error"]
+    print(f"   {'certified':<16}   {slope_error:<18.15f}   {intercept_error}")
     residual_std, r_squared = residual_std_and_r_squared(x, y, theta)
-    print(
-        f"   residual std {residual_std:.12f}   certified {CERTIFIED['residual std']}"
-    )
+    certified = CERTIFIED["residual std"]
+    print(f"   residual std {residual_std:.12f}   certified {certified}")
     print(f"   R-squared    {r_squared:.12f}   certified {CERTIFIED['R-squared']}")
 
 
@@ -123,15 +118,13 @@ def show_1(device):
 # The loss is a long narrow valley: its floor is curved far less than its walls, and the
 # walls set the learning rate.
 def bowl(x, y):
-    """The Hessian H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta
-    - g."""
+    """H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta - g."""
     a = design(x)
     return 2 * a.T @ a / len(x), 2 * a.T @ y / len(x)
 
 
 def limit_and_condition(h):
-    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min) of a
-    Hessian h."""
+    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min)."""
     smallest, largest = torch.linalg.eigvalsh(h).tolist()
     return 2 / largest, largest / smallest
 
@@ -149,20 +142,18 @@ def show_2(device):
     print("\n2. Gradient descent on the raw data cannot find the intercept")
     x, y = norris(device)
     limit, condition = limit_and_condition(bowl(x, y)[0])
-    print(
-        f"   condition number of the Hessian {condition:,.0f}, of A {condition**0.5:.2f}"
-    )
+    of_a = condition**0.5
+    print(f"   condition number of the Hessian {condition:,.0f}, of A {of_a:.2f}")
     print(f"   largest stable lr {limit:.3e}")
     for steps in (5, 20, 10_000):
         slope, intercept = descend(x, y, 0.9 * limit, steps)
-        print(
-            f"   {steps:>6,} steps at 0.9 of it: slope {slope:.5f}, intercept {intercept:.3f}"
-        )
+        line = f"slope {slope:.5f}, intercept {intercept:.3f}"
+        print(f"   {steps:>6,} steps at 0.9 of it: {line}")
 
 
 # %% 3. Standardise x: the valley becomes a round bowl
-# With mean 0 and mean square 1 the bowl's H is 2 I: condition number 1, one step at lr
-# 1/2.
+# With mean 0 and mean square 1 the bowl's H is 2 I: its condition number is 1, and one
+# step at lr 1/2 arrives.
 def standardised(x):
     """z = (x - mean) / std, the mean and the std (divided by n, not n - 1)."""
     mean, std = x.mean(), x.std(correction=0)
@@ -183,10 +174,9 @@ def show_3(device):
     print(f"   condition number {condition:.3f}, largest stable lr {limit:.3f}")
     for lr, steps in ((0.25, 40), (0.5, 1)):
         theta = in_units_of_the_data(descend(z, y, lr, steps), mean, std)
-        print(f"   lr {lr:.2f}, steps {steps:>2}: slope {theta[0]:.7f}", end=", ")
-        print(
-            f"intercept {theta[1]:.7f}, to 1e-8: {max(relative_errors(theta)) < 1e-8}"
-        )
+        line = f"slope {theta[0]:.7f}, intercept {theta[1]:.7f}"
+        close = max(relative_errors(theta)) < 1e-8
+        print(f"   lr {lr:.2f}, steps {steps:>2}: {line}, to 1e-8: {close}")
 
 
 # %% 4. The pipeline gets there in float32, to float32's precision
@@ -195,7 +185,7 @@ def show_3(device):
 # ones, the mean of y and slope * the mean of x, so that the rounding of these weighs
 # much more.
 def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    """The losses before each step of optimizer, one an epoch, on all of x and y."""
     model.train()
     losses = []
     for _ in range(epochs):
@@ -208,16 +198,14 @@ def train(model, loss_function, optimizer, x, y, epochs):
 
 
 def fit(x, y, loss_function, dtype=torch.float64):
-    """(theta, losses) by 60 epochs of SGD at lr 1/4 from zeros on standardised x, in
-    dtype."""
+    """(theta, losses) by 60 epochs of SGD, lr 1/4, from zeros on standardised x."""
     z, mean, std = standardised(x)
     model = nn.Linear(1, 1, device=x.device, dtype=dtype)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
-    losses = train(
-        model, loss_function, optimizer, z[:, None].to(dtype), y.to(dtype), epochs=60
-    )
+    z, y = z[:, None].to(dtype), y.to(dtype)
+    losses = train(model, loss_function, optimizer, z, y, epochs=60)
     theta = torch.cat([p.detach().flatten() for p in model.parameters()])
     return in_units_of_the_data(theta.double(), mean, std), losses
 
@@ -227,13 +215,11 @@ def show_4(device):
     x, y = norris(device)
     for dtype, digits in ((torch.float32, 4), (torch.float64, 11)):
         theta, _ = fit(x, y[:, None], nn.MSELoss(), dtype)
-        print(
-            f"   {dtype}   slope {theta[0]:z.{digits}f}, intercept {theta[1]:.{digits}f}"
-        )
+        line = f"slope {theta[0]:z.{digits}f}, intercept {theta[1]:.{digits}f}"
+        print(f"   {dtype}   {line}")
     slope, _ = by_lstsq(x, y)
-    print(
-        f"   the intercept is {y.mean():.4f} - {slope * x.mean():.4f}, mean y - slope * mean x"
-    )
+    difference = f"{y.mean():.4f} - {slope * x.mean():.4f}"
+    print(f"   the intercept is {difference}, mean y - slope * mean x")
 
 
 # %% 5. Mistake: predictions (n, 1) against targets (n,)
@@ -254,18 +240,14 @@ def show_5(device):
     x, y = norris(device)
     for name, target in (("(n, 1)", y[:, None]), ("(n,)", y)):
         (slope, intercept), losses = fit(x, target, squared_error)
-        print(
-            f"   targets {name:<6}   slope {slope:z.4f}, intercept {intercept:.4f}",
-            end=", ",
-        )
-        print(f"loss {losses[-1]:.4f}")
+        line = f"slope {slope:z.4f}, intercept {intercept:.4f}"
+        print(f"   targets {name:<6}   {line}, loss {losses[-1]:.4f}")
     # the best that a loss over all pairs can ask for
     constant = y.mean().expand(len(y))
-    print(f"   theory for (n,)  slope 0, intercept mean y {y.mean():.4f}", end=", ")
-    print(f"loss var y {broadcast_loss(constant, y):.4f}")
-    print(
-        f"   the loss of the predictions p = x, (n, 1), {squared_error(x[:, None], y):.4f}"
-    )
+    line = f"slope 0, intercept mean y {y.mean():.4f}"
+    print(f"   theory for (n,)  {line}, loss var y {broadcast_loss(constant, y):.4f}")
+    loss = squared_error(x[:, None], y)
+    print(f"   the loss of the predictions p = x, (n, 1), {loss:.4f}")
     print(f"   var p + var y + (mean p - mean y)^2        {broadcast_loss(x, y):.4f}")
 
 
@@ -273,9 +255,9 @@ def show_5(device):
 # Each step multiplies the error along the steepest direction by 1 - lr lambda_max.
 def step_ratio(x, y, lr, steps):
     """|last step| / |step before it|, after so many steps."""
-    before, middle, after = (
-        descend(x, y, lr, k) for k in (steps - 2, steps - 1, steps)
-    )
+    before = descend(x, y, lr, steps - 2)
+    middle = descend(x, y, lr, steps - 1)
+    after = descend(x, y, lr, steps)
     return ((after - middle).norm() / (middle - before).norm()).item()
 
 
@@ -287,13 +269,13 @@ def step_ratio_in_theory(x, y, lr):
 
 def show_6(device):
     print(
-        '\n6. Mistake: a learning rate that "always works" on features that are not scaled'
+        '\n6. Mistake: a learning rate that "always works" '
+        "on features that are not scaled"
     )
     x, y = norris(device)
     lr = 0.01
-    print(
-        f"   at lr {lr} each step is {step_ratio(x, y, lr, 5):.2f} times as long as the last"
-    )
+    ratio = step_ratio(x, y, lr, 5)
+    print(f"   at lr {lr} each step is {ratio:.2f} times as long as the last")
     print(f"   theory: |1 - lr lambda_max| = {step_ratio_in_theory(x, y, lr):.2f}")
     print(f"   finite after 100 steps: {descend(x, y, lr, 100).isfinite().all()}")
 
@@ -309,8 +291,7 @@ def quality_when_stopped(x, y, lr, steps):
 
 
 def largest_change(x, theta, other):
-    """The largest difference of the predictions of two lines at the points x, shape
-    (n,)."""
+    """The largest difference of the predictions of two lines at the points x (n,)."""
     return (design(x) @ (theta - other)).abs().max().item()
 
 
@@ -321,8 +302,8 @@ def show_7(device):
     for steps in (100, 1000, 10_000):
         r_squared, error = quality_when_stopped(x, y, 0.9 * limit, steps)
         change = largest_change(x, descend(x, y, 0.9 * limit, steps), by_lstsq(x, y))
-        print(f"   {steps:>6,} steps: R-squared {r_squared:.5f}", end=", ")
-        print(f"intercept wrong by {error:.0%}, line by {change:.2f}")
+        wrong = f"intercept wrong by {error:.0%}, line by {change:.2f}"
+        print(f"   {steps:>6,} steps: R-squared {r_squared:.5f}, {wrong}")
     theta = by_lstsq(x, y)
     distance = theta[1].abs() / standard_errors(x, y, theta)[1]
     print(f"   0 is {distance:.2f} standard errors away from the intercept")
@@ -342,9 +323,8 @@ def figure(device="cpu"):
     label = f"y = {slope:.5f} x - {-intercept:.5f}"
     above.plot(ends, slope * ends + intercept, color="tab:orange", label=label)
     above.plot(x, y, "o", markersize=4, color="tab:blue", label="36 readings")
-    above.set(
-        title="Norris: calibration of an ozone monitor", ylabel="customer's reading y"
-    )
+    above.set(title="Norris: calibration of an ozone monitor")
+    above.set(ylabel="customer's reading y")
     above.legend()
     below.axhline(0, color="tab:orange")
     below.plot(x, y - line, "o", markersize=4, color="tab:blue")
@@ -353,24 +333,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"07 Linear regression on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7):
-        show(device)
+TITLE = "07 Linear regression"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

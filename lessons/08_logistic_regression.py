@@ -1,11 +1,12 @@
-"""08 Logistic regression: a probability for each patient, trained, judged, and
-mistaken.
+"""08 Logistic regression: a probability for each patient, trained and judged.
 
 569 samples of breast tissue, each with 30 measurements of its cell nuclei; y is 1 where
 the tumour was malignant (Wolberg, Mangasarian, Street and Street, 1993).
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -41,8 +41,7 @@ def read_csv(name, rows, columns):
 
 
 def breast_cancer(device="cpu"):
-    """x, shape (569, 30), the measurements, and y, shape (569,), 1 for malignant;
-    float64."""
+    """The measurements x (569, 30), and y (569,), 1 for malignant; float64."""
     table = torch.from_numpy(read_csv("breast_cancer.csv", 569, 31)).to(device)
     return table[:, 1:], table[:, 0]
 
@@ -53,8 +52,7 @@ def breast_cancer(device="cpu"):
 # without ever rounding a probability to 0: in float32 1 / (1 + exp(-z)) by hand
 # overflows at z = -100.
 def loss_by_hand(z, y):
-    """The mean of -log p where y is 1 and -log(1 - p) where it is 0, for logits z,
-    shape (n,)."""
+    """The mean of -log p where y is 1, -log(1 - p) where it is 0, for logits z (n,)."""
     return -torch.where(y == 1, F.logsigmoid(z), F.logsigmoid(-z)).mean()
 
 
@@ -76,23 +74,18 @@ def show_1(device):
     x, _, y, _ = train_and_test(*breast_cancer(device))
     for number in (-2.0, 0.0, 3.0):
         p = torch.sigmoid(torch.tensor(number))
-        print(
-            f"   logit {number:4.1f}   probability {p:.4f}   back: {torch.logit(p):4.1f}"
-        )
+        back = torch.logit(p)
+        print(f"   logit {number:4.1f}   probability {p:.4f}   back: {back:4.1f}")
     w = torch.zeros(30, dtype=torch.float64, device=device)
     print(f"   loss of logits 0: {loss_by_hand(x @ w, y):.6f}, log 2")
-    off = (
-        (gradient_by_hand(x, y, w, 0.5) - gradient_by_autograd(x, y, w, 0.5))
-        .abs()
-        .max()
-    )
-    print(f"   x^T (p - y) / n and autograd agree to 1e-12: {off < 1e-12}")
+    by_hand = gradient_by_hand(x, y, w, 0.5)
+    difference = (by_hand - gradient_by_autograd(x, y, w, 0.5)).abs().max()
+    print(f"   x^T (p - y) / n and autograd agree to 1e-12: {difference < 1e-12}")
 
 
 # %% 2. Split first, then scale with what the training rows say
 def split(n, seed, device="cpu"):
-    """Indices 0 ... n - 1 in a random order: the first 80 % to train with, the rest to
-    test."""
+    """Indices 0 ... n - 1, shuffled: the first 80 % to train with, the rest to test."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
     return order[: round(0.8 * n)], order[round(0.8 * n) :]
 
@@ -113,17 +106,16 @@ def show_2(device):
     print("\n2. Split first, then scale with what the training rows say")
     x_train, x_test, _, _ = train_and_test(*breast_cancer(device))
     for name, part in (("train with", x_train), ("test with", x_test)):
-        off = part.mean(dim=0).abs().max()
-        print(
-            f"   {len(part)} rows to {name}: the scaled columns' means within {off:.2f} of 0"
-        )
+        largest = part.mean(dim=0).abs().max()
+        means = f"the scaled columns' means within {largest:.2f} of 0"
+        print(f"   {len(part)} rows to {name}: {means}")
 
 
 # %% 3. Training finds the optimum that Newton's method finds
 # Weight decay adds weight_decay * |w|^2 / 2 to the loss, but not for the bias: at the
 # optimum the mean probability is then the share of malignant rows.
 def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    """The losses before each step of optimizer, one an epoch, on all of x and y."""
     model.train()
     losses = []
     for _ in range(epochs):
@@ -138,11 +130,9 @@ def train(model, loss_function, optimizer, x, y, epochs):
 def fit_sgd(x, y, weight_decay, epochs):
     """theta, shape (d + 1,): the weights and then the bias, by SGD with momentum."""
     model = nn.Linear(x.shape[1], 1, device=x.device, dtype=x.dtype)
-    # one of two groups
     decayed = {"params": [model.weight], "weight_decay": weight_decay}
-    optimizer = torch.optim.SGD(
-        [decayed, {"params": [model.bias]}], lr=1.0, momentum=0.85
-    )
+    groups = [decayed, {"params": [model.bias]}]
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.85)
     train(model, nn.BCEWithLogitsLoss(), optimizer, x, y[:, None], epochs)
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
@@ -156,7 +146,7 @@ def logits(x, theta):
 # You need not follow its algebra: it is here because it comes from elsewhere and finds
 # the same.
 def newton(x, y, weight_decay, steps=9):
-    """theta after so many steps of Newton's method from zeros: theta - H^-1 gradient."""
+    """theta after steps of Newton's method, theta - H^-1 gradient, from zeros."""
     a = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
     penalty = torch.full_like(a[0], weight_decay)
     penalty[-1] = 0  # the bias
@@ -173,11 +163,10 @@ def show_3(device):
     print("\n3. Training finds the optimum that Newton's method finds")
     weight_decay = 0.01
     x, _, y, _ = train_and_test(*breast_cancer(device))
-    theta, optimum = fit_sgd(x, y, weight_decay, epochs=250), newton(x, y, weight_decay)
-    off = (theta - optimum).abs().max()
-    print(
-        f"   weight_decay {weight_decay}: {len(theta)} parameters agree to 1e-6: {off < 1e-6}"
-    )
+    theta = fit_sgd(x, y, weight_decay, epochs=250)
+    close = (theta - newton(x, y, weight_decay)).abs().max() < 1e-6
+    agree = f"{len(theta)} parameters agree to 1e-6: {close}"
+    print(f"   weight_decay {weight_decay}: {agree}")
     p = torch.sigmoid(logits(x, theta)).mean()
     print(f"   mean probability {p:.6f}, share of malignant rows {y.mean():.6f}")
 
@@ -192,14 +181,14 @@ def show_4(device):
     for steps in (5, 10, 15):
         theta = newton(x, y, weight_decay=0, steps=steps)
         z = logits(x, theta)
-        print(f"   {steps:>2} Newton steps: |w| {theta[:-1].norm():.1e}", end=", ")
-        print(f"loss {loss_by_hand(z, y):.1e}, on the right side {scores(z, y)[0]:.1%}")
+        size = f"|w| {theta[:-1].norm():.1e}, loss {loss_by_hand(z, y):.1e}"
+        accuracy, _, _ = scores(z, y)
+        print(f"   {steps:>2} Newton steps: {size}, on the right side {accuracy:.1%}")
 
 
 # %% 5. Judge it on rows that it has not seen
 def confusion(z, y):
-    """Counts (true negatives, false positives, false negatives, true positives) for z >
-    0."""
+    """(true negatives, false positives, false negatives, true positives), z > 0."""
     alarm, malignant = z > 0, y == 1
     true_negatives = (~alarm & ~malignant).sum().item()
     false_positives = (alarm & ~malignant).sum().item()
@@ -216,19 +205,18 @@ def scores(z, y):
 
 
 def roc(z, y):
-    """(false positive rate, true positive rate), a point for each threshold from high
-    to low."""
+    """(false positive rate, true positive rate) by threshold, from high to low."""
     thresholds = z.unique().flip(0)
     alarm = z >= thresholds[:, None]  # a row for each threshold
-    rates = [
-        (alarm & label).sum(dim=1).double() / label.sum() for label in (y == 0, y == 1)
-    ]
-    return [F.pad(rate, (1, 0)) for rate in rates]  # before the first alarm both are 0
+    rates = []
+    for label in (y == 0, y == 1):
+        rate = (alarm & label).sum(dim=1).double() / label.sum()
+        rates.append(F.pad(rate, (1, 0)))  # before the first alarm it is 0
+    return rates
 
 
 def roc_auc(z, y):
-    """The area under the ROC: the share of pairs, one malignant, that the logits rank
-    right."""
+    """The area under the ROC: the share of pairs, one malignant, ranked right."""
     false_positive_rate, true_positive_rate = roc(z, y)
     return torch.trapezoid(true_positive_rate, false_positive_rate).item()
 
@@ -251,11 +239,9 @@ def show_5(device):
     tn, fp, fn, tp = confusion(z, y_test)
     print(f"   benign: {tn} right, {fp} wrong; malignant: {tp} right, {fn} wrong")
     accuracy, precision, recall = scores(z, y_test)
-    print(
-        f"   accuracy {accuracy:.3f}, precision {precision:.3f}, recall {recall:.3f}",
-        end=", ",
-    )
-    print(f"area under the ROC {roc_auc(z, y_test):.4f}")
+    rates = f"precision {precision:.3f}, recall {recall:.3f}"
+    area = roc_auc(z, y_test)
+    print(f"   accuracy {accuracy:.3f}, {rates}, area under the ROC {area:.4f}")
     accuracies = accuracies_of_splits(x, y, range(20))
     print(f"   accuracy over 20 splits: {min(accuracies):.3f} to {max(accuracies):.3f}")
     print(f"   accuracy of always saying benign, on all rows: {1 - y.mean():.3f}")
@@ -264,7 +250,7 @@ def show_5(device):
 # %% 6. Mistake: sigmoid before BCEWithLogitsLoss
 # It applies the sigmoid itself: what comes in is at best 0 for a no and 1 for a yes.
 def floor_of_double_sigmoid(y):
-    """The loss of perfect answers, infinite logits, that went through a sigmoid before."""
+    """The loss of perfect answers, infinite logits, with a sigmoid too many."""
     perfect = (y - 0.5) * torch.inf
     return loss_by_hand(torch.sigmoid(perfect), y).item()
 
@@ -280,10 +266,8 @@ def show_6(device):
     _, _, y, _ = train_and_test(*breast_cancer(device))
     half = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
     for name, labels in (("balanced labels", half), ("training labels", y)):
-        loss, theory = (
-            floor_of_double_sigmoid(labels),
-            floor_in_theory(labels.mean().item()),
-        )
+        loss = floor_of_double_sigmoid(labels)
+        theory = floor_in_theory(labels.mean().item())
         print(f"   {name}: loss of perfect answers {loss:.6f}, theory {theory:.6f}")
 
 
@@ -294,11 +278,10 @@ def show_6(device):
 def loss_and_gradient(z, y, with_logits):
     """(loss, dloss/dz) of one logit, in float32."""
     z, y = torch.tensor(z, requires_grad=True), torch.tensor(y)
-    loss = (
-        nn.BCEWithLogitsLoss()(z, y)
-        if with_logits
-        else nn.BCELoss()(torch.sigmoid(z), y)
-    )
+    if with_logits:
+        loss = nn.BCEWithLogitsLoss()(z, y)
+    else:
+        loss = nn.BCELoss()(torch.sigmoid(z), y)
     loss.backward()
     return loss.item(), z.grad.item()
 
@@ -308,17 +291,14 @@ def show_7(device):
     print("   logit 20, label 0")
     for with_logits in (False, True):
         loss, gradient = loss_and_gradient(20.0, 0.0, with_logits)
-        print(
-            f"   with_logits={with_logits!s:<5}   loss {loss:.1f}, gradient {gradient:.1f}"
-        )
+        numbers = f"loss {loss:.1f}, gradient {gradient:.1f}"
+        print(f"   with_logits={with_logits!s:<5}   {numbers}")
 
 
 # %% 8. Mistake: choosing features on all rows
-# The labels are coin flips, so nothing can be learned. The test rows were seen all the
-# same.
+# The labels are coin flips, so nothing can be learned: an honest accuracy is 1/2.
 def accuracy_on_coins(choose_on_all, seed, n=80, features=500, chosen=20):
-    """Test accuracy on n coin flips, with the features that correlate best with the
-    flips."""
+    """Test accuracy on n coin flips, by the features that correlate best with them."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, features, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 2, (n,), generator=generator).double()
@@ -334,9 +314,8 @@ def show_8(device):
     print("\n8. Mistake: choosing features on all rows")
     for on_all in (True, False):
         mean = np.mean([accuracy_on_coins(on_all, seed) for seed in range(20)])
-        print(
-            f"   choose_on_all={on_all!s:<5}   mean accuracy on 20 times 16 flips {mean:.2f}"
-        )
+        accuracy = f"mean accuracy on 20 times 16 flips {mean:.2f}"
+        print(f"   choose_on_all={on_all!s:<5}   {accuracy}")
 
 
 # %% The picture
@@ -350,37 +329,53 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 4), layout="constrained")
     curve, histogram = fig.subplots(1, 2)
     curve.plot(*(rate.cpu() for rate in roc(z, y)))
-    curve.set(
-        title=f"ROC on {len(y)} test rows, area {roc_auc(z, y):.4f}", aspect="equal"
-    )
-    curve.set(xlabel="false positive rate", ylabel="true positive rate")
-    histogram.hist(
-        [p[~malignant], p[malignant]], bins=10, label=["benign", "malignant"]
-    )
+    curve.set(title=f"ROC on {len(y)} test rows, area {roc_auc(z, y):.4f}")
+    curve.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    by_class = [p[~malignant], p[malignant]]
+    histogram.hist(by_class, bins=10, label=["benign", "malignant"])
     histogram.set(title="by class", xlabel="predicted probability", ylabel="test rows")
     histogram.legend()
     return fig
 
 
 # %% Run it
-def main(device):
-    print(f"08 Logistic regression on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8):
-        show(device)
+TITLE = "08 Logistic regression"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

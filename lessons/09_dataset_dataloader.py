@@ -5,7 +5,9 @@ et al., 1988). The file is sorted by cultivar, as files often are.
 """
 
 import argparse
+import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -60,26 +61,21 @@ def show_1(device):
     print("\n1. A Dataset knows its length and each of its samples")
     wine = Wine()
     x, y = wine[0]
-    print(
-        f"   {len(wine)} samples; the first is {x[0]:.2f}, {x[1]:.2f}, ... of class {y}"
-    )
+    first = f"{x[0]:.2f}, {x[1]:.2f}, ..."
+    print(f"   {len(wine)} samples; the first is {first} of class {y}")
 
 
 # %% 2. An epoch is every sample once, batch by batch
 def batches(n, batch_size, **options):
     """The batches of one epoch over samples 0 ... n - 1, as lists of their numbers."""
-    return list(
-        data.DataLoader(range(n), batch_size=batch_size, collate_fn=list, **options)
-    )
+    options |= {"batch_size": batch_size, "collate_fn": list}
+    return list(data.DataLoader(range(n), **options))
 
 
 def two_epochs(n, seed):
-    """The orders of two epochs from one loader that shuffles with a generator of its
-    own."""
-    generator = torch.Generator().manual_seed(seed)
-    loader = data.DataLoader(
-        range(n), batch_size=None, shuffle=True, generator=generator
-    )
+    """The orders of two epochs from one loader that shuffles by its own generator."""
+    options = {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+    loader = data.DataLoader(range(n), batch_size=None, **options)
     return list(loader), list(loader)
 
 
@@ -87,24 +83,20 @@ def show_2(device):
     print("\n2. An epoch is every sample once, batch by batch")
     for n, batch_size, drop_last in ((100, 20, False), (178, 4, False), (178, 4, True)):
         sizes = [len(batch) for batch in batches(n, batch_size, drop_last=drop_last)]
-        print(
-            f"   {n} samples by {batch_size:>2}, drop_last={drop_last!s:<5}", end="   "
-        )
-        print(f"{len(sizes)} batches of {sum(sizes)} in all, the last {sizes[-1:]}")
+        epoch = f"{len(sizes)} batches of {sum(sizes)} in all, the last {sizes[-1:]}"
+        by = f"{n} samples by {batch_size:>2}"
+        print(f"   {by}, drop_last={drop_last!s:<5}   {epoch}")
     first, second = two_epochs(178, seed=0)
     again, _ = two_epochs(178, seed=0)
-    print(
-        f"   shuffled: each sample once {sorted(first) == list(range(178))}", end=", "
-    )
-    print(f"same order next epoch {first == second}, same seed {first == again}")
+    each_once = sorted(first) == list(range(178))
+    order = f"same order next epoch {first == second}, same seed {first == again}"
+    print(f"   shuffled: each sample once {each_once}, {order}")
 
 
 # %% 3. Mini-batches: each gradient is the full one, on average
-# CrossEntropyLoss wants an output, a logit, for each class, and the class as an
-# integer.
+# CrossEntropyLoss wants a logit for each class, and the right class as an integer.
 def gradient(x, y, weight):
-    """d CrossEntropyLoss(x weight^T, y) / d weight, for x (n, d), y (n,) and weight (c,
-    d)."""
+    """d CrossEntropyLoss(x weight^T, y) / d weight; x (n, d), y (n,), weight (c, d)."""
     weight = weight.detach().clone().requires_grad_()
     nn.CrossEntropyLoss()(x @ weight.T, y).backward()
     return weight.grad
@@ -130,27 +122,21 @@ def train_in_batches(model, loss_function, optimizer, loader, device, epochs):
 
 
 def train_test_rows(seed):
-    """The indices of 142 wines to train with and of 36 to test with, by random_split."""
+    """The indices of 142 wines to train with and 36 to test with, by random_split."""
     generator = torch.Generator().manual_seed(seed)
     train, test = data.random_split(range(178), [142, 36], generator=generator)
     return sorted(train.indices), sorted(test.indices)
 
 
 def accuracy_on_test(seed, device, shuffle=True, lr=0.5, batch_size=32, epochs=3):
-    """Share of 36 test wines put right by a softmax classifier trained on the other
-    142."""
+    """Share of 36 test wines put right by a linear classifier trained on the others."""
     wine, (train, test) = Wine(), train_test_rows(seed)
     mean, std = wine.x[train].mean(dim=0), wine.x[train].std(dim=0, correction=0)
     x = (wine.x - mean) / std
-    # pin_memory lets non_blocking copies overlap with work
-    options = {
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "pin_memory": device == "cuda",
-    }
-    generator = torch.Generator().manual_seed(seed)
     dataset = data.TensorDataset(x[train], wine.y[train])
-    loader = data.DataLoader(dataset, generator=generator, **options)
+    options = {"shuffle": shuffle, "generator": torch.Generator().manual_seed(seed)}
+    options["pin_memory"] = device == "cuda"  # non_blocking copies overlap with work
+    loader = data.DataLoader(dataset, batch_size, **options)
     model = nn.Linear(13, 3, device=device)
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
@@ -167,27 +153,22 @@ def show_3(device):
     weight = torch.randn(3, 13, generator=generator, dtype=torch.float64)
     full = gradient(wine.x.double(), wine.y, weight)
     average = average_of_batch_gradients(wine.x.double(), wine.y, weight, batch_size=16)
-    off = (average - full).abs().max() / full.abs().max()
-    print(f"   batches of 16: average and full gradient agree to 1e-12: {off < 1e-12}")
+    error = (average - full).abs().max() / full.abs().max()
+    agree = "average and full gradient agree to 1e-12"
+    print(f"   batches of 16: {agree}: {error < 1e-12}")
     accuracies = [accuracy_on_test(seed, device) for seed in range(3)]
-    print(
-        f"   accuracy on the test rows of 3 splits: {sum(accuracies) / 3:.2f}", end=", "
-    )
-    print(f"from {min(accuracies):.2f} to {max(accuracies):.2f}")
+    mean = sum(accuracies) / 3
+    spread = f"from {min(accuracies):.2f} to {max(accuracies):.2f}"
+    print(f"   accuracy on the test rows of 3 splits: {mean:.2f}, {spread}")
 
 
 # %% 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
-# On Windows and macOS, and on Linux from Python 3.14 on, a worker is sent a pickled
-# dataset.
+# On Windows and macOS, and on Linux from Python 3.14 on, it is sent a pickled dataset.
 def shuffled_batches(seed, batch_size, workers, start_method=None):
-    """The x of each batch of a shuffled epoch of wines, fetched by so many worker
-    processes."""
-    generator = torch.Generator().manual_seed(seed)
-    options = {"num_workers": workers, "multiprocessing_context": start_method}
-    loader = data.DataLoader(
-        Wine(), batch_size, shuffle=True, generator=generator, **options
-    )
-    return [x for x, _ in loader]
+    """The x of each batch of a shuffled epoch of wines, fetched by so many workers."""
+    options = {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+    options |= {"num_workers": workers, "multiprocessing_context": start_method}
+    return [x for x, _ in data.DataLoader(Wine(), batch_size, **options)]
 
 
 def can_be_pickled(dataset):
@@ -201,24 +182,23 @@ def can_be_pickled(dataset):
 
 def show_4(device):
     print(
-        "\n4. Workers are processes: they fetch ahead, and may get the dataset by pickle"
+        "\n4. Workers are processes: "
+        "they fetch ahead, and may get the dataset by pickle"
     )
-    alone, together = (
-        shuffled_batches(0, 32, workers=0),
-        shuffled_batches(0, 32, workers=2),
-    )
+    alone = shuffled_batches(0, 32, workers=0)
+    together = shuffled_batches(0, 32, workers=2)
     same = torch.equal(torch.cat(alone), torch.cat(together))
     print(f"   0 and 2 workers: the same batches {same}")
-    print(f"   Wine() can be pickled {can_be_pickled(Wine())}", end=", ")
-    print(f"a list with a lambda {can_be_pickled([lambda x: x])}")
+    with_lambda = can_be_pickled([lambda x: x])
+    pickled = can_be_pickled(Wine())
+    print(f"   Wine() can be pickled {pickled}, a list with a lambda {with_lambda}")
 
 
 # %% 5. A stream has to be shared out among the workers
 # Each worker has a copy of it, and would read everything unless told which lines are
 # its own.
 class Stream(data.IterableDataset):
-    """The rows below the header of a CSV file, each a float64 tensor, read one at a
-    time."""
+    """The rows below the header of a CSV file, float64 tensors, read one at a time."""
 
     def __init__(self, path, shared_out):
         self.path, self.shared_out = path, shared_out
@@ -235,7 +215,7 @@ class Stream(data.IterableDataset):
 
 
 def times_read(shared_out, workers, batch_size):
-    """How often the 178 rows of the file come out of a Stream in one epoch, on average."""
+    """How often each of the 178 rows comes in an epoch of a Stream, on average."""
     stream = Stream(DATA / "wine.csv", shared_out)
     loader = data.DataLoader(stream, batch_size=batch_size, num_workers=workers)
     return sum(len(batch) for batch in loader) / 178
@@ -245,15 +225,13 @@ def show_5(device):
     print("\n5. A stream has to be shared out among the workers")
     for shared_out in (False, True):
         times = times_read(shared_out, workers=2, batch_size=50)
-        print(
-            f"   shared_out={shared_out!s:<5}   2 workers read each row {times:.1f} times"
-        )
+        reading = f"2 workers read each row {times:.1f} times"
+        print(f"   shared_out={shared_out!s:<5}   {reading}")
 
 
 # %% 6. Balance and pad
 def class_shares(balanced, n, seed):
-    """The share of each class in n draws: as in the data, or evened out by weights 1 /
-    count."""
+    """The share of each class in n draws: as in the data, or by weights 1 / count."""
     y = Wine().y
     weights = 1 / y.bincount()[y] if balanced else torch.ones(len(y))
     generator = torch.Generator().manual_seed(seed)
@@ -262,8 +240,7 @@ def class_shares(balanced, n, seed):
 
 
 def pad_collate(rows):
-    """A collate_fn for tensors of unequal length: (n, longest), zeros at the ends, and
-    lengths."""
+    """A collate_fn for unequal lengths: (n, longest), with zeros, and the lengths."""
     lengths = torch.tensor([len(row) for row in rows])
     return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
@@ -271,12 +248,10 @@ def pad_collate(rows):
 def show_6(device):
     print("\n6. Balance and pad")
     for balanced in (False, True):
-        shares = ", ".join(
-            f"{share:.2f}" for share in class_shares(balanced, 10_000, seed=0)
-        )
-        print(
-            f"   balanced={balanced!s:<5}   shares of the classes in 10,000 draws {shares}"
-        )
+        first, second, third = class_shares(balanced, 10_000, seed=0)
+        shares = f"{first:.2f}, {second:.2f}, {third:.2f}"
+        draws = f"shares of the classes in 10,000 draws {shares}"
+        print(f"   balanced={balanced!s:<5}   {draws}")
     table, lengths = pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
     print(f"   rows of lengths {lengths.tolist()} padded: {table.tolist()}")
 
@@ -298,9 +273,8 @@ def show_7(device):
     print("   the logits are 0, 1, 2 for each label")
     for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]):
         loss = cross_entropy(labels)
-        print(
-            f"   labels {labels!s:<12}   {'IndexError' if loss is None else f'loss {loss:.4f}'}"
-        )
+        result = "IndexError" if loss is None else f"loss {loss:.4f}"
+        print(f"   labels {labels!s:<12}   {result}")
 
 
 # %% 8. Mistake: a random generator that the dataset owns
@@ -321,8 +295,7 @@ class Noise(data.Dataset):
 
 
 def distinct_and_repeated(owned, workers):
-    """Two epochs of Noise: (how many of the 8 numbers differ, whether the epochs are
-    equal)."""
+    """(how many of an epoch's 8 numbers differ, whether the next epoch repeats it)."""
     loader = data.DataLoader(Noise(owned), batch_size=None, num_workers=workers)
     first, second = list(loader), list(loader)
     return len(set(first)), first == second
@@ -332,8 +305,10 @@ def show_8(device):
     print("\n8. Mistake: a random generator that the dataset owns")
     for owned in (True, False):
         distinct, repeated = distinct_and_repeated(owned, workers=2)
-        print(f"   owned={owned!s:<5}   {distinct} different numbers of 8", end=", ")
-        print(f"the next epoch repeats them {repeated}")
+        next_epoch = f"the next epoch repeats them {repeated}"
+        print(
+            f"   owned={owned!s:<5}   {distinct} different numbers of 8, {next_epoch}"
+        )
 
 
 # %% 9. Mistake: sorted data and no shuffle
@@ -341,64 +316,67 @@ def show_9(device):
     print("\n9. Mistake: sorted data and no shuffle")
     options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
     for shuffle in (False, True):
-        mean = np.mean(
-            [accuracy_on_test(s, device, shuffle=shuffle, **options) for s in range(4)]
-        )
-        print(
-            f"   shuffle={shuffle!s:<5}   accuracy after one epoch, mean of 4 splits {mean:.2f}"
-        )
+        accuracies = [accuracy_on_test(s, device, shuffle, **options) for s in range(4)]
+        accuracy = f"mean of 4 splits {np.mean(accuracies):.2f}"
+        print(f"   shuffle={shuffle!s:<5}   accuracy after one epoch, {accuracy}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """An epoch as a grid, a row for each batch of 16, coloured by class: sorted and
-    shuffled."""
+    """An epoch as a grid, a row a batch of 16, coloured by class: sorted, shuffled."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(8, 3.6), layout="constrained")
     for axes, shuffle in zip(fig.subplots(1, 2), (False, True), strict=True):
-        loader = data.DataLoader(
-            Wine(), 16, shuffle=shuffle, generator=torch.Generator()
-        )
+        options = {"shuffle": shuffle, "generator": torch.Generator()}
+        loader = data.DataLoader(Wine(), 16, **options)
         grid = np.full((len(loader), 16), np.nan)
         for row, (_, y) in zip(grid, loader, strict=True):
             row[: len(y)] = y
         axes.imshow(grid, cmap="viridis")
-        axes.set(
-            title=f"shuffle={shuffle}", xlabel="place in the batch", ylabel="batch"
-        )
+        axes.set(title=f"shuffle={shuffle}")
+        axes.set(xlabel="place in the batch", ylabel="batch")
     return fig
 
 
 # %% Run it
-def main(device):
-    print(f"09 Dataset and dataloader on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-    ):
-        show(device)
+TITLE = "09 Dataset and dataloader"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,11 +1,12 @@
 """11 Softmax and cross-entropy: one of many classes, and the loss that teaches it.
 
-178 Italian wines of three cultivars, each with 13 chemical measurements (Forina et al.,
-1988).
+178 Italian wines of three cultivars, 13 measurements each (Forina et al., 1988).
 """
 
 import argparse
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -41,8 +41,7 @@ def read_csv(name, rows, columns):
 
 
 def wine(device="cpu"):
-    """x, (178, 13), float64, each column of mean 0 and std 1, and y, (178,): class 0, 1
-    or 2."""
+    """x, (178, 13), float64, columns of mean 0 and std 1, and y, (178,): 0, 1 or 2."""
     table = torch.from_numpy(read_csv("wine.csv", 178, 14)).to(device)
     x = table[:, 1:]
     return (x - x.mean(dim=0)) / x.std(dim=0, correction=0), table[:, 0].long() - 1
@@ -51,8 +50,7 @@ def wine(device="cpu"):
 # %% 1. Softmax makes probabilities of logits
 # A network gives each class a number, its logit. Only differences of logits count.
 def softmax(z, temperature=1.0):
-    """e^(z_k / T) / (sum over j of e^(z_j / T)), for the logits z of C classes, shape
-    (C,)."""
+    """e^(z_k / T) / (sum over j of e^(z_j / T)), for logits z of C classes, (C,)."""
     powers = torch.exp(z / temperature)
     return powers / powers.sum()
 
@@ -61,10 +59,8 @@ def show_1(device):
     print("\n1. Softmax makes probabilities of logits")
     z = torch.tensor([2.0, 1.0, 0.1], dtype=torch.float64, device=device)
     for temperature in (0.1, 1.0, 10.0):
-        p = softmax(z, temperature)
-        print(
-            f"   logits 2, 1, 0.1, at T = {temperature:4.1f}: {p[0]:.3f} {p[1]:.3f} {p[2]:.3f}"
-        )
+        p = [f"{number:.3f}" for number in softmax(z, temperature)]
+        print(f"   logits 2, 1, 0.1, at T = {temperature:4.1f}:", *p)
     off = (softmax(z + 100) - softmax(z)).abs().max()
     print(f"   100 more for each class, and they agree to 1e-12: {off < 1e-12}")
 
@@ -74,8 +70,7 @@ def show_1(device):
 # logits count, so take the largest away first: then no power is above 1, and one of
 # them is 1.
 def log_sum_exp(z):
-    """log(sum over k of e^z_k), for finite z without overflow: from max(z) to max(z) +
-    log(C)."""
+    """log(sum over k of e^z_k) without overflow: from max(z) to max(z) + log(C)."""
     return z.max() + torch.exp(z - z.max()).sum().log()
 
 
@@ -88,47 +83,45 @@ def show_2(device):
     print("\n2. By hand it overflows, and log-sum-exp does not")
     for pair in ([1000.0, 0.0], [-1000.0, -1001.0]):
         z = torch.tensor(pair, device=device)
+        by_hand = softmax(z).tolist()
         first, second = softmax(z - z.max()).tolist()
-        print(
-            f"   logits {pair}: by hand {softmax(z).tolist()}, safe [{first:.4f}, {second:.4f}]"
-        )
+        safe = f"[{first:.4f}, {second:.4f}]"
+        print(f"   logits {pair}: by hand {by_hand}, safe {safe}")
     z = torch.tensor([1000.0, 1000.0], dtype=torch.float64, device=device)
     print(f"   log_sum_exp of {z.tolist()}: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
     z = torch.tensor([0.0, -200.0], device=device)
-    print(f"   log(softmax([0, -200])) {softmax(z).log().tolist()}", end=", ")
-    print(f"log_softmax {log_softmax(z).tolist()}")
+    by_hand = softmax(z).log().tolist()
+    safe = log_softmax(z).tolist()
+    print(f"   log(softmax([0, -200])) {by_hand}, log_softmax {safe}")
 
 
 # %% 3. Cross-entropy is the mean of -log p of what happened
 # What the other classes got plays no part, except that all of them sum to 1.
 def cross_entropy(z, y):
-    """The mean over the rows of -log softmax(z)[y], for logits z, (n, C), and classes
-    y, (n,)."""
+    """The mean of -log softmax(z)[y], for logits z, (n, C), and classes y, (n,)."""
     log_p = z - z.logsumexp(dim=1, keepdim=True)
     return -log_p[torch.arange(len(y)), y].mean()
 
 
 def show_3(device):
     print("\n3. Cross-entropy is the mean of -log p of what happened")
+    y = torch.tensor([0], device=device)
     for p in (0.7, 0.1):
         z = torch.tensor([[p, 1 - p]], dtype=torch.float64, device=device).log()
-        print(
-            f"   p {p}: loss {F.cross_entropy(z, torch.tensor([0], device=device)):.4f}"
-        )
+        print(f"   p {p}: loss {F.cross_entropy(z, y):.4f}")
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(6, 2, generator=generator, dtype=torch.float64).to(device)
     y = torch.tensor([0, 1, 1, 0, 1, 0], device=device)
-    loss = cross_entropy(z, y)
+    by_hand = cross_entropy(z, y)
+    loss = nn.CrossEntropyLoss()(z, y)
     nll = nn.NLLLoss()(F.log_softmax(z, dim=1), y)
     binary = nn.BCEWithLogitsLoss()(z[:, 1] - z[:, 0], y.double())
+    print(f"   CrossEntropyLoss agrees to 1e-12: {abs(loss - by_hand) < 1e-12}")
     print(
-        f"   CrossEntropyLoss agrees to 1e-12: {abs(nn.CrossEntropyLoss()(z, y) - loss) < 1e-12}"
+        f"   NLLLoss of log_softmax: {abs(nll - by_hand) < 1e-12}, "
+        f"BCEWithLogitsLoss of z[1] - z[0]: {abs(binary - by_hand) < 1e-12}"
     )
-    print(f"   NLLLoss of log_softmax: {abs(nll - loss) < 1e-12}", end=", ")
-    print(f"BCEWithLogitsLoss of z[1] - z[0]: {abs(binary - loss) < 1e-12}")
-    one_output = nn.CrossEntropyLoss()(
-        z[:, :1], torch.zeros(6, dtype=torch.long, device=device)
-    )
+    one_output = nn.CrossEntropyLoss()(z[:, :1], torch.zeros_like(y))
     print(f"   CrossEntropyLoss of one output: {one_output:.4f}, whatever the output")
 
 
@@ -139,8 +132,7 @@ def gradient_by_hand(z, y):
 
 
 def hessian_by_hand(p):
-    """diag(p) - p p^T, (C, C): the second derivatives of -log softmax(z)[y], whatever y
-    is."""
+    """diag(p) - p p^T, (C, C): the second derivatives of -log softmax(z)[y], any y."""
     return torch.diag(p) - torch.outer(p, p)
 
 
@@ -152,10 +144,8 @@ def show_4(device):
     y = torch.tensor([1], device=device)
     F.cross_entropy(z, y).backward()
     off = (z.grad - gradient_by_hand(z.detach(), y)).abs().max()
-    print(
-        "   logits 2, 1, 0.1, class 1: gradient",
-        *(f"{number:.3f}" for number in z.grad[0]),
-    )
+    numbers = [f"{number:.3f}" for number in z.grad[0]]
+    print("   logits 2, 1, 0.1, class 1: gradient", *numbers)
     print(f"   (p - onehot) / n and autograd agree to 1e-12: {off < 1e-12}")
     eigenvalues = torch.linalg.eigvalsh(hessian_by_hand(softmax(z.detach()[0])))
     print("   eigenvalues of diag(p) - p p^T:", *(f"{abs(e):.3f}" for e in eigenvalues))
@@ -174,18 +164,18 @@ def first_loss(std, classes, rows=100_000):
 
 def show_5(device):
     print("\n5. Before training the loss is log C")
+    classes = 10
+    theory = f"log {classes} {math.log(classes):.2f}"
     for std in (0.0, 0.1, 1.0, 3.0):
-        loss = first_loss(std, classes=10)
-        print(
-            f"   10 classes, logits of std {std}: loss {loss:.2f}, log 10 {math.log(10):.2f}"
-        )
+        loss = first_loss(std, classes)
+        print(f"   {classes} classes, logits of std {std}: loss {loss:.2f}, {theory}")
 
 
 # %% 6. At the optimum the mean probability of each class is its share
-# The gradient by a class's bias is its mean probability minus its share: at the optimum
-# it is 0.
+# The gradient by a class's bias is its mean probability minus its share: at the
+# optimum it is 0.
 def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    """The losses before each step of optimizer, one an epoch, on all of x and y."""
     model.train()
     losses = []
     for _ in range(epochs):
@@ -198,7 +188,7 @@ def train(model, loss_function, optimizer, x, y, epochs):
 
 
 def fit(x, y, loss_function, epochs, momentum=0.9, weight_decay=0.01):
-    """(model, losses): a linear layer from zeros, by SGD; weights decay, biases do not."""
+    """(model, losses): a linear layer from zeros, by SGD; only weights decay."""
     model = nn.Linear(x.shape[1], 3, device=x.device, dtype=x.dtype)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
@@ -210,11 +200,10 @@ def fit(x, y, loss_function, epochs, momentum=0.9, weight_decay=0.01):
 
 
 def gradient_size(model, loss_function, x, y, weight_decay=0.01):
-    """The largest |gradient| of loss + weight_decay * |W|^2 / 2, over all parameters."""
+    """The largest |gradient| of loss + weight_decay * |W|^2 / 2 by any parameter."""
     model.zero_grad()
-    (
-        loss_function(model(x), y) + weight_decay * model.weight.square().sum() / 2
-    ).backward()
+    penalty = weight_decay * model.weight.square().sum() / 2
+    (loss_function(model(x), y) + penalty).backward()
     return max(parameter.grad.abs().max().item() for parameter in model.parameters())
 
 
@@ -222,42 +211,40 @@ def show_6(device):
     print("\n6. At the optimum the mean probability of each class is its share")
     x, y = wine(device)
     model, losses = fit(x, y, nn.CrossEntropyLoss(), epochs=500)
-    print(f"   first loss {losses[0]:.4f}, log 3; last {losses[-1]:.4f}", end=", ")
+    size = gradient_size(model, nn.CrossEntropyLoss(), x, y)
     print(
-        f"gradient below 1e-6: {gradient_size(model, nn.CrossEntropyLoss(), x, y) < 1e-6}"
+        f"   first loss {losses[0]:.4f}, log 3; last {losses[-1]:.4f}, "
+        f"gradient below 1e-6: {size < 1e-6}"
     )
     p = torch.softmax(model(x), dim=1).mean(dim=0)
     for k in range(3):
-        print(
-            f"   class {k}: mean probability {p[k]:.6f}, share {(y == k).double().mean():.6f}"
-        )
+        share = (y == k).double().mean()
+        print(f"   class {k}: mean probability {p[k]:.6f}, share {share:.6f}")
 
 
 # %% 7. Smoothing and class weights move the optimum
 # Smoothing takes e from the label and shares it among all classes: the loss has a
-# floor, the entropy of that target. A class weight of 2 counts each row of that class
-# twice.
+# floor, the entropy of that target. A class weight of 2 counts each row of that
+# class twice.
 def smoothing_floor(e, classes):
-    """-sum q log q for the target q: 1 - e + e / C for the label, e / C for each other
-    class."""
+    """-sum q log q of the target q: 1 - e + e / C for the label, else e / C."""
     label, other = 1 - e + e / classes, e / classes
     return -label * math.log(label) - (classes - 1) * other * math.log(other)
 
 
 def smoothed_loss(gap, e, classes):
-    """The loss with label_smoothing=e, where the label's logit is gap above all others."""
+    """The loss with label_smoothing=e, with the label's logit gap above the rest."""
     z = torch.zeros(1, classes, dtype=torch.float64)
     z[0, 0] = gap
     return F.cross_entropy(z, torch.tensor([0]), label_smoothing=e).item()
 
 
 def weighted_and_repeated(z, y, weight):
-    """(loss with class weights, whole numbers, and loss where each row stands weight[y]
-    times)."""
+    """(loss with whole class weights, loss where each row stands weight[y] times)."""
     rows = torch.arange(len(y), device=y.device).repeat_interleave(weight[y].long())
-    return F.cross_entropy(z, y, weight=weight).item(), F.cross_entropy(
-        z[rows], y[rows]
-    ).item()
+    weighted = F.cross_entropy(z, y, weight=weight)
+    repeated = F.cross_entropy(z[rows], y[rows])
+    return weighted.item(), repeated.item()
 
 
 def show_7(device):
@@ -283,8 +270,7 @@ def softmax_twice(z, y):
 
 
 def loss_and_gradient(loss_function, lead):
-    """(loss, |dloss/dz|) for two classes; the wrong one, with logit z, leads by so
-    much."""
+    """(loss, |dloss/dz|) for two classes; the wrong one, of logit z, leads by lead."""
     z = torch.tensor([[0.0, lead]], dtype=torch.float64, requires_grad=True)
     loss = loss_function(z, torch.tensor([0]))
     loss.backward()
@@ -299,18 +285,14 @@ def floor_of_double_softmax(classes):
 def show_8(device):
     print("\n8. Mistake: softmax before CrossEntropyLoss")
     x, y = wine(device)
-    for name, function in (
-        ("softmax once", F.cross_entropy),
-        ("softmax twice", softmax_twice),
-    ):
+    functions = {"softmax once": F.cross_entropy, "softmax twice": softmax_twice}
+    for name, function in functions.items():
         for lead in (-10.0, 0.0, 10.0):
             loss, gradient = loss_and_gradient(function, lead)
-            print(
-                f"   {name:<13}, lead {lead:5.1f}: loss {loss:7.4f}, gradient {gradient:.6f}"
-            )
-        print(
-            f"   {name:<13}, wine, step 100: loss {fit(x, y, function, epochs=101)[1][-1]:.3f}"
-        )
+            evidence = f"loss {loss:7.4f}, gradient {gradient:.6f}"
+            print(f"   {name:<13}, lead {lead:5.1f}: {evidence}")
+        _, losses = fit(x, y, function, epochs=101)
+        print(f"   {name:<13}, wine, step 100: loss {losses[-1]:.3f}")
     floors = [f"{floor_of_double_softmax(classes):.4f}" for classes in (2, 3, 10)]
     print("   floors of softmax twice, for 2, 3 and 10 classes:", *floors)
 
@@ -318,7 +300,7 @@ def show_8(device):
 # %% 9. Mistake: NLLLoss of what is not a log of probabilities
 # It does not take the log: it returns minus the mean of what it got for the label.
 def fall_in_theory(x, y, lr=0.5):
-    """How much NLLLoss of logits x W^T + b falls in each step of SGD: lr |gradient|^2."""
+    """How much NLLLoss of logits x W^T + b falls in a step of SGD: lr |gradient|^2."""
     onehot = F.one_hot(y, 3).double()
     weight, bias = onehot.T @ x / len(y), onehot.mean(dim=0)
     return lr * (weight.square().sum() + bias.square().sum()).item()
@@ -327,9 +309,8 @@ def fall_in_theory(x, y, lr=0.5):
 def show_9(device):
     print("\n9. Mistake: NLLLoss of what is not a log of probabilities")
     p = torch.full((1, 4), 0.25, device=device)
-    print(
-        f"   of four probabilities 1/4: {F.nll_loss(p, torch.tensor([0], device=device)):.2f}"
-    )
+    loss = F.nll_loss(p, torch.tensor([0], device=device))
+    print(f"   of four probabilities 1/4: {loss:.2f}")
     x, y = wine(device)
     losses = fit(x, y, nn.NLLLoss(), epochs=101, momentum=0, weight_decay=0)[1]
     fall = fall_in_theory(x, y)
@@ -340,22 +321,20 @@ def show_9(device):
 # %% 10. Mistake: the wrong dimension
 # The classes are dim=1, of logits (n, C) and of a picture's (n, C, H, W) too.
 def row_sums(n, classes, dim):
-    """The sums of the rows of softmax(zeros of shape (n, C), dim): 1 for dim=1, else C
-    / n."""
+    """The sums of the rows of softmax(zeros(n, C), dim): 1 for dim=1, else C / n."""
     return torch.softmax(torch.zeros(n, classes), dim=dim).sum(dim=1)
 
 
 def show_10(device):
     print("\n10. Mistake: the wrong dimension")
     for dim in (0, 1):
-        print(
-            f"   softmax(zeros(4, 10), dim={dim}): rows sum to {row_sums(4, 10, dim)[0]:.1f}"
-        )
+        sums = row_sums(4, 10, dim)
+        print(f"   softmax(zeros(4, 10), dim={dim}): rows sum to {sums[0]:.1f}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """Loss and gradient against the lead of the wrong of two classes, for three losses."""
+    """Loss and gradient against the lead of the wrong class, for three losses."""
     from matplotlib.figure import Figure
 
     leads = np.linspace(-8, 8, 161)
@@ -378,35 +357,54 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"11 Softmax and cross-entropy on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-        show_10,
-    ):
-        show(device)
+TITLE = "11 Softmax and cross-entropy"
+SECTIONS = [
+    show_1,
+    show_2,
+    show_3,
+    show_4,
+    show_5,
+    show_6,
+    show_7,
+    show_8,
+    show_9,
+    show_10,
+]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,12 +1,12 @@
-"""12 Activations and initialisation: what fifty layers do to a signal, and what keeps
-it alive.
+"""12 Activations and initialisation: what keeps a signal alive in fifty layers.
 
-Each layer multiplies the size of what passes by a factor, and fifty factors are a
-power.
+Each layer multiplies the size of what passes, and fifty factors are a power.
 """
 
 import argparse
 import math
+import os
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -36,21 +36,22 @@ def show_1(device):
     print("\n1. Four activations and their slopes")
     x = torch.linspace(-5, 5, 1001, dtype=torch.float64, device=device)
     for name, activation in ACTIVATIONS.items():
-        y, slopes = activation(x), slope(activation, x)
-        print(f"   {name:<7}   f from {y.min():5.2f} to {y.max():4.2f}", end=", ")
-        print(f"f' from {slopes.min():5.2f} to {slopes.max():4.2f}")
+        y = activation(x)
+        slopes = slope(activation, x)
+        print(
+            f"   {name:<7}   f from {y.min():5.2f} to {y.max():4.2f}, "
+            f"f' from {slopes.min():5.2f} to {slopes.max():4.2f}"
+        )
     for dtype in (torch.float64, torch.float32):
-        found = slope(
-            torch.tanh, torch.tensor([10.0], dtype=dtype, device=device)
-        ).item()
-        print(f"   tanh'(10) in {str(dtype).removeprefix('torch.')}: {found:.1e}")
+        ten = torch.tensor([10.0], dtype=dtype, device=device)
+        flat = slope(torch.tanh, ten).item()
+        print(f"   tanh'(10) in {str(dtype).removeprefix('torch.')}: {flat:.1e}")
 
 
 # %% 2. Without an activation, layers collapse into one
 # W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2): again a linear layer.
 def collapse(layers):
-    """(W, b) of the one linear layer that equals these linear layers one after the
-    other."""
+    """(W, b) of the one linear layer that equals these layers one after the other."""
     weight, bias = layers[0].weight, layers[0].bias
     for layer in layers[1:]:
         weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
@@ -70,19 +71,17 @@ def show_2(device):
 
 
 # %% 3. One recursion foretells fifty layers
-# Independent weights of variance gain^2 / n make a layer of n inputs with mean square q
-# into sums with mean square gain^2 q. Before the next layer the activation turns z into
-# f(z).
+# Independent weights of variance gain^2 / n make of n inputs with mean square q sums
+# with mean square gain^2 q. Before the next layer the activation turns z into f(z).
 def mean_square(activation, q):
-    """E[f(z)^2] for z from N(0, q): the sum of f(z)^2 times the normal density, on a
-    grid."""
+    """E[f(z)^2] for z from N(0, q): f(z)^2 times the normal density, over a grid."""
     t = torch.linspace(-10, 10, 4001, dtype=torch.float64)
     density = torch.exp(-t.square() / 2) / math.sqrt(2 * math.pi)
     return torch.trapezoid(activation(math.sqrt(q) * t).square() * density, t).item()
 
 
 def mean_square_in_theory(activation, gain, layers):
-    """q after so many layers: gain^2 after the first, then q becomes gain^2 E[f(z)^2]."""
+    """q after so many layers: gain^2 after the first, then gain^2 E[f(z)^2]."""
     q = gain**2
     for _ in range(layers - 1):
         q = gain**2 * mean_square(activation, q)
@@ -90,7 +89,7 @@ def mean_square_in_theory(activation, gain, layers):
 
 
 def mean_squares(activation, gain, layers, seed, width=128, device="cpu"):
-    """The mean square of each layer's sums, (layers,), in one network without biases."""
+    """The mean square of each layer's sums, (layers,), in a network without biases."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(32, width, generator=generator, dtype=torch.float64).to(device)
     found = []
@@ -107,19 +106,17 @@ def show_3(device):
     for name, activation in ACTIVATIONS.items():
         print(f"   E[f(z)^2] of {name:<7}: {mean_square(activation, 1.0):.6f}")
     for name, gain in GAINS.items():
-        last = [
-            mean_squares(torch.relu, gain, 50, seed, device=device)[-1]
-            for seed in range(3)
-        ]
+        last = []
+        for seed in range(3):
+            last.append(mean_squares(torch.relu, gain, 50, seed, device=device)[-1])
+        theory = mean_square_in_theory(torch.relu, gain, 50)
         print(
-            f"   {name}, relu: after 50 layers {min(last):.0e} to {max(last):.0e}",
-            end=", ",
+            f"   {name}, relu: after 50 layers {min(last):.0e} to {max(last):.0e}, "
+            f"theory {theory:.0e}"
         )
-        print(f"theory {mean_square_in_theory(torch.relu, gain, 50):.0e}")
     q = mean_squares(torch.tanh, 1.0, 50, seed=0, device=device)[-1]
-    print(
-        f"   Xavier, tanh: {q:.4f}, theory {mean_square_in_theory(torch.tanh, 1.0, 50):.4f}"
-    )
+    theory = mean_square_in_theory(torch.tanh, 1.0, 50)
+    print(f"   Xavier, tanh: {q:.4f}, theory {theory:.4f}")
 
 
 # %% 4. What nn.Linear does by itself
@@ -127,8 +124,7 @@ def show_3(device):
 # each layer keeps about a sixth of what depends on the input; the biases, the same for
 # all inputs, take over.
 def deep(layers, seed, he=False, width=64, device="cpu"):
-    """16 inputs, so many layers of width relu units, 2 logits; he: N(0, 2 / n), biases
-    0."""
+    """16 inputs, layers of width relu units, 2 logits; he: N(0, 2 / n), biases 0."""
     with torch.random.fork_rng(devices=[]):
         # layers draw from the global generator: let it be
         torch.default_generator.manual_seed(seed)
@@ -149,14 +145,13 @@ def share_of_input(model, x):
 
 
 def signs(device="cpu", rows=256):
-    """x, (rows, 16), from N(0, 1), and y, (rows,): 1 where the first column is
-    positive, else 0."""
+    """x, (rows, 16), from N(0, 1), and y, (rows,): 1 where x[:, 0] > 0, else 0."""
     x = torch.randn(rows, 16, generator=torch.Generator().manual_seed(0))
     return x.to(device), (x[:, 0] > 0).long().to(device)
 
 
 def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    """The losses before each step of optimizer, one an epoch, on all of x and y."""
     model.train()
     losses = []
     for _ in range(epochs):
@@ -173,15 +168,14 @@ def show_4(device):
     x, y = signs(device)
     for he in (False, True):
         shares = [share_of_input(deep(n, 0, he, device=device), x) for n in (1, 5, 10)]
-        print(
-            f"   he={he!s:<5}   1, 5, 10 layers: share",
-            *(f"{share:.0e}" for share in shares),
-        )
+        rounded = [f"{share:.0e}" for share in shares]
+        print(f"   he={he!s:<5}   1, 5, 10 layers: share", *rounded)
         model = deep(20, 0, he, device=device)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         loss = train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=20)[-1]
         print(
-            f"   he={he!s:<5}   20 layers, 20 steps: loss {loss:.2f}, log 2 is {math.log(2):.2f}"
+            f"   he={he!s:<5}   20 layers, 20 steps: loss {loss:.2f}, "
+            f"log 2 is {math.log(2):.2f}"
         )
 
 
@@ -189,15 +183,13 @@ def show_4(device):
 # x + s W2 relu(W1 x): the mean square grows by 1 + s^2 in each block, where W1 has
 # variance 2 / n and W2 1 / n. The gradient too has a way that passes no weight at all.
 def residual_growth(blocks, s, seed, width=128, device="cpu"):
-    """(mean square of the outputs) / (mean square of the inputs) of so many random
-    blocks."""
+    """(mean square of the outputs) / (that of the inputs) of so many random blocks."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(32, width, generator=generator, dtype=torch.float64).to(device)
     start = x.square().mean()
     for _ in range(blocks):
-        first, second = (
-            torch.randn(2, width, width, generator=generator).double().to(device)
-        )
+        weights = torch.randn(2, width, width, generator=generator)
+        first, second = weights.double().to(device)
         hidden = torch.relu(x @ first * math.sqrt(2 / width))
         x = x + s * hidden @ second / math.sqrt(width)
     return (x.square().mean() / start).item()
@@ -211,10 +203,8 @@ def growth_in_theory(blocks, s):
 def show_5(device):
     print("\n5. A residual block adds to its input")
     for name, s in (("1", 1.0), ("1 / sqrt(50)", math.sqrt(1 / 50)), ("0", 0.0)):
-        growth, theory = (
-            residual_growth(50, s, seed=0, device=device),
-            growth_in_theory(50, s),
-        )
+        growth = residual_growth(50, s, seed=0, device=device)
+        theory = growth_in_theory(50, s)
         print(f"   s = {name}: 50 blocks multiply by {growth:.1e}, theory {theory:.1e}")
 
 
@@ -228,8 +218,7 @@ def batch_norm(x, eps=1e-5):
 
 
 def running_after(x, batches):
-    """(running mean, running variance) of nn.BatchNorm1d after the same batch x so many
-    times."""
+    """(running mean, running variance) of nn.BatchNorm1d after batch x so often."""
     layer = nn.BatchNorm1d(x.shape[1], device=x.device, dtype=x.dtype)
     for _ in range(batches):
         layer(x)
@@ -244,18 +233,18 @@ def running_in_theory(start, batch, batches):
 def show_6(device):
     print("\n6. Batch norm standardises each column of the batch")
     x = torch.tensor([[0.0], [4.0]], dtype=torch.float64, device=device)
-    print(
-        f"   column 0, 4 becomes {batch_norm(x)[0].item():.4f}, {batch_norm(x)[1].item():.4f}"
-    )
+    first, second = batch_norm(x).flatten().tolist()
+    print(f"   column 0, 4 becomes {first:.4f}, {second:.4f}")
     layer = nn.BatchNorm1d(1, device=device, dtype=x.dtype)
-    print(
-        f"   nn.BatchNorm1d agrees to 1e-12: {(layer(x) - batch_norm(x)).abs().max() < 1e-12}"
-    )
+    off = (layer(x) - batch_norm(x)).abs().max()
+    print(f"   nn.BatchNorm1d agrees to 1e-12: {off < 1e-12}")
     for k in (1, 10, 100):
-        mean, var = (found.item() for found in running_after(x, k))
-        print(f"   after {k:>3} batches: mean {mean:.4f}, variance {var:.4f}", end="; ")
+        mean, var = running_after(x, k)
+        mean_in_theory = running_in_theory(0, 2, k)
+        var_in_theory = running_in_theory(1, 8, k)
         print(
-            f"theory {running_in_theory(0, 2, k):.4f}, {running_in_theory(1, 8, k):.4f}"
+            f"   after {k:>3} batches: mean {mean[0]:.4f}, variance {var[0]:.4f}; "
+            f"theory {mean_in_theory:.4f}, {var_in_theory:.4f}"
         )
 
 
@@ -263,10 +252,8 @@ def show_6(device):
 # Then the mean of the batch is taken away from each row, and a row's neighbours decide
 # about it.
 def with_neighbour(neighbour, evaluate):
-    """What a batch norm trained on the rows 0 to 4 makes of the row 3, beside that
-    neighbour."""
-    # the plain mean over batches
-    layer = nn.BatchNorm1d(1, momentum=None, affine=False)
+    """What a batch norm trained on the rows 0 to 4 makes of 3 beside that neighbour."""
+    layer = nn.BatchNorm1d(1, momentum=None, affine=False)  # the mean over batches
     layer(torch.arange(5.0)[:, None])
     layer.train(not evaluate)
     return layer(torch.tensor([[3.0], [neighbour]]))[0].item()
@@ -276,10 +263,8 @@ def show_7(device):
     print("\n7. Mistake: predicting without eval()")
     for evaluate in (False, True):
         for neighbour in (1.0, 1000.0):
-            found = with_neighbour(neighbour, evaluate)
-            print(
-                f"   evaluate={evaluate!s:<5}   3 beside {neighbour:6.1f}: {found:7.4f}"
-            )
+            z = with_neighbour(neighbour, evaluate)
+            print(f"   evaluate={evaluate!s:<5}   3 beside {neighbour:6.1f}: {z:7.4f}")
 
 
 # %% 8. Mistake: a learning rate that kills a relu
@@ -287,8 +272,7 @@ def show_7(device):
 # the sum is below 0 for every sample: slope 0, for ever. A leaky relu keeps a slope of
 # 0.01 there.
 def path(negative_slope, w, lr, steps):
-    """[(w, loss), ...] before each step of gradient descent on mean((leaky_relu(w x) -
-    y)^2)."""
+    """[(w, loss), ...] before each step of descent on mean((leaky_relu(w x) - y)^2)."""
     x = torch.arange(1.0, 5.0, dtype=torch.float64)
     w = torch.tensor(w, dtype=torch.float64, requires_grad=True)
     found = []
@@ -302,8 +286,7 @@ def path(negative_slope, w, lr, steps):
 
 
 def steps_back_in_theory(w, lr, negative_slope):
-    """Steps until w > 0, from w' = w - 15 lr a (a w - 2): 2 / a comes nearer by a
-    factor."""
+    """Steps until w > 0 by w' = w - 15 lr a (a w - 2): 2 / a - w falls by a factor."""
     factor = 1 - 15 * lr * negative_slope**2
     return math.log((2 / negative_slope) / (2 / negative_slope - w)) / math.log(factor)
 
@@ -315,16 +298,16 @@ def show_8(device):
     back = [w > 0 for w, _ in path(0.01, w=-4.8, lr=1 / 15, steps=300)].index(True)
     theory = steps_back_in_theory(-4.8, 1 / 15, 0.01)
     print(
-        f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, theory {theory:.2f}"
+        f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, "
+        f"theory {theory:.2f}"
     )
 
 
 # %% 9. Mistake: all weights the same
-# Units with equal weights in and out get equal gradients and stay equal: eight say what
-# one says.
+# Units with equal weights in and out get equal gradients and stay equal: eight say
+# what one says.
 def alike(start, epochs=50):
-    """(distinct hidden units, loss) of a trained 16-8-2 network; all its numbers were
-    start."""
+    """(distinct hidden units, loss) of a 16-8-2 network trained from start alone."""
     model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
     for parameter in model.parameters():
         nn.init.constant_(parameter, start)
@@ -337,39 +320,31 @@ def show_9(device):
     print("\n9. Mistake: all weights the same")
     for start in (0.0, 0.1):
         units, loss = alike(start)
-        print(
-            f"   all {start}: {units} distinct unit of 8 after 50 steps, loss {loss:.2f}"
-        )
+        evidence = f"{units} distinct unit of 8 after 50 steps, loss {loss:.2f}"
+        print(f"   all {start}: {evidence}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The mean square in fifty layers, five networks each, theory dashed; the inputs'
-    share."""
+    """The mean square in fifty layers, theory dashed, and the share of the inputs."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
     size, share = fig.subplots(1, 2)
     for name, gain in GAINS.items():
         for seed in range(5):
-            size.semilogy(
-                mean_squares(torch.relu, gain, 50, seed, device=device).cpu(), alpha=0.5
-            )
-        theory = [
-            mean_square_in_theory(torch.relu, gain, n + 1) for n in range(0, 50, 7)
-        ]
-        size.semilogy(range(0, 50, 7), theory, "k--")
-        size.annotate(
-            f"{name}, theory {theory[-1]:.0e}", (39, 9 * theory[-1]), ha="right"
-        )
+            q = mean_squares(torch.relu, gain, 50, seed, device=device)
+            size.semilogy(q.cpu(), alpha=0.5)
+        steps = range(0, 50, 7)
+        theory = [mean_square_in_theory(torch.relu, gain, n + 1) for n in steps]
+        size.semilogy(steps, theory, "k--")
+        text = f"{name}, theory {theory[-1]:.0e}"
+        size.annotate(text, (39, 9 * theory[-1]), ha="right")
     x, _ = signs(device)
-    for he in (False, True):
-        shares = [
-            share_of_input(deep(n, 0, he, device=device), x) for n in range(1, 11)
-        ]
-        share.semilogy(
-            range(1, 11), shares, marker="o", label="He" if he else "nn.Linear's own"
-        )
+    depths = range(1, 11)
+    for he, label in ((False, "nn.Linear's own"), (True, "He")):
+        shares = [share_of_input(deep(n, 0, he, device=device), x) for n in depths]
+        share.semilogy(depths, shares, marker="o", label=label)
     size.set(title="mean square of the sums", xlabel="layer", ylim=(1e-18, 1e37))
     share.set(title="share that depends on the input", xlabel="layers")
     share.legend()
@@ -377,34 +352,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"12 Activations and initialisation on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-    ):
-        show(device)
+TITLE = "12 Activations and initialisation"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,11 +1,12 @@
 """13 Feed forward: a network that reads digits, and what may be said of it.
 
-1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak,
-1998).
+1797 pictures of digits written by hand, 8 x 8 grey levels (Alpaydin, Kaynak, 1998).
 """
 
 import argparse
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -47,15 +47,13 @@ def digits(device="cpu"):
 
 
 # %% 1. A hidden layer of relu draws straight lines
-# Each unit is 0 up to its knot and then rises. Its output weight is how much the slope
-# changes.
+# Each unit is 0 up to its knot and then rises. Its output weight is how much the
+# slope changes.
 def interpolant(knots, values):
-    """A 1-k-1 network that joins the k + 1 points (knots, values), both (k + 1,), by
-    lines."""
+    """A 1-k-1 network that joins k + 1 points (knots, values) by straight lines."""
     slopes = values.diff() / knots.diff()
-    model = nn.Sequential(
-        nn.Linear(1, len(slopes)), nn.ReLU(), nn.Linear(len(slopes), 1)
-    )
+    k = len(slopes)
+    model = nn.Sequential(nn.Linear(1, k), nn.ReLU(), nn.Linear(k, 1))
     with torch.no_grad():
         model[0].weight.fill_(1)
         model[0].bias.copy_(-knots[:-1])
@@ -65,7 +63,7 @@ def interpolant(knots, values):
 
 
 def largest_error(pieces):
-    """The largest |network - x^2| on [0, 1], for lines between 0, 1 / n, 2 / n, ..., 1."""
+    """The largest |network - x^2| on [0, 1], for lines between 0, 1 / n, ..., 1."""
     knots = torch.linspace(0, 1, pieces + 1)
     x = torch.linspace(0, 1, 16 * pieces + 1)[:, None]
     return (interpolant(knots, knots.square())(x) - x.square()).abs().max().item()
@@ -74,26 +72,23 @@ def largest_error(pieces):
 def show_1(device):
     print("\n1. A hidden layer of relu draws straight lines")
     for pieces in (2, 4, 8):
-        error, theory = largest_error(pieces), 1 / (4 * pieces**2)
-        print(
-            f"   x^2 by {pieces} units: largest error {error:.6f}, theory {theory:.6f}"
-        )
+        error = largest_error(pieces)
+        theory = f"theory {1 / (4 * pieces**2):.6f}"
+        print(f"   x^2 by {pieces} units: largest error {error:.6f}, {theory}")
 
 
 # %% 2. Split in three
-# Rows to train with, rows to choose with (validation), and rows to judge with, once
-# (test).
+# Rows to train with, rows to choose with (validation), and rows to judge with,
+# once (test).
 def split(n, seed, device="cpu"):
-    """Indices 0 ... n - 1 in a random order: 60 % to train, 20 % to choose, 20 % to
-    test."""
+    """Indices of n rows in random order: 60 % train, 20 % to choose, 20 % to test."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
     fifth = math.ceil(n / 5)
     return order.split([n - 2 * fifth, fifth, fifth])
 
 
 def network(seed, hidden=64, device="cpu"):
-    """A 64-hidden-10 network of relu units, float64, as PyTorch starts it; hidden=0:
-    linear."""
+    """A 64-hidden-10 network of relu units in float64, a linear one for hidden=0."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         layers = [nn.Linear(64, hidden or 10)]
@@ -104,21 +99,18 @@ def network(seed, hidden=64, device="cpu"):
 
 def show_2(device):
     print("\n2. Split in three")
-    print(
-        "   rows to train, to choose, to test:",
-        *(len(rows) for rows in split(1797, seed=0)),
-    )
+    sizes = [len(rows) for rows in split(1797, seed=0)]
+    print("   rows to train, to choose, to test:", *sizes)
     count = sum(parameter.numel() for parameter in network(seed=0).parameters())
-    print(
-        f"   64-64-10: {count} parameters, 64 * 64 + 64 + 64 * 10 + 10 is {64 * 65 + 65 * 10}"
-    )
+    theory = f"64 * 64 + 64 + 64 * 10 + 10 is {64 * 64 + 64 + 64 * 10 + 10}"
+    print(f"   64-64-10: {count} parameters, {theory}")
 
 
 # %% 3. Before anything else, learn one batch by heart
 # If it cannot, something is wrong: the model, the loss, the optimizer, or x and y
 # shuffled apart.
 def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
+    """The losses before each step of optimizer, one an epoch, on all of x and y."""
     model.train()
     losses = []
     for _ in range(epochs):
@@ -131,28 +123,22 @@ def train(model, loss_function, optimizer, x, y, epochs):
 
 
 def fit(model, x, y, epochs):
-    """The losses of so many steps of Adam on the cross-entropy of x, (n, 64), and y,
-    (n,)."""
+    """The losses of so many steps of Adam on the cross-entropy of x and y."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     return train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs)
 
 
 def losses_on_batch(x, y, apart, seed, epochs=30):
-    """The losses of so many steps; apart: in each step y, but not x, comes in another
-    order."""
+    """The losses of so many steps; apart: in each step y, not x, is shuffled anew."""
     generator = torch.Generator().manual_seed(seed)
     model = network(seed, device=x.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(epochs):
-        order = (
-            torch.randperm(len(y), generator=generator)
-            if apart
-            else torch.arange(len(y))
-        )
-        losses += train(
-            model, F.cross_entropy, optimizer, x, y[order.to(y.device)], epochs=1
-        )
+        labels = y
+        if apart:
+            labels = y[torch.randperm(len(y), generator=generator).to(y.device)]
+        losses += train(model, F.cross_entropy, optimizer, x, labels, epochs=1)
     return losses
 
 
@@ -161,20 +147,18 @@ def show_3(device):
     x, y = digits(device)
     for apart in (False, True):
         losses = losses_on_batch(x[:64], y[:64], apart, seed=0)
-        print(
-            f"   apart={apart!s:<5}   loss {losses[0]:.2f}, after 30 steps {losses[-1]:.2f}"
-        )
+        end = f"after 30 steps {losses[-1]:.2f}"
+        print(f"   apart={apart!s:<5}   loss {losses[0]:.2f}, {end}")
 
 
 # %% 4. Baselines stand beside the network
 def nearest(x, x_known, y_known):
-    """The label of the nearest of the known rows, (m, 64), for each row of x, (n, 64)."""
+    """The label of the nearest known row, (m, 64), for each row of x, (n, 64)."""
     return y_known[torch.cdist(x, x_known).argmin(dim=1)]
 
 
 def test_accuracies(x, y, seed):
-    """Name -> accuracy on the test rows of one split, of the network and three
-    baselines."""
+    """Name -> accuracy on the test rows of a split, of the network and 3 baselines."""
     known, _, test = split(len(x), seed, x.device)
     linear, model = network(seed, 0, x.device), network(seed, 64, x.device)
     fit(linear, x[known], y[known], epochs=40)
@@ -185,10 +169,8 @@ def test_accuracies(x, y, seed):
         "network": model(x[test]).argmax(dim=1),
         "nearest neighbour": nearest(x[test], x[known], y[known]),
     }
-    return {
-        name: (labels == y[test]).double().mean().item()
-        for name, labels in said.items()
-    }
+    right = {name: labels == y[test] for name, labels in said.items()}
+    return {name: hits.double().mean().item() for name, hits in right.items()}
 
 
 def show_4(device):
@@ -196,25 +178,21 @@ def show_4(device):
     x, y = digits(device)
     splits = [test_accuracies(x, y, seed) for seed in (0, 1)]
     for name in splits[0]:
-        print(
-            f"   {name:<17}   on two splits:",
-            *(f"{found[name]:.3f}" for found in splits),
-        )
+        accuracies = [f"{accuracies[name]:.3f}" for accuracies in splits]
+        print(f"   {name:<17}   on two splits:", *accuracies)
 
 
 # %% 5. What one number can tell
-# 360 test rows are a random draw. Their accuracy p is good to about sqrt(p (1 - p) /
-# 360).
+# 360 test rows are a random draw. Their accuracy p is good to about
+# sqrt(p (1 - p) / 360).
 def confusion_matrix(said, y, classes=10):
     """Counts, (classes, classes): row y, column what was said."""
-    return torch.bincount(classes * y + said, minlength=classes**2).reshape(
-        classes, classes
-    )
+    counts = torch.bincount(classes * y + said, minlength=classes**2)
+    return counts.reshape(classes, classes)
 
 
 def binomial_std(p, n):
-    """sqrt(p (1 - p) / n): the standard deviation of the share of hits in n independent
-    tries."""
+    """sqrt(p (1 - p) / n): the standard deviation of the share of hits in n tries."""
     return math.sqrt(p * (1 - p) / n)
 
 
@@ -226,15 +204,14 @@ def show_5(device):
     fit(model, x[known], y[known], epochs=40)
     matrix = confusion_matrix(model(x[test]).argmax(dim=1), y[test])
     p = (matrix.trace() / matrix.sum()).item()
-    print(
-        f"   linear model {p:.2f}, good to {binomial_std(p, len(test)):.2f}", end="; "
-    )
-    print(f"of the 8s: {matrix[8].tolist()}")
+    std = binomial_std(p, len(test))
+    eights = matrix[8].tolist()
+    print(f"   linear model {p:.2f}, good to {std:.2f}; of the 8s: {eights}")
 
 
 # %% 6. It can learn anything, wrong labels too
-# 40 % of the labels are wrong. The right ones have something in common and are learnt
-# first.
+# 40 % of the labels are wrong. The right ones have something in common and are
+# learnt first.
 def accuracy(model, x, y):
     """The share of rows for which the largest of the model's logits is the one of y."""
     model.eval()
@@ -251,8 +228,7 @@ def spoilt(y, share, seed):
 
 
 def watch(x, y, share, seed, epochs):
-    """(epochs, 3): training and validation loss and test accuracy; share: of wrong
-    labels."""
+    """(epochs, 3): training and validation loss, test accuracy; share: wrong labels."""
     known, choose, test = split(len(x), seed, x.device)
     known, labels = known[:400], spoilt(y, share, seed)
     model = network(seed, hidden=128, device=x.device)
@@ -262,9 +238,8 @@ def watch(x, y, share, seed, epochs):
         right = accuracy(model, x[test], y[test])
         with torch.no_grad():
             loss = F.cross_entropy(model(x[choose]), labels[choose]).item()
-        [before] = train(
-            model, F.cross_entropy, optimizer, x[known], labels[known], epochs=1
-        )
+        batch = x[known], labels[known]
+        [before] = train(model, F.cross_entropy, optimizer, *batch, epochs=1)
         found.append((before, loss, right))
     return np.array(found)
 
@@ -275,18 +250,16 @@ def show_6(device):
     for share in (0.4, 0.0):
         found = watch(x, y, share, seed=0, epochs=35)
         for step in (found[:, 1].argmin(), len(found) - 1):
-            losses = f"losses {found[step, 0]:.2f} and {found[step, 1]:.2f}"
-            print(
-                f"   {share:.0%} wrong, step {step:>2}: {losses}, test {found[step, 2]:.2f}"
-            )
+            training, validation, test = found[step]
+            losses = f"losses {training:.2f} and {validation:.2f}"
+            print(f"   {share:.0%} wrong, step {step:>2}: {losses}, test {test:.2f}")
 
 
 # %% 7. Mistake: choosing on the test rows
-# The best of many is partly the luckiest. On rows that had no part in the choice the
-# luck is gone.
+# The best of many is partly the luckiest. On rows that had no part in the choice
+# the luck is gone.
 def best_of_coins(models, rows, seed):
-    """(accuracy of the best of so many coin flippers on these rows, its accuracy on
-    fresh ones)."""
+    """(accuracy of the best of so many coins on rows, its accuracy on fresh rows)."""
     generator = torch.Generator().manual_seed(seed)
     right, fresh = torch.rand(2, models, rows, generator=generator) < 0.5
     shares = right.double().mean(dim=1)
@@ -294,20 +267,18 @@ def best_of_coins(models, rows, seed):
 
 
 def best_in_theory(models, rows):
-    """The mean of the best: the sum over k < rows of P(some model has more than k
-    right) / rows."""
+    """The mean of the best: the sum over k < rows of P(it has > k right) / rows."""
     at_most = np.cumsum([math.comb(rows, k) / 2**rows for k in range(rows)])
     return (1 - at_most**models).sum() / rows
 
 
 def show_7(device):
     print("\n7. Mistake: choosing on the test rows")
-    best, fresh = np.mean(
-        [best_of_coins(200, 100, seed) for seed in range(100)], axis=0
-    )
-    print(
-        f"   best of 200 coins on 100 rows: {best:.2f}, theory {best_in_theory(200, 100):.2f}"
-    )
+    coins = 200
+    choices = [best_of_coins(coins, 100, seed) for seed in range(100)]
+    best, fresh = np.mean(choices, axis=0)
+    theory = best_in_theory(coins, 100)
+    print(f"   best of {coins} coins on 100 rows: {best:.2f}, theory {theory:.2f}")
     print(f"   the same coins on fresh rows: {fresh:.2f}")
 
 
@@ -316,34 +287,26 @@ def show_7(device):
 # 400 pictures came twice, and twins fell on both sides. Folds: one model went from fold
 # to fold.
 def accuracy_with_twins(x, once, seed):
-    """The nearest neighbour's accuracy on a fifth of 400 pictures, each there once or
-    twice."""
-    labels = torch.randint(
-        10, (400,), generator=torch.Generator().manual_seed(seed)
-    ).to(x.device)
+    """The nearest neighbour's accuracy on a fifth of 400 pictures, once or twice."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(10, (400,), generator=generator).to(x.device)
     n = 400 if once else 800
-    order = (
-        torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device)
-        % 400
-    )
-    known, test = order[n // 5 :], order[: n // 5]
-    return (
-        (nearest(x[test], x[known], labels[known]) == labels[test])
-        .double()
-        .mean()
-        .item()
-    )
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(n, generator=generator).to(x.device) % 400
+    known = order[n // 5 :]
+    test = order[: n // 5]
+    right = nearest(x[test], x[known], labels[known]) == labels[test]
+    return right.double().mean().item()
 
 
 def by_heart(once):
-    """640 of the 799 others are known: the share of rows whose twin is, and a tenth of
-    the rest."""
+    """The share of rows whose twin is known, 640 of 799, and 1/10 of the rest."""
     twin_known = 0 if once else 640 / 799
     return twin_known + (1 - twin_known) / 10
 
 
 def fold_accuracies(x, labels, new_model, epochs=20):
-    """The accuracy on each fifth of the rows, of a network trained on the other four."""
+    """The accuracy on each fifth of the rows, of a network trained on the others."""
     model, found = network(seed=0, device=x.device), []
     for fold in range(5):
         if new_model:
@@ -358,17 +321,14 @@ def show_8(device):
     print("\n8. Mistake: testing on what training has seen")
     x, _ = digits(device)
     for once in (True, False):
-        found = np.mean([accuracy_with_twins(x, once, seed) for seed in range(20)])
-        print(f"   once={once!s:<5}        {found:.2f}, theory {by_heart(once):.2f}")
-    labels = torch.randint(10, (200,), generator=torch.Generator().manual_seed(0)).to(
-        device
-    )
+        mean = np.mean([accuracy_with_twins(x, once, seed) for seed in range(20)])
+        print(f"   once={once!s:<5}        {mean:.2f}, theory {by_heart(once):.2f}")
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (200,), generator=generator).to(device)
     for new_model in (True, False):
-        found = fold_accuracies(x[:200], labels, new_model)
-        print(
-            f"   new_model={new_model!s:<5}   fold by fold",
-            *(f"{a:.2f}" for a in found),
-        )
+        accuracies = fold_accuracies(x[:200], labels, new_model)
+        rounded = [f"{number:.2f}" for number in accuracies]
+        print(f"   new_model={new_model!s:<5}   fold by fold", *rounded)
 
 
 # %% The picture
@@ -387,24 +347,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"13 Feed forward on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8):
-        show(device)
+TITLE = "13 Feed forward"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,5 +1,4 @@
-"""15 Transfer learning: a network that knows some digits learns others from ten
-pictures.
+"""15 Transfer learning: a network that knows some digits learns others from few.
 
 1797 pictures of digits written by hand, 8 x 8 grey levels each (Alpaydin and Kaynak,
 1998).
@@ -8,6 +7,8 @@ pictures.
 import argparse
 import copy
 import functools
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -44,15 +44,13 @@ def read_csv(name, rows, columns):
 
 
 def digits(device="cpu"):
-    """x, (1797, 1, 8, 8), grey levels from 0 to 1 in float64, and y, (1797,), the
-    digits."""
+    """x, (1797, 1, 8, 8), grey levels 0 to 1 in float64, and y, (1797,), the digits."""
     table = torch.from_numpy(read_csv("digits.csv", 1797, 65)).to(device)
     return table[:, 1:].reshape(-1, 1, 8, 8) / 16, table[:, 0].long()
 
 
 def placed(x, generator):
-    """The pictures x, (n, 1, 8, 8), each at one of 25 random places on a canvas of 12 x
-    12."""
+    """x, (n, 1, 8, 8), each at one of 25 random places on a canvas of 12 x 12."""
     out = x.new_zeros(len(x), 1, 12, 12)
     places = torch.randint(25, (len(x),), generator=generator).to(x.device)
     for place in range(25):
@@ -69,10 +67,8 @@ def network(seed, device="cpu"):
         torch.default_generator.manual_seed(seed)
         layers = []
         for channels, more in ((1, 8), (8, 16), (16, 32)):
-            layers += [
-                nn.Conv2d(channels, more, 3, padding=1, bias=False),
-                nn.BatchNorm2d(more),
-            ]
+            layers.append(nn.Conv2d(channels, more, 3, padding=1, bias=False))
+            layers.append(nn.BatchNorm2d(more))
             layers += [nn.ReLU(), nn.MaxPool2d(2)] if channels == 1 else [nn.ReLU()]
         model = nn.Sequential()
         model.body = nn.Sequential(*layers, nn.AvgPool2d(3), nn.Flatten())
@@ -81,8 +77,7 @@ def network(seed, device="cpu"):
 
 
 def fit(model, batches, body_lr, train_norm=True):
-    """One step of Adam for each batch (x, y); the head's rate is 0.01; train_norm: the
-    mode."""
+    """One step of Adam for each batch (x, y); the head's rate is 0.01."""
     groups = [{"params": model.head.parameters(), "lr": 0.01}]
     groups += [{"params": model.body.parameters(), "lr": body_lr}] if body_lr else []
     optimizer = torch.optim.Adam(groups)
@@ -94,7 +89,7 @@ def fit(model, batches, body_lr, train_norm=True):
 
 
 def source_batches(x, y, epochs):
-    """Batches of 64 of the pictures x, in a new order and at new places in each epoch."""
+    """Batches of 64 of the pictures x, in a new order and at new places each epoch."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(epochs):
         pictures = placed(x, generator)
@@ -119,8 +114,7 @@ def accuracy(model, x, y):
 
 
 def few_labels(x, y, each, seed):
-    """(x, y) of so many pictures of each of 5 to 9, as classes 0 to 4; (x, y) of 300
-    others."""
+    """x, y of so many pictures of each of 5 to 9, now 0 to 4; x, y of 300 others."""
     generator = torch.Generator().manual_seed(seed)
     order = (y >= 5).nonzero().flatten()
     order = order[torch.randperm(len(order), generator=generator).to(y.device)]
@@ -156,14 +150,15 @@ def show_1(device):
     before = nn.utils.parameters_to_vector(model.body.parameters())
     fit(model, [few_labels(x, y, 2, seed=0)[:2]] * 10, body_lr=0, train_norm=False)
     after = nn.utils.parameters_to_vector(model.body.parameters())
-    print(f"   {trainable(model)} parameters train, 128 * 5 + 5", end="; ")
-    print(f"the body's are the same bit for bit: {torch.equal(before, after)}")
+    print(
+        f"   {trainable(model)} parameters train, 128 * 5 + 5; "
+        f"the body's are the same bit for bit: {torch.equal(before, after)}"
+    )
 
 
 # %% 2. Mistake: frozen, and batch norm moves all the same
 def running_mean_after(batches, mean, train):
-    """The running mean, a buffer, of a frozen batch norm after so many batches of this
-    mean."""
+    """The running mean, a buffer, of a frozen batch norm after batches of this mean."""
     norm = nn.BatchNorm1d(1).requires_grad_(False).train(train)
     for _ in range(batches):
         norm(torch.tensor([[mean - 1], [mean + 1]]))
@@ -171,7 +166,7 @@ def running_mean_after(batches, mean, train):
 
 
 def features_moved(body, x, batches=10):
-    """|features after - before| / |before|, by so many batches of x in training mode."""
+    """|features after - before| / |before|, by batches of x in training mode."""
     body = copy.deepcopy(body).requires_grad_(False)
     before = body.eval()(x)
     body.train()
@@ -182,19 +177,18 @@ def features_moved(body, x, batches=10):
 
 def show_2(device):
     print("\n2. Mistake: frozen, and batch norm moves all the same")
-    print(f"   running mean after 10 batches of mean 5: theory {5 * (1 - 0.9**10):.4f}")
+    theory = 5 * (1 - 0.9**10)
+    print(f"   running mean after 10 batches of mean 5: theory {theory:.4f}")
     for train in (True, False):
         print(f"   train={train!s:<5}   {running_mean_after(10, 5.0, train):.4f}")
     x, _, _, _ = few_labels(*digits(device), 20, seed=0)
-    print(
-        f"   frozen features are off by {features_moved(pretrained(device).body, x):.2f}"
-    )
+    off = features_moved(pretrained(device).body, x)
+    print(f"   frozen features are off by {off:.2f}")
 
 
 # %% 3. Features can be computed once
 def fit_head(model, x, y, steps=60):
-    """Train the head on the features of x, which the body in evaluation mode makes
-    once."""
+    """Train the head on the features of x, computed once in evaluation mode."""
     with torch.no_grad():
         features = model.eval().body(x)
     head_alone = nn.Sequential()
@@ -208,24 +202,22 @@ def show_3(device):
     once, each_time = (with_new_head(pretrained(device).body) for _ in range(2))
     fit_head(once, x, y, steps=20)
     fit(each_time, [(x, y)] * 20, body_lr=0, train_norm=False)
-    off = (once.head.weight - each_time.head.weight).abs().max()
+    agree = (once.head.weight - each_time.head.weight).abs().max() < 1e-12
     print(
-        f"   a head trained on stored features and through the body agree to 1e-12: {off < 1e-12}"
+        "   a head trained on stored features and through the body "
+        f"agree to 1e-12: {agree}"
     )
 
 
 # %% 4. Few labels: what it brings, and when it does not
 def four_ways(x, y, each, seed):
-    """Name -> test accuracy with so many labelled pictures of each of the digits 5 to
-    9."""
+    """Name -> test accuracy with so many labelled pictures of each of 5 to 9."""
     device = y.device.type
     known_x, known_y, test_x, test_y = few_labels(x, y, each, seed)
     found = {}
-    bodies = {
-        "pretrained": pretrained(device).body,
-        "random": network(100 + seed, device).body,
-    }
-    for name, body in bodies.items():
+    scratch = network(100 + seed, device)
+    for name, start in (("pretrained", pretrained(device)), ("random", scratch)):
+        body = start.body
         model = with_new_head(body)
         fit_head(model, known_x, known_y)
         found[f"{name}, frozen"] = accuracy(model, test_x, test_y)
@@ -245,7 +237,7 @@ def show_4(device):
 
 # %% 5. The body's learning rate decides how much is forgotten
 def after_new_task(x, y, body_lr):
-    """The pretrained network with its old head again, after its body has learnt 5 to 9."""
+    """The pretrained network, its body trained on 5 to 9, with its old head again."""
     model = with_new_head(pretrained(y.device.type).body)
     fit(model, [few_labels(x, y, 5, seed=0)[:2]] * 20, body_lr, train_norm=False)
     model.head = pretrained(y.device.type).head
@@ -264,8 +256,7 @@ def show_5(device):
 # With the network: models.resnet18(weights=models.ResNet18_Weights.DEFAULT) loads them.
 # All below is true without: the shapes, and what the weights want their pictures to be.
 def ready_for_ten_classes():
-    """A frozen ResNet-18 (He et al., 2016) with a new last layer; its weights are
-    random here."""
+    """A frozen ResNet-18 (He et al., 2016), random here, with a new last layer."""
     model = models.resnet18(weights=None).requires_grad_(False)
     model.fc = nn.Linear(512, 10)
     return model
@@ -275,21 +266,17 @@ def show_6(device):
     print("\n6. Real pretrained weights")
     model = ready_for_ten_classes()
     count = sum(p.numel() for p in model.parameters())
-    print(
-        f"   resnet18 for ten classes: {count} parameters, of which {trainable(model)} train"
-    )
+    new = trainable(model)
+    print(f"   resnet18 for ten classes: {count} parameters, of which {new} train")
     white = torch.full((3, 300, 300), 255, dtype=torch.uint8)
     ready = models.ResNet18_Weights.DEFAULT.transforms(antialias=True)(white)
-    print(
-        f"   its transforms: {tuple(ready.shape)}, white is",
-        *(f"{c:.4f}" for c in ready[:, 0, 0]),
-    )
+    colours = " ".join(f"{colour:.4f}" for colour in ready[:, 0, 0])
+    print(f"   its transforms: {tuple(ready.shape)}, white is {colours}")
 
 
 # %% 7. Mistake: a head that the optimizer does not know
 def head_moved(optimizer_first):
-    """How far a step of SGD moves a new head that is put on before or after the
-    optimizer."""
+    """How far a step of SGD moves a new head, put on before or after the optimizer."""
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     early = torch.optim.SGD(model.parameters(), lr=0.1)
     model[1] = nn.Linear(4, 5)
@@ -303,9 +290,8 @@ def head_moved(optimizer_first):
 def show_7(device):
     print("\n7. Mistake: a head that the optimizer does not know")
     for first in (True, False):
-        print(
-            f"   optimizer_first={first!s:<5}   the head moves by {head_moved(first):.1f}"
-        )
+        moved = head_moved(first)
+        print(f"   optimizer_first={first!s:<5}   the head moves by {moved:.1f}")
 
 
 # %% The picture
@@ -331,24 +317,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"15 Transfer learning on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7):
-        show(device)
+TITLE = "15 Transfer learning"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

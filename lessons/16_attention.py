@@ -1,5 +1,4 @@
-"""16 Attention: a network that reads a sequence, up to a tiny GPT that meets a known
-limit.
+"""16 Attention: a network that reads a sequence, up to a tiny GPT at a known limit.
 
 The source of its sequences has a known entropy: on new data, a loss far below it proves
 a mistake.
@@ -7,6 +6,8 @@ a mistake.
 
 import argparse
 import math
+import os
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,7 @@ def weights(q, k, causal=False, dim=-1):
 
 
 def attention(q, k, v, causal=False, dim=-1):
-    """weights(q, k) @ v, (..., T, d), for v, (..., S, d); dim is -1 unless you want a
-    mistake."""
+    """weights(q, k) @ v, (..., T, d), for v, (..., S, d); another dim is a mistake."""
     return weights(q, k, causal, dim) @ v
 
 
@@ -44,23 +44,20 @@ def show_1(device):
     print("\n1. Attention is a mean of values, weighted by likeness")
     q, k, v = noise(3, 2, 7, 8, device=device)
     for causal in (False, True):
-        off = attention(q, k, v, causal) - F.scaled_dot_product_attention(
-            q, k, v, is_causal=causal
-        )
-        print(
-            f"   causal={causal!s:<5}   PyTorch's agrees to 1e-12: {off.abs().max() < 1e-12}"
-        )
+        expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        off = (attention(q, k, v, causal) - expected).abs().max()
+        print(f"   causal={causal!s:<5}   PyTorch's agrees to 1e-12: {off < 1e-12}")
     first = weights(q, k, causal=True)[0, :3, :4]
     for row in first:
-        print("   weights of the first tokens:", *(f"{weight:.2f}" for weight in row))
+        numbers = " ".join(f"{weight:.2f}" for weight in row)
+        print(f"   weights of the first tokens: {numbers}")
 
 
 # %% 2. Why sqrt(d)
 # The product of two vectors of d independent numbers of mean 0 and variance 1 has
 # variance d. Undivided, one weight takes all, and the softmax is flat everywhere else.
 def spread(d, scaled, pairs=2000):
-    """(variance of q k, mean entropy of the weights over 16 keys) for numbers from N(0,
-    1)."""
+    """(variance of q k, mean entropy of the weights over 16 keys), all from N(0, 1)."""
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(pairs, 1, d, generator=generator)
     k = torch.randn(pairs, 16, d, generator=generator)
@@ -75,17 +72,13 @@ def show_2(device):
     for scaled in (False, True):
         for d in (4, 256):
             variance, entropy = spread(d, scaled)
-            print(
-                f"   scaled={scaled!s:<5}   d {d:>3}: variance {variance:5.1f}",
-                end=", ",
-            )
-            print(f"mean entropy {entropy:.2f}")
+            case = f"scaled={scaled!s:<5}   d {d:>3}"
+            print(f"   {case}: variance {variance:5.1f}, mean entropy {entropy:.2f}")
 
 
 # %% 3. Causal: the future has no say at all
 def future_gradient(causal, device="cpu"):
-    """The largest |d sum(output_t) / d x_s| for s > t, with x for queries, keys and
-    values."""
+    """The largest |d sum(output_t) / d x_s| for s > t; q = k = v = x."""
     x = noise(6, 4, device=device).requires_grad_()
     largest = 0.0
     for t in range(5):
@@ -97,10 +90,9 @@ def future_gradient(causal, device="cpu"):
 def show_3(device):
     print("\n3. Causal: the future has no say at all")
     for causal in (True, False):
-        found = future_gradient(causal, device)
-        print(
-            f"   causal={causal!s:<5}   largest gradient by a later token {found:.4f}"
-        )
+        largest = future_gradient(causal, device)
+        name = f"causal={causal!s:<5}"
+        print(f"   {name}   largest gradient by a later token {largest:.4f}")
 
 
 # %% 4. Attention knows no order; positions tell it
@@ -115,8 +107,7 @@ def order_ignored(causal, device="cpu"):
 
 
 def sinusoids(length, d):
-    """Positions, (length, d): sin(w t) and cos(w t) with d / 2 frequencies w (Vaswani,
-    2017)."""
+    """sin(w t), cos(w t), (length, d), d / 2 frequencies w (Vaswani et al., 2017)."""
     frequency = 10_000 ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
@@ -125,15 +116,12 @@ def sinusoids(length, d):
 def show_4(device):
     print("\n4. Attention knows no order; positions tell it")
     for causal in (False, True):
-        print(
-            f"   causal={causal!s:<5}   shuffled in, shuffled out: {order_ignored(causal, device)}"
-        )
+        ignored = order_ignored(causal, device)
+        print(f"   causal={causal!s:<5}   shuffled in, shuffled out: {ignored}")
     positions = sinusoids(50, 16)
     products = positions @ positions.T
-    print(
-        "   products of positions 3 apart:",
-        *(f"{products[t, t + 3]:.4f}" for t in (0, 10, 40)),
-    )
+    apart = " ".join(f"{products[t, t + 3]:.4f}" for t in (0, 10, 40))
+    print(f"   products of positions 3 apart: {apart}")
     print(f"   of each with itself: {products[7, 7]:.4f}, d / 2")
 
 
@@ -150,14 +138,13 @@ def multi_head(layer, x, causal=True, dim=-1):
 
 
 def block(layer, x, causal=True, dim=-1):
-    """What nn.TransformerEncoderLayer(norm_first=True) does to x, with the weights of
-    layer."""
+    """What nn.TransformerEncoderLayer(norm_first=True) does, with layer's weights."""
     x = x + multi_head(layer.self_attn, layer.norm1(x), causal, dim)
     return x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
 
 
 def encoder_layer(d=16, heads=4, hidden=32):
-    """nn.TransformerEncoderLayer without dropout, the norm first, of samples (n, T, d)."""
+    """nn.TransformerEncoderLayer without dropout, the norm first, for (n, T, d)."""
     options = {"dropout": 0.0, "batch_first": True, "norm_first": True}
     return nn.TransformerEncoderLayer(d, heads, hidden, **options)
 
@@ -169,8 +156,10 @@ def show_5(device):
     expected, _ = layer.self_attn(x, x, x, attn_mask=mask)
     off = (multi_head(layer.self_attn, x) - expected).abs().max()
     count = sum(parameter.numel() for parameter in layer.self_attn.parameters())
-    print(f"   nn.MultiheadAttention to 1e-12: {off < 1e-12}", end="; ")
-    print(f"{count} parameters, 4 d^2 + 4 d is {4 * 16**2 + 4 * 16}")
+    print(
+        f"   nn.MultiheadAttention to 1e-12: {off < 1e-12}; "
+        f"{count} parameters, 4 d^2 + 4 d is {4 * 16**2 + 4 * 16}"
+    )
     off = (block(layer, x) - layer(x, src_mask=mask)).abs().max()
     print(f"   nn.TransformerEncoderLayer to 1e-12: {off < 1e-12}")
 
@@ -179,8 +168,7 @@ def show_5(device):
 # To write the next token, only its own query is new: keys and values of the past can be
 # kept.
 def attention_with_cache(q, k, v):
-    """Causal attention of (..., T, d), one token at a time, and how many scores it
-    took."""
+    """Causal attention of (..., T, d), token by token, and how many scores it took."""
     rows, scores = [], 0
     for t in range(q.shape[-2]):
         past = slice(0, t + 1)  # what a cache would hold
@@ -195,8 +183,10 @@ def show_6(device):
     found, scores = attention_with_cache(q, k, v)
     off = (found - attention(q, k, v, causal=True)).abs().max()
     anew = sum(t * t for t in range(1, 33))
-    print(f"   all at once agrees to 1e-12: {off < 1e-12}", end="; ")
-    print(f"{scores} scores, without a cache {anew}")
+    print(
+        f"   all at once agrees to 1e-12: {off < 1e-12}; "
+        f"{scores} scores, without a cache {anew}"
+    )
 
 
 # %% 7. A tiny GPT meets the entropy of its source
@@ -216,8 +206,7 @@ def sequences(n, length, generator):
 
 
 class TinyGPT(nn.Module):
-    """Tokens (n, T) to logits of the next ones (n, T, 5): embeddings, one block, a
-    linear layer."""
+    """Tokens (n, T) to logits of the next ones (n, T, 5), by one block."""
 
     def __init__(self, d=32, causal=True, dim=-1, positions=True):
         super().__init__()
@@ -239,17 +228,15 @@ def train_gpt(steps, seed, device="cpu", **mistake):
         model = TinyGPT(**mistake).to(device)
     # Adam with weight decay, 0.01
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=0.02, total_steps=steps
-    )
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR
+    scheduler = one_cycle(optimizer, max_lr=0.02, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(steps):
         x = sequences(32, 16, generator).to(device)
         optimizer.zero_grad()
-        loss = F.cross_entropy(
-            model(x[:, :-1])[:, 1:].flatten(0, 1), x[:, 2:].flatten()
-        )
+        logits = model(x[:, :-1])[:, 1:]
+        loss = F.cross_entropy(logits.flatten(0, 1), x[:, 2:].flatten())
         loss.backward()
         optimizer.step()
         scheduler.step()
@@ -258,8 +245,7 @@ def train_gpt(steps, seed, device="cpu", **mistake):
 
 
 def excess(model, device="cpu"):
-    """-sum p log q - entropy over the source's own p: never below 0, whatever the model
-    says."""
+    """-sum p log q - entropy over the source's own p: never below 0 for any model."""
     x = sequences(500, 16, torch.Generator().manual_seed(1)).to(device)
     right = (x[:, 1:-1] + x[:, :-2]) % 5
     p = 0.04 + 0.8 * F.one_hot(right, 5)
@@ -272,11 +258,11 @@ def show_7(device):
     print("\n7. A tiny GPT meets the entropy of its source")
     model, losses = train_gpt(200, seed=0, device=device)
     print(f"   entropy of the source {ENTROPY:.4f}, log 5 is {math.log(5):.4f}")
+    last, close = sum(losses[-10:]) / 10, 0 < excess(model, device) < 0.05
     print(
-        f"   loss: first {losses[0]:.1f}, last ten {sum(losses[-10:]) / 10:.1f}",
-        end="; ",
+        f"   loss: first {losses[0]:.1f}, last ten {last:.1f}; "
+        f"above the entropy, by less than 0.05: {close}"
     )
-    print(f"above the entropy, by less than 0.05: {0 < excess(model, device) < 0.05}")
 
 
 # %% 8. Mistake: a loss below the entropy
@@ -300,13 +286,10 @@ def show_8(device):
 # True means allowed in F.scaled_dot_product_attention, and blocked in
 # nn.MultiheadAttention.
 def rows_of_nan(mask, device="cpu"):
-    """The number of tokens, of 5, for which nn.MultiheadAttention with this mask
-    answers nan."""
-    x, layer = (
-        noise(1, 5, 16, device=device),
-        nn.MultiheadAttention(16, 4, batch_first=True),
-    )
-    out, _ = layer.double().to(device)(x, x, x, attn_mask=mask)
+    """For how many of 5 tokens nn.MultiheadAttention with this mask answers nan."""
+    x = noise(1, 5, 16, device=device)
+    layer = nn.MultiheadAttention(16, 4, batch_first=True).double().to(device)
+    out, _ = layer(x, x, x, attn_mask=mask)
     return out.isnan().any(dim=-1).sum().item()
 
 
@@ -314,12 +297,9 @@ def show_9(device):
     print("\n9. Mistake: a mask upside down")
     allowed = torch.ones(5, 5, dtype=torch.bool, device=device).tril()
     x = noise(1, 5, 16, device=device)
-    off = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed) - attention(
-        x, x, x, True
-    )
-    print(
-        f"   lower triangle to scaled_dot_product_attention: causal {off.abs().max() < 1e-12}"
-    )
+    found = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed)
+    off = (found - attention(x, x, x, causal=True)).abs().max()
+    print(f"   lower triangle to scaled_dot_product_attention: causal {off < 1e-12}")
     for name, mask in (("lower", allowed), ("upper", ~allowed)):
         nan = rows_of_nan(mask, device)
         print(f"   {name} triangle to nn.MultiheadAttention: {nan} of 5 tokens are nan")
@@ -354,34 +334,43 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"16 Attention on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-    ):
-        show(device)
+TITLE = "16 Attention"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import os
 import pickle
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -38,8 +39,7 @@ def show_1(device):
 # %% 2. Mistake: the best weights, kept by reference
 # state_dict() hands out the tensors themselves, and training goes on writing into them.
 def best_loss_later(copied, lr, steps=5):
-    """The loss w^2 / 2 of the weights kept as the best, w = 1, after so many steps that
-    diverge."""
+    """The loss w^2 / 2 of the weights kept as the best, w = 1, after more steps."""
     with torch.random.fork_rng(devices=[]):
         model = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(model.weight)
@@ -69,13 +69,8 @@ class Training:
 
     def __init__(self, device="cpu"):
         torch.manual_seed(0)
-        layers = (
-            nn.Linear(8, 16),
-            nn.BatchNorm1d(16),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.Linear(16, 2),
-        )
+        first, last = nn.Linear(8, 16), nn.Linear(16, 2)
+        layers = first, nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), last
         x = torch.randn(200, 8)
         self.x, self.y = x.to(device), (x[:, 0] * x[:, 1] > 0).long().to(device)
         self.model = nn.Sequential(*layers).to(device)
@@ -91,21 +86,16 @@ class Training:
         while (self.position["epoch"], self.position["batch"]) < until:
             # as it was when the epoch began
             self.order.set_state(self.position["order"])
-            rows = torch.randperm(200, generator=self.order).split(20)[
-                self.position["batch"]
-            ]
+            batches = torch.randperm(200, generator=self.order).split(20)
+            rows = batches[self.position["batch"]]
             self.optimizer.zero_grad()
             F.cross_entropy(self.model(self.x[rows]), self.y[rows]).backward()
             self.optimizer.step()
             self.position["batch"] += 1
             if self.position["batch"] == 10:
                 self.scheduler.step()
-                epoch = self.position["epoch"] + 1
-                self.position = {
-                    "epoch": epoch,
-                    "batch": 0,
-                    "order": self.order.get_state(),
-                }
+                epoch, order = self.position["epoch"] + 1, self.order.get_state()
+                self.position = {"epoch": epoch, "batch": 0, "order": order}
         return self
 
     def checkpoint(self):
@@ -123,12 +113,9 @@ class Training:
         for name in ("model", "optimizer", "scheduler"):
             if name not in forget:
                 getattr(self, name).load_state_dict(checkpoint[name])
-        kept = {
-            key: part
-            for key, part in checkpoint["position"].items()
-            if key not in forget
-        }
-        self.position |= kept
+        for name, part in checkpoint["position"].items():
+            if name not in forget:
+                self.position[name] = part
         if "random" not in forget:
             torch.set_rng_state(checkpoint["random"][0])
             torch.cuda.set_rng_state_all(checkpoint["random"][1:])
@@ -136,7 +123,7 @@ class Training:
 
 
 def finish(path, device, threads):
-    """In a new process: resume from the file, train to the end, and return the weights."""
+    """In a new process: resume from the file, train to the end, return the weights."""
     # another number adds in another order, and rounds otherwise
     torch.set_num_threads(threads)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -145,25 +132,22 @@ def finish(path, device, threads):
 
 
 def resumed_in_new_process(until, device="cpu"):
-    """True if a run saved at (epoch, batch) = until and resumed ends as the undisturbed
-    one."""
+    """True if a run saved at (epoch, batch) = until ends, resumed, as a whole one."""
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         path = Path(folder) / "run.pt"
         torch.save(Training(device).run(until).checkpoint(), path)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             resumed = pool.apply_async(finish, (path, device, torch.get_num_threads()))
             whole = Training(device).run((10, 0)).model.parameters()
-            return resumed.get(timeout=300) == [
-                parameter.tolist() for parameter in whole
-            ]
+            expected = [parameter.tolist() for parameter in whole]
+            return resumed.get(timeout=300) == expected
 
 
 def show_3(device):
     print("\n3. A checkpoint holds all that the next step depends on")
     same = resumed_in_new_process((5, 3), device)
-    print(
-        f"   saved after 5 epochs and 3 batches, resumed in a new process: equal {same}"
-    )
+    result = f"resumed in a new process: equal {same}"
+    print(f"   saved after 5 epochs and 3 batches, {result}")
 
 
 # %% 4. What each forgotten part costs
@@ -173,36 +157,27 @@ PARTS = ("optimizer", "scheduler", "epoch", "batch", "order", "random")
 
 @functools.cache  # trained once for all parts
 def undisturbed(device, until):
-    """(checkpoint after 5 epochs and 3 batches, weights at until) of a run that goes
-    on."""
+    """(checkpoint after 5 epochs and 3 batches, weights at until) of one run."""
     run = Training(device).run((5, 3))
     checkpoint = copy.deepcopy(run.checkpoint())
     return checkpoint, nn.utils.parameters_to_vector(run.run(until).model.parameters())
 
 
 def cost_of_forgetting(parts, device="cpu", until=(10, 0)):
-    """The largest |weight difference| then, for a checkpoint restored without these
-    parts."""
+    """The largest |weight difference| at until of a run resumed without these parts."""
     with torch.random.fork_rng(devices=[]):
         checkpoint, whole = undisturbed(device, until)
-        run = (
-            Training(device).restore(copy.deepcopy(checkpoint), forget=parts).run(until)
-        )
-    return (
-        (nn.utils.parameters_to_vector(run.model.parameters()) - whole)
-        .abs()
-        .max()
-        .item()
-    )
+        run = Training(device).restore(copy.deepcopy(checkpoint), forget=parts)
+        weights = nn.utils.parameters_to_vector(run.run(until).model.parameters())
+    return (weights - whole).abs().max().item()
 
 
 def show_4(device):
     print("\n4. What each forgotten part costs")
     print(f"   nothing forgotten: {cost_of_forgetting((), device)}")
     for part in PARTS:
-        print(
-            f"   {part:<9}: above 0.001 {cost_of_forgetting((part,), device) > 0.001}"
-        )
+        cost = cost_of_forgetting((part,), device)
+        print(f"   {part:<9}: above 0.001 {cost > 0.001}")
 
 
 # %% 5. Adam without its moments takes a first step of lr on every weight
@@ -215,17 +190,15 @@ def first_step(with_state, device="cpu"):
         checkpoint, before = undisturbed(device, (5, 3))
         run = Training(device).restore(copy.deepcopy(checkpoint), forget).run((5, 4))
         after = nn.utils.parameters_to_vector(run.model.parameters())
-    return (
-        ((after - before).abs() / run.optimizer.param_groups[0]["lr"]).median().item()
-    )
+    lr = run.optimizer.param_groups[0]["lr"]
+    return ((after - before).abs() / lr).median().item()
 
 
 def show_5(device):
     print("\n5. Adam without its moments takes a first step of lr on every weight")
     for with_state in (True, False):
-        print(
-            f"   with_state={with_state!s:<5}   step / lr {first_step(with_state, device):.1f}"
-        )
+        step = first_step(with_state, device)
+        print(f"   with_state={with_state!s:<5}   step / lr {step:.1f}")
 
 
 # %% 6. Write beside the old file, then replace it
@@ -242,8 +215,7 @@ def save(state, path):
 
 
 def left_after_crash(n, beside, folder):
-    """The number that can be loaded when writing stops after n bytes; None if it cannot
-    be."""
+    """The number that is loaded where writing stopped after n bytes, or None."""
     path, new = folder / "run.pt", io.BytesIO()
     save({"w": torch.tensor(1.0)}, path)
     torch.save({"w": torch.tensor(2.0)}, new)
@@ -259,20 +231,18 @@ def show_6(device):
     print("\n6. Write beside the old file, then replace it")
     with tempfile.TemporaryDirectory() as folder:
         for beside in (False, True):
-            found = [
-                left_after_crash(n, beside, Path(folder)) for n in range(0, 700, 35)
-            ]
-            print(
-                f"   beside={beside!s:<5}   {found.count(1.0)} of {len(found)} crashes leave 1.0"
-            )
+            found = []
+            for n in range(0, 700, 35):
+                found.append(left_after_crash(n, beside, Path(folder)))
+            left = f"{found.count(1.0)} of {len(found)} crashes leave 1.0"
+            print(f"   beside={beside!s:<5}   {left}")
 
 
 # %% 7. A flipped bit is silent
 # The file is a ZIP archive with a checksum of each record. torch.load does not look at
 # it.
 def flipped(value):
-    """(what is loaded for value after the highest bit of its exponent flipped, the bad
-    record)."""
+    """(value as loaded after the highest bit of its exponent flipped, bad record)."""
     file = io.BytesIO()
     torch.save(torch.full((1000,), value), file)
     data = bytearray(file.getvalue())
@@ -284,9 +254,8 @@ def flipped(value):
 def show_7(device):
     print("\n7. A flipped bit is silent")
     value_loaded, record = flipped(0.5)
-    print(
-        f"   0.5 is loaded as {value_loaded:.2e}, theory 0.5 * 2^128 = {0.5 * 2.0**128:.2e}"
-    )
+    theory = 0.5 * 2.0**128
+    print(f"   0.5 is loaded as {value_loaded:.2e}, theory 0.5 * 2^128 = {theory:.2e}")
     print(f"   testzip names the record: {record}")
 
 
@@ -320,17 +289,15 @@ def show_8(device):
     print("\n8. Loading a file runs what is in it")
     for weights_only in (False, True):
         ran, refused = ran_code(weights_only)
-        print(
-            f"   weights_only={weights_only!s:<5}   code ran: {ran}, refused: {refused}"
-        )
+        result = f"code ran: {ran}, refused: {refused}"
+        print(f"   weights_only={weights_only!s:<5}   {result}")
 
 
 # %% 9. Names must match
 # strict=False passes over names that do not match and says nothing: look at what it
 # returns.
 def loaded(prefix, strict):
-    """(names missing, names unexpected, weight) after loading ones into a layer of
-    zeros."""
+    """(names missing, names unexpected, weight) after loading ones into zeros."""
     with torch.random.fork_rng(devices=[]):
         layer = nn.Linear(1, 1)
     nn.init.zeros_(layer.weight)
@@ -346,14 +313,13 @@ def show_9(device):
     print("\n9. Names must match")
     for prefix in ("", "module."):
         missing, unexpected, weight = loaded(prefix, strict=False)
-        print(f"   prefix {prefix!r}, strict=False: {missing} missing", end=", ")
-        print(f"{unexpected} unexpected, weight {weight}")
+        names_found = f"{missing} missing, {unexpected} unexpected"
+        print(f"   prefix {prefix!r}, strict=False: {names_found}, weight {weight}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The distance from the undisturbed run, by epoch, one line for each forgotten
-    part."""
+    """The distance from the undisturbed run by epoch, a line a forgotten part."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
@@ -364,46 +330,51 @@ def figure(device="cpu"):
         axes.semilogy(
             epochs, costs, marker="o", label=f"without {part}", nonpositive="mask"
         )
-    axes.set(
-        xlabel="epochs",
-        ylabel="largest weight difference",
-        xticks=epochs,
-        ylim=(1e-4, 1),
-    )
+    axes.set(xlabel="epochs", ylabel="largest weight difference", xticks=epochs)
+    axes.set_ylim(1e-4, 1)
     axes.set_title("resumed after 5 epochs and 3 batches; with everything: 0")
     axes.legend(ncols=3)
     return fig
 
 
 # %% Run it
-def main(device):
-    print(f"17 Save and resume on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-    ):
-        show(device)
+TITLE = "17 Save and resume"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,13 +1,14 @@
 """18 Experiment tracking: which of two settings is better, and how sure can you be?
 
-One run says little. Forty runs, kept in logs and compared in pairs, say it with an
-error.
+One run says little. Forty runs, logged and compared in pairs, say it with an error.
 """
 
 import argparse
 import functools
 import json
 import math
+import os
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 # Reading a data file: no need to read on before section 1.
 def read_csv(name, rows, columns):
-    """The numbers below the header of data/name, float64; a file that is not so ends
-    the run."""
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
     try:
         text = (DATA / name).read_text("ascii")
         table = np.array(
@@ -46,22 +46,18 @@ def read_csv(name, rows, columns):
 
 @functools.cache
 def digits(device):
-    """[(x, y) to train, to choose, to test]: 800, 500 and 497 rows; x (n, 64), y (n,)."""
+    """[(x, y) to train, to choose, to test], 800, 500, 497 rows; x (n, 64), y (n,)."""
     table = torch.from_numpy(read_csv("digits.csv", 1797, 65))
-    table = table[torch.randperm(1797, generator=torch.Generator().manual_seed(0))].to(
-        device
-    )
-    return [
-        (part[:, 1:] / 16, part[:, 0].long()) for part in table.split([800, 500, 497])
-    ]
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
+    parts = table[order].to(device).split([800, 500, 497])
+    return [(part[:, 1:] / 16, part[:, 0].long()) for part in parts]
 
 
 # %% 1. A log is a line of JSON for each step
 # A file for each run, its settings in the first line. Any program can read it, after a
 # crash too.
 def begin(path, **settings):
-    """Begin the log of a run; raise FileExistsError rather than write over an older
-    one."""
+    """Begin the log of a run; raise FileExistsError where there is an older one."""
     with path.open("x", encoding="utf-8") as file:
         file.write(json.dumps(settings) + "\n")
 
@@ -73,17 +69,13 @@ def log(path, **values):
 
 
 def largest_change(losses, decimals=None):
-    """The largest |loss read from a log - loss|; decimals: how many of them are logged,
-    or all."""
+    """The largest |loss read from a log - loss|; with decimals, rounded to so many."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.jsonl"
         begin(path, lr=0.01, seed=0)
         for step, loss in enumerate(losses):
-            log(
-                path,
-                step=step,
-                loss=loss if decimals is None else round(loss, decimals),
-            )
+            logged = loss if decimals is None else round(loss, decimals)
+            log(path, step=step, loss=logged)
         steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()[1:]]
     return max(abs(values["loss"] - losses[values["step"]]) for values in steps)
 
@@ -91,9 +83,8 @@ def largest_change(losses, decimals=None):
 def show_1(device):
     print("\n1. A log is a line of JSON for each step")
     losses = torch.rand(100, generator=torch.Generator().manual_seed(0)).tolist()
-    print(
-        f"   100 losses with all their digits: largest change {largest_change(losses)}"
-    )
+    change = largest_change(losses)
+    print(f"   100 losses with all their digits: largest change {change}")
     print(f"   with 4 decimals: {largest_change(losses, 4):.5f}, theory up to 0.00005")
 
 
@@ -102,8 +93,7 @@ def show_1(device):
 # own start and its own order of rows, and their losses are summed: a gradient is 0 in
 # all other networks.
 def starts(width, seeds, device="cpu"):
-    """[w1 (s, width, 64), b1 (s, width), w2 (s, 10, width), b2 (s, 10)] of 64-width-10
-    networks."""
+    """w1 (s, width, 64), b1 (s, width), w2 (s, 10, width), b2 (s, 10), a seed each."""
     networks = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
@@ -115,8 +105,7 @@ def starts(width, seeds, device="cpu"):
 
 
 def forward(parameters, x):
-    """The logits of every network, (s, n, 10), for x (n, 64), or (s, n, 64): its own
-    for each."""
+    """The logits of all networks, (s, n, 10), for x (n, 64) or one each, (s, n, 64)."""
     w1, b1, w2, b2 = parameters
     hidden = (x @ w1.mT + b1[:, None]).relu()
     return hidden @ w2.mT + b2[:, None]
@@ -129,7 +118,7 @@ def accuracies(parameters, x, y):
 
 
 def fit(width, seeds, device="cpu", epochs=5):
-    """(the trained parameters, the accuracies (epochs, s) on the rows to choose with)."""
+    """(trained parameters, the accuracies (epochs, s) on the rows to choose with)."""
     (x, y), choose, _ = digits(device)
     parameters = starts(width, seeds, device)
     optimizer = torch.optim.Adam(parameters, lr=0.01)
@@ -141,13 +130,8 @@ def fit(width, seeds, device="cpu", epochs=5):
         for rows in orders.to(device).split(25, dim=1):
             optimizer.zero_grad()
             logits = forward(parameters, x[rows])
-            loss = (
-                F.cross_entropy(
-                    logits.flatten(0, 1), y[rows].flatten(), reduction="sum"
-                )
-                / 25
-            )
-            loss.backward()
+            logits, labels = logits.flatten(0, 1), y[rows].flatten()
+            (F.cross_entropy(logits, labels, reduction="sum") / 25).backward()
             optimizer.step()
         found.append(accuracies(parameters, *choose))
     return parameters, torch.stack(found)
@@ -158,10 +142,8 @@ def show_2(device):
     together, _ = fit(16, seeds=range(20), device=device, epochs=1)
     alone, _ = fit(16, seeds=[3], device=device, epochs=1)
     print("   20 networks:", *(tuple(tensor.shape) for tensor in together))
-    same = all(
-        torch.allclose(a[3], b[0], 0, 1e-12)
-        for a, b in zip(together, alone, strict=True)
-    )
+    pairs = zip(together, alone, strict=True)
+    same = all(torch.allclose(a[3], b[0], 0, 1e-12) for a, b in pairs)
     print(f"   seed 3 among 20 and seed 3 alone agree to 1e-12: {same}")
 
 
@@ -169,15 +151,13 @@ def show_2(device):
 # Start and order of rows are drawn anew, and the accuracy scatters.
 @functools.cache
 def results(width, device="cpu", seeds=40):
-    """(accuracies on the rows to choose with, on the rows to test with), (s,), after
-    training."""
+    """(accuracies on the rows to choose with, (s,), on the rows to test with, (s,))."""
     parameters, found = fit(width, range(seeds), device)
     return found[-1], accuracies(parameters, *digits(device)[2])
 
 
 def misled(worse, better):
-    """How often a run of each, drawn at random, shows the worse setting as at least as
-    good."""
+    """How often a random run of each shows the worse setting as at least as good."""
     return (worse[:, None] >= better).double().mean().item()
 
 
@@ -185,9 +165,8 @@ def show_3(device):
     print("\n3. The same settings, another seed, another result")
     narrow, wide = results(24, device)[0], results(32, device)[0]
     for width, found in ((24, narrow), (32, wide)):
-        print(
-            f"   width {width}, 40 seeds: mean {found.mean():.3f}, std {found.std():.3f}"
-        )
+        mean, std = found.mean(), found.std()
+        print(f"   width {width}, 40 seeds: mean {mean:.3f}, std {std:.3f}")
     print(f"   one run of each misleads: {misled(narrow, wide):.0%}")
 
 
@@ -203,16 +182,15 @@ def show_4(device):
     print("\n4. Compare in pairs")
     a, b = results(32, device)[0], results(24, device)[0]
     unpaired = math.hypot(standard_error(a), standard_error(b))
-    print(f"   32 less 24: {(a - b).mean():.4f}", end=", standard error ")
-    print(f"in pairs {standard_error(a - b):.4f}, unpaired {unpaired:.4f}")
+    errors = f"in pairs {standard_error(a - b):.4f}, unpaired {unpaired:.4f}"
+    print(f"   32 less 24: {(a - b).mean():.4f}, standard error {errors}")
 
 
 # %% 5. Mistake: reporting the best seed
 # The best of n equal runs is the luckiest. What was luck on these rows is gone on
 # others.
 def best_of_normal(n):
-    """The mean of the largest of n standard normal numbers z: the integral of z
-    d(F(z)^n)."""
+    """The mean of the largest of n standard normal numbers: integral of z d(F(z)^n)."""
     z = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
     return torch.trapezoid(z, torch.special.ndtr(z) ** n).item()
 
@@ -228,17 +206,15 @@ def show_5(device):
     choose, test = results(32, device)
     lead, left = lead_of_best(choose, test)
     print(f"   lead of the best of 40: {lead:.3f}, and on the test rows {left:.3f}")
-    print(
-        f"   in std {lead / choose.std():.2f}, theory for normal values {best_of_normal(40):.2f}"
-    )
+    theory = best_of_normal(40)
+    print(f"   in std {lead / choose.std():.2f}, theory for normal values {theory:.2f}")
 
 
 # %% 6. A range test finds the learning rate
 # One training whose rate grows at each step. On the parabola 7.5 w^2 the limit is 2/15
 # (lesson 05).
 def range_test(loss_function, parameters, rates):
-    """The losses before each step of SGD and after the last, the rate climbing through
-    rates."""
+    """The losses before each step of SGD with these rates, and after the last."""
     optimizer = torch.optim.SGD(parameters, lr=rates[0])
     losses = []
     for rate in rates:
@@ -255,20 +231,16 @@ def show_6(device):
     print("\n6. A range test finds the learning rate")
     rates = np.geomspace(1e-4, 100, 121)
     w = torch.ones(1, dtype=torch.float64, device=device, requires_grad=True)
-    first = (
-        np.diff(range_test(lambda: 7.5 * w.square().sum(), [w], rates)) > 0
-    ).argmax()
-    falls, climbs = rates[first - 1 : first + 1]
-    print(
-        f"   parabola: falls at {falls:.3f}, climbs at {climbs:.3f}, 2/15 = {2 / 15:.3f}"
-    )
+    losses = range_test(lambda: 7.5 * w.square().sum(), [w], rates)
+    first = (np.diff(losses) > 0).argmax()
+    rates_found = f"falls at {rates[first - 1]:.3f}, climbs at {rates[first]:.3f}"
+    print(f"   parabola: {rates_found}, 2/15 = {2 / 15:.3f}")
     (x, y), parameters = digits(device)[0], starts(32, [0], device)
     losses = range_test(
         lambda: F.cross_entropy(forward(parameters, x)[0], y), parameters, rates
     )
-    print(
-        f"   digits: {losses[0]:.2f} at first, lowest at rate {rates[losses.argmin()]:.1f}"
-    )
+    lowest = rates[losses.argmin()]
+    print(f"   digits: {losses[0]:.2f} at first, lowest at rate {lowest:.1f}")
 
 
 # %% 7. Watch the gradients, the units and the first nan
@@ -283,21 +255,19 @@ def network(activation, depth, device="cpu"):
 
 
 def gradient_ratio(model, x, y):
-    """|gradient of the first layer's weight| / |that of the last|, for the
-    cross-entropy."""
+    """|gradient of the cross-entropy by the first weight| / |that by the last|."""
     model.zero_grad()
     F.cross_entropy(model(x), y).backward()
     return (model[0].weight.grad.norm() / model[-1].weight.grad.norm()).item()
 
 
 def dead_share(outputs):
-    """The share of units, outputs (n, units), that are 0 on all rows: they learn no
-    more."""
+    """The share of units, outputs (n, units), that are 0 on all rows: they are dead."""
     return (outputs == 0).all(dim=0).double().mean().item()
 
 
 def first_bad(model, x):
-    """The name of the first part of a Sequential whose output is not finite, or None."""
+    """The name of a Sequential's first part whose output is not finite, or None."""
     for name, part in model.named_children():
         x = part(x)
         if not x.isfinite().all():
@@ -310,26 +280,23 @@ def show_7(device):
     x, y = digits(device)[0]
     for activation in (nn.Sigmoid, nn.Tanh):
         ratio = gradient_ratio(network(activation, 8, device), x, y)
-        print(
-            f"   8 layers of {activation.__name__:<7}: first gradient / last {ratio:.0e}"
-        )
+        name = activation.__name__
+        print(f"   8 layers of {name:<7}: first gradient / last {ratio:.0e}")
     model = network(nn.ReLU, 1, device)
-    print(
-        f"   relu: dead {dead_share(model[:2](x)):.0%}, first bad {first_bad(model, x)}"
-    )
+    dead, bad = dead_share(model[:2](x)), first_bad(model, x)
+    print(f"   relu: dead {dead:.0%}, first bad {bad}")
     # as one step at too large a rate can leave it
     nn.init.constant_(model[0].bias[:16], -10)
     nn.init.constant_(model[2].weight[0], torch.nan)
-    print(
-        f"   spoilt: dead {dead_share(model[:2](x)):.0%}, first bad {first_bad(model, x)!r}"
-    )
+    dead, bad = dead_share(model[:2](x)), first_bad(model, x)
+    print(f"   spoilt: dead {dead:.0%}, first bad {bad!r}")
 
 
 # %% 8. TensorBoard, for those who have it
 # A writer adds to what is in its folder, and so a second run in one folder draws a
 # zigzag.
 def steps_read(folders):
-    """The steps that TensorBoard finds in the first folder, after a run of 3 into each."""
+    """The steps that TensorBoard finds in the first folder, after 3 into each."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter
 
@@ -354,8 +321,7 @@ def show_8(device):
 
 # %% The picture
 def figure(device="cpu"):
-    """Left the runs of both widths by epoch; right the 40 differences in order, and
-    their mean."""
+    """Left the runs of both widths by epoch; right 40 differences and their mean."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
@@ -363,51 +329,58 @@ def figure(device="cpu"):
     found = {width: fit(width, range(40), device)[1] for width in (24, 32)}
     for width, color in ((24, "tab:orange"), (32, "tab:blue")):
         left.plot(range(1, 6), found[width].numpy(), color=color, alpha=0.2)
-        left.plot(
-            range(1, 6),
-            found[width].mean(1).numpy(),
-            color,
-            lw=3,
-            label=f"width {width}",
-        )
-    left.set(
-        xlabel="epoch",
-        ylabel="accuracy",
-        xticks=range(1, 6),
-        title="40 seeds of each width",
-    )
+        mean = found[width].mean(1).numpy()
+        left.plot(range(1, 6), mean, color, lw=3, label=f"width {width}")
+    left.set(xlabel="epoch", ylabel="accuracy", xticks=range(1, 6))
+    left.set_title("40 seeds of each width")
     left.legend()
     less = (found[32][-1] - found[24][-1]).sort().values
     right.bar(range(40), less.tolist(), color="tab:gray")
     mean, error = less.mean().item(), standard_error(less)
     right.axhspan(mean - 2 * error, mean + 2 * error, color="tab:blue", alpha=0.4)
-    right.set(
-        xlabel="pair",
-        ylabel="32 less 24",
-        title="differences; mean +- 2 standard errors",
-    )
+    right.set(xlabel="pair", ylabel="32 less 24")
+    right.set_title("differences; mean +- 2 standard errors")
     return fig
 
 
 # %% Run it
-def main(device):
-    print(f"18 Experiment tracking on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8):
-        show(device)
+TITLE = "18 Experiment tracking"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,12 +1,13 @@
 """19 Performance: what makes PyTorch code fast, counted before it is timed.
 
-Operations, calls and bytes are the same on every machine. Seconds stand in the picture
-alone.
+Operations, calls and bytes are the same on every machine; seconds are not.
 """
 
 import argparse
 import functools
 import itertools
+import os
+import sys
 import time
 
 import torch
@@ -19,8 +20,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 # The counter, and what is counted: no need to read on before section 1.
 class Count(TorchDispatchMode):
-    """Notes each call of torch: its name, bytes of output, operations of a matrix
-    product."""
+    """Notes each call of torch: its name, bytes written, operations of a product."""
 
     def __init__(self):
         super().__init__()
@@ -76,9 +76,8 @@ def show_1(device):
     sizes = [20, 64, 64, 10]
     model, x = network(sizes, device), draw(8, 20, device=device)
     found = counted(lambda: model(x).sum().backward()).flops
-    print(
-        f"   20-64-64-10, 8 samples: {found}, theory {training_flops(sizes, batch=8)}"
-    )
+    theory = training_flops(sizes, batch=8)
+    print(f"   20-64-64-10, 8 samples: {found}, theory {theory}")
 
 
 # %% 2. One call instead of many
@@ -96,8 +95,8 @@ def show_2(device):
     x, w = draw(100, 5, device=device), draw(5, device=device)
     loop, product = counted(lambda: row_by_row(x, w)), counted(lambda: x @ w)
     same = torch.allclose(row_by_row(x, w), x @ w, rtol=0, atol=1e-12)
-    print(f"   row by row {len(loop.calls)} calls, theory 4 * 100 + 1", end="; ")
-    print(f"at once {len(product.calls)}, agree to 1e-12: {same}")
+    at_once = f"at once {len(product.calls)}, agree to 1e-12: {same}"
+    print(f"   row by row {len(loop.calls)} calls, theory 4 * 100 + 1; {at_once}")
 
 
 # %% 3. The order of products
@@ -105,15 +104,14 @@ def show_3(device):
     print("\n3. The order of products")
     a, v = draw(200, 200, device=device), draw(200, device=device)
     slow, fast = counted(lambda: (a @ a) @ v).flops, counted(lambda: a @ (a @ v)).flops
-    print(
-        f"   (A A) v: {slow}, A (A v): {fast}, ratio {slow / fast}, theory {(200 + 1) / 2}"
-    )
+    ratio, theory = slow / fast, (200 + 1) / 2
+    print(f"   (A A) v: {slow}, A (A v): {fast}, ratio {ratio}, theory {theory}")
 
 
 # %% 4. Operations for each byte: the roofline
 # A machine computes at most at its peak, and fetches numbers at most at its bandwidth.
 def product_intensity(n, size=4):
-    """2 n^3 operations on 3 n^2 numbers of so many bytes, each moved once: flop a byte."""
+    """Flop a byte: 2 n^3 operations on 3 n^2 numbers of so many bytes, moved once."""
     return 2 * n**3 / (3 * n**2 * size)
 
 
@@ -124,23 +122,20 @@ def roofline(intensity, peak, bandwidth):
 
 def show_4(device):
     print("\n4. Operations for each byte: the roofline")
-    work = {
-        "x + 1": 1 / 8,
-        "n = 12": product_intensity(12),
-        "n = 96": product_intensity(96),
-    }
+    work = {"x + 1": 1 / 8}
+    for n in (12, 96):
+        work[f"n = {n}"] = product_intensity(n)
     for name, intensity in work.items():
-        most = roofline(intensity, peak=100, bandwidth=20)
-        print(
-            f"   {name}: {intensity:.3f} flop a byte, at most {most:.1f} of 100 Gflop/s"
+        most = (
+            f"at most {roofline(intensity, peak=100, bandwidth=20):.1f} of 100 Gflop/s"
         )
+        print(f"   {name}: {intensity:.3f} flop a byte, {most}")
 
 
 # %% 5. What is kept for backward
 # Autograd puts tensors aside in forward. A hook is called for each of them.
 def bytes_kept(function, own):
-    """The bytes put aside while function() runs, each storage once, but for the tensors
-    own."""
+    """The bytes put aside while function() runs, each storage once, own ones aside."""
     own = {tensor.untyped_storage().data_ptr() for tensor in own}
     kept = {}
 
@@ -159,9 +154,8 @@ def show_5(device):
     print("\n5. What is kept for backward")
     model, x = network(9 * [64], device).float(), draw(256, 64, device=device).float()
     own, theory = [x, *model.parameters()], 8 * 256 * 64 * 4
-    print(
-        f"   8 layers of 64, 256 samples: {bytes_kept(lambda: model(x), own)}, theory {theory}"
-    )
+    kept = bytes_kept(lambda: model(x), own)
+    print(f"   8 layers of 64, 256 samples: {kept}, theory {theory}")
     with torch.no_grad():
         print(f"   under no_grad: {bytes_kept(lambda: model(x), own)}")
     with torch.autocast(device, dtype=torch.bfloat16):
@@ -170,8 +164,7 @@ def show_5(device):
 
 # %% 6. Checkpointing: keep less, compute again
 class Recompute(torch.autograd.Function):
-    """Keeps a block's input alone, which must require grad, and runs it again in
-    backward."""
+    """Keeps a block's input alone, which must require grad; backward runs it again."""
 
     @staticmethod
     def forward(ctx, x, block):
@@ -210,19 +203,14 @@ def show_6(device):
     whole = gradient(model, lambda: model(x))
     for size in (2, 4, 8):
         blocks = functools.partial(in_blocks, model, x, size)
-        kept, same = (
-            bytes_kept(blocks, own) // unit,
-            torch.equal(gradient(model, blocks), whole),
-        )
-        print(
-            f"   blocks of {size} keep {kept}, rebuild {size} at a time; same gradient: {same}"
-        )
+        kept = f"keep {bytes_kept(blocks, own) // unit}, rebuild {size} at a time"
+        same = torch.equal(gradient(model, blocks), whole)
+        print(f"   blocks of {size} {kept}; same gradient: {same}")
 
 
 # %% 7. Accumulation: a large batch in small parts
 def accumulated(model, x, y, parts, divided=True):
-    """The gradient from so many equal parts, one after the other; divided: by their
-    number."""
+    """The gradient from equal parts in turn; divided: each loss by their number."""
     model.zero_grad()
     for x_part, y_part in zip(x.chunk(parts), y.chunk(parts), strict=True):
         loss = F.mse_loss(model(x_part), y_part)
@@ -237,9 +225,8 @@ def show_7(device):
     whole = accumulated(model, x, y, parts=1)
     for divided in (True, False):
         ratio = accumulated(model, x, y, 4, divided).norm() / whole.norm()
-        print(
-            f"   4 parts of 16, divided={divided!s:<5}   gradient / that of 64: {ratio:.6f}"
-        )
+        result = f"gradient / that of 64: {ratio:.6f}"
+        print(f"   4 parts of 16, divided={divided!s:<5}   {result}")
 
 
 # %% 8. Half the bytes, and what they cannot hold
@@ -263,19 +250,16 @@ def show_8(device):
     print("\n8. Half the bytes, and what they cannot hold")
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         small, large = torch.tensor([1e-8, 70000.0]).to(dtype).tolist()
-        print(
-            f"   {str(dtype)[6:]:<8}   1e-8 is {small:.0e}, 70000 is {large:.0f}",
-            end=", ",
-        )
-        print(f"counts to {counts_to(dtype)}, 1 ends at {after_steps(dtype):.2f}")
+        rounded = f"1e-8 is {small:.0e}, 70000 is {large:.0f}"
+        limits = f"counts to {counts_to(dtype)}, 1 ends at {after_steps(dtype):.2f}"
+        print(f"   {str(dtype)[6:]:<8}   {rounded}, {limits}")
 
 
 # %% 9. Waiting for the device
 # A GPU works on while Python goes ahead, until Python asks for a number: then it has to
 # wait.
 def waits(steps, every, device="cpu"):
-    """How often a loop asks for its loss as a number: each so many steps, and at the
-    end."""
+    """How often a loop asks for its loss: each so many steps, and at the end."""
     total = torch.zeros((), device=device)
     with Count() as count:
         for step in range(steps):
@@ -289,9 +273,8 @@ def waits(steps, every, device="cpu"):
 def show_9(device):
     print("\n9. Waiting for the device")
     for every in (1, 10, 1000):
-        print(
-            f"   100 steps, .item() every {every:>4}: {waits(100, every, device)} waits"
-        )
+        number = waits(100, every, device)
+        print(f"   100 steps, .item() every {every:>4}: {number} waits")
 
 
 # %% 10. Mistake: cat in a loop
@@ -307,8 +290,8 @@ def show_10(device):
     print("\n10. Mistake: cat in a loop")
     rows = draw(1000, 8, device=device).split(1)
     loop, once = counted(lambda: grown(rows)), counted(lambda: torch.cat(rows))
-    print(f"   bytes written in a loop {loop.bytes}, at once {once.bytes}", end=", ")
-    print(f"ratio {loop.bytes / once.bytes}, theory {(1000 + 1) / 2}")
+    ratio = f"ratio {loop.bytes / once.bytes}, theory {(1000 + 1) / 2}"
+    print(f"   bytes written in a loop {loop.bytes}, at once {once.bytes}, {ratio}")
 
 
 # %% The picture
@@ -323,8 +306,7 @@ def measured_rate(flops, function):
 
 
 def figure(device="cpu"):
-    """Left the roofline of this machine and what was measured; right what checkpointing
-    keeps."""
+    """Left this machine's roofline and measurements; right what checkpointing keeps."""
     from matplotlib.figure import Figure
 
     x, sizes = torch.zeros(2**24, device=device), [2**k for k in range(4, 11)]
@@ -349,35 +331,54 @@ def figure(device="cpu"):
 
 
 # %% Run it
-def main(device):
-    print(f"19 Performance on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-        show_10,
-    ):
-        show(device)
+TITLE = "19 Performance"
+SECTIONS = [
+    show_1,
+    show_2,
+    show_3,
+    show_4,
+    show_5,
+    show_6,
+    show_7,
+    show_8,
+    show_9,
+    show_10,
+]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,7 +1,6 @@
 """20 Distributed: several processes train one model, and end with the weights of one.
 
-Started plainly, it starts its own workers. torchrun --nproc-per-node 2 makes it one of
-two.
+Started plainly, it starts its own workers; torchrun makes it one of several.
 """
 
 import argparse
@@ -27,8 +26,7 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 # Four workers, started once and asked often: no need to read on before section 1.
 def work(rank, folder, pipe):
-    """A worker: join the others, then call what comes through the pipe until it is
-    closed."""
+    """A worker: join the others, then call what comes through the pipe till the end."""
     # Ctrl-C ends the parent, and so the pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -49,20 +47,17 @@ def work(rank, folder, pipe):
 
 @functools.cache
 def workers():
-    """[(process, pipe), ...] of four workers; on Linux forked off a process that has
-    torch."""
-    context = multiprocessing.get_context(
-        "forkserver" if sys.platform == "linux" else "spawn"
-    )
+    """[(process, pipe), ...] of four; on Linux forked off a process that has torch."""
+    method = "forkserver" if sys.platform == "linux" else "spawn"
+    context = multiprocessing.get_context(method)
     if sys.platform == "linux":
         context.set_forkserver_preload(["torch._dynamo", "torch.distributed.optim"])
     started = []
     with tempfile.TemporaryDirectory() as folder:
         for rank in range(4):
             pipe, other = context.Pipe()
-            process = context.Process(
-                target=work, args=(rank, folder, other), daemon=True
-            )
+            arguments = rank, folder, other
+            process = context.Process(target=work, args=arguments, daemon=True)
             process.start()
             other.close()
             started.append((process, pipe))
@@ -72,8 +67,7 @@ def workers():
 
 
 def together(function, size, *arguments, seconds=60):
-    """[function(rank, group, *arguments) of each rank]; RuntimeError, and all end, if
-    one fails."""
+    """[function(rank, group, *arguments) of each rank]; RuntimeError if one fails."""
     chosen, answers = workers()[:size], []
     deadline = time.monotonic() + seconds
     try:
@@ -83,15 +77,16 @@ def together(function, size, *arguments, seconds=60):
         for process, pipe in chosen:
             answer = None, f"no answer within {seconds} seconds"
             try:
-                answers += [
-                    pipe.recv() if pipe.poll(deadline - time.monotonic()) else answer
-                ]
+                if pipe.poll(deadline - time.monotonic()):
+                    answer = pipe.recv()
             except (EOFError, OSError):
                 process.join()
-                answers += [(None, f"ended with status {process.exitcode}")]
-        errors = [
-            f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error
-        ]
+                answer = None, f"ended with status {process.exitcode}"
+            answers.append(answer)
+        errors = []
+        for rank, (_, error) in enumerate(answers):
+            if error:
+                errors.append(f"rank {rank}: {error}")
         if errors:
             errors.sort(key=lambda error: "ended with" not in error)
             raise RuntimeError("; ".join(errors))
@@ -106,7 +101,7 @@ def together(function, size, *arguments, seconds=60):
 
 # %% 1. Every rank runs the same program; collectives join them
 def collectives(rank, group):
-    """Name -> what this rank holds after it; before, it holds [10 rank, 10 rank + 1]."""
+    """Name -> what this rank holds after it, where it held [10 rank, 10 rank + 1]."""
     mine = torch.tensor([10 * rank, 10 * rank + 1])
     total, of_rank_1 = mine.clone(), mine.clone()
     dist.all_reduce(total, group=group)
@@ -125,16 +120,14 @@ def show_1(device):
     print("\n1. Every rank runs the same program; collectives join them")
     found = together(collectives, 4)
     for name, held in found[0].items():
-        print(
-            f"   {name}: {held}, the same on all: {all(held == one[name] for one in found)}"
-        )
+        same = all(held == one[name] for one in found)
+        print(f"   {name}: {held}, the same on all: {same}")
 
 
 # %% 2. all_reduce in a ring
 # Each rank sends to the next alone: n - 1 rounds sum up, n - 1 more hand the sums on.
 def ring(rank, group, numbers):
-    """(all_reduce of (rank + 1) * arange(numbers), by hand, and the bytes that this
-    rank sent)."""
+    """(all_reduce of (rank + 1) * arange(numbers), by hand, bytes that it sent)."""
     n = dist.get_world_size(group)
     blocks, sent = list(((rank + 1) * torch.arange(numbers)).tensor_split(n)), 0
     for step in range(2 * (n - 1)):
@@ -153,9 +146,8 @@ def show_2(device):
     for n in (2, 4):
         (sums, sent), *_ = together(ring, n, 1000)
         right = sums == [number * n * (n + 1) // 2 for number in range(1000)]
-        print(
-            f"   {n} ranks: right {right}, each sends {sent}, theory {2 * (n - 1) * 8000 // n}"
-        )
+        theory = 2 * (n - 1) * 8000 // n
+        print(f"   {n} ranks: right {right}, each sends {sent}, theory {theory}")
 
 
 # %% 3. Data parallel: each rank takes a share of the batch, gradients are averaged
@@ -172,14 +164,12 @@ def gradient(model, loss):
     """The gradient of loss by all parameters of model, in one vector on the CPU."""
     model.zero_grad()
     loss.backward()
-    return torch.cat(
-        [parameter.grad.flatten().cpu() for parameter in model.parameters()]
-    )
+    parts = [parameter.grad.flatten().cpu() for parameter in model.parameters()]
+    return torch.cat(parts)
 
 
 def by_hand(rank, group, device, sizes, corrected=True):
-    """The largest |mean of the gradients - that of the whole batch|, for shares of
-    these sizes."""
+    """The largest |mean of the shares' gradients - that of the whole batch|."""
     model, x, y = model_and_data(device)
     whole = gradient(model, F.mse_loss(model(x), y))
     share = sizes[rank] * len(sizes) / sum(sizes) if corrected else 1
@@ -190,21 +180,20 @@ def by_hand(rank, group, device, sizes, corrected=True):
 
 
 def by_ddp(rank, group, device):
-    """The same by DistributedDataParallel, which averages the gradients during
-    backward."""
+    """The same by DistributedDataParallel, which averages during backward."""
     model, x, y = model_and_data(device)
     whole = gradient(model, F.mse_loss(model(x), y))
     parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
-    loss = F.mse_loss(
-        parallel(x.chunk(group.size())[rank]), y.chunk(group.size())[rank]
-    )
+    n = group.size()
+    loss = F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank])
     return (gradient(model, loss) - whole).abs().max().item()
 
 
 def show_3(device):
-    print(
-        "\n3. Data parallel: each rank takes a share of the batch, gradients are averaged"
+    title = (
+        "Data parallel: each rank takes a share of the batch, gradients are averaged"
     )
+    print(f"\n3. {title}")
     for n in (1, 2, 4):
         hand = max(together(by_hand, n, device, n * [32 // n])) < 1e-12
         ddp = max(together(by_ddp, n, device)) < 1e-12
@@ -216,9 +205,8 @@ def show_4(device):
     print("\n4. Mistake: the mean of unequal means")
     for corrected in (False, True):
         same = max(together(by_hand, 2, device, [2, 30], corrected)) < 1e-12
-        print(
-            f"   2 and 30 samples, corrected={corrected!s:<5}   as one process: {same}"
-        )
+        result = f"corrected={corrected!s:<5}   as one process: {same}"
+        print(f"   2 and 30 samples, {result}")
 
 
 # %% 5. Each rank keeps a part: of the optimizer's state, or of each layer
@@ -227,22 +215,19 @@ def adam_bytes(rank, group):
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     parameters = [torch.zeros(1000, requires_grad=True) for _ in range(4)]
-    optimizer = ZeroRedundancyOptimizer(
-        parameters, torch.optim.Adam, process_group=group
-    )
+    adam = torch.optim.Adam
+    optimizer = ZeroRedundancyOptimizer(parameters, adam, process_group=group)
     sum(parameter.sum() for parameter in parameters).backward()
     optimizer.step()
-    moments = [
-        state[name] for state in optimizer.optim.state.values() for name in state
-    ]
-    return sum(
-        moment.numel() * moment.element_size() for moment in moments if moment.dim()
-    )
+    kept = 0
+    for state in optimizer.optim.state.values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            kept += state[name].numel() * state[name].element_size()
+    return kept
 
 
 def tensor_parallel(rank, group):
-    """(weights kept, largest |output - that of the whole|): a share of the hidden units
-    on each."""
+    """(weights kept, largest |output - the whole's|), a share of the units on each."""
     model, x, _ = model_and_data()
     n, (first, _, second) = dist.get_world_size(group), model
     with torch.no_grad():
@@ -257,16 +242,14 @@ def show_5(device):
     print("\n5. Each rank keeps a part: of the optimizer's state, or of each layer")
     for n in (1, 2, 4):
         (weights, difference), *_ = together(tensor_parallel, n)
-        print(
-            f"   {n} ranks: Adam {together(adam_bytes, n)[0]} bytes on each", end=", "
-        )
-        print(f"layers {weights} weights, right to 1e-12: {difference < 1e-12}")
+        layers = f"layers {weights} weights, right to 1e-12: {difference < 1e-12}"
+        adam = together(adam_bytes, n)[0]
+        print(f"   {n} ranks: Adam {adam} bytes on each, {layers}")
 
 
 # %% 6. A worker dies, and the training ends as if it had not
 def trained(rank, group, folder, dies_at=None):
-    """(first step, weights after step 20), from the last checkpoint in folder; rank 1
-    may die."""
+    """(first step, weights after step 20), from folder's checkpoint; rank 1 may die."""
     model, x, y = model_and_data()
     parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -294,8 +277,7 @@ def trained(rank, group, folder, dies_at=None):
 
 
 def restarted(dies_at):
-    """(the error, first step of the second attempt, True if it ends as the undisturbed
-    run)."""
+    """(error, first step of the second attempt, True if it ends as if undisturbed)."""
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryDirectory() as other,
@@ -311,12 +293,10 @@ def restarted(dies_at):
 
 
 def one_of_several():
-    """(rank, first step, True if it ends as the undisturbed run), for a process of
-    torchrun."""
+    """For a process of torchrun: (rank, first step, True if it ends as undisturbed)."""
     dist.init_process_group("gloo")
-    folder = (
-        Path(tempfile.gettempdir()) / f"lesson_20_{os.environ['TORCHELASTIC_RUN_ID']}"
-    )
+    name = f"lesson_20_{os.environ['TORCHELASTIC_RUN_ID']}"
+    folder = Path(tempfile.gettempdir()) / name
     again = os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
     dies_at = None if again else int(os.environ.get("DIES_AT", -1))
     first, weights = trained(dist.get_rank(), None, folder / "disturbed", dies_at)
@@ -329,9 +309,8 @@ def one_of_several():
 def show_6(device):
     print("\n6. A worker dies, and the training ends as if it had not")
     error, first, same = restarted(dies_at=12)
-    print(
-        f"   {error}\n   started again from step {first}, ends with the same bits: {same}"
-    )
+    print(f"   {error}")
+    print(f"   started again from step {first}, ends with the same bits: {same}")
 
 
 # %% The picture
@@ -348,41 +327,59 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 2), layout="constrained")
     for number, axes in enumerate(fig.subplots(1, 7, sharey=True)):
         axes.imshow(counts[number].numpy(), vmin=1, vmax=4)
-        axes.set(
-            title=f"after {number}", xlabel="block", xticks=range(4), yticks=range(4)
-        )
+        axes.set(xlabel="block", xticks=range(4), yticks=range(4))
+        axes.set_title(f"after {number}")
     fig.colorbar(axes.images[0], label="ranks in the sum", ticks=range(1, 5))
     fig.axes[0].set_ylabel("rank")
     return fig
 
 
 # %% Run it
-def main(device):
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        # torchrun has started this process, as one of several
-        line = "rank {}: from step {} on, ends with the same bits: {}\n".format(
-            *one_of_several()
-        )
-        # in one piece, newline and all: the other process prints too
-        print(line, end="")
-        return
-    print(f"20 Distributed on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6):
-        show(device)
+TITLE = "20 Distributed"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6]
 
 
-# %% The command line: no need to read on
+# torchrun starts this file as one of several processes: each says how it went.
+if __name__ == "__main__" and "TORCHELASTIC_RUN_ID" in os.environ:
+    rank, first, same = one_of_several()
+    line = f"rank {rank}: from step {first} on, ends with the same bits: {same}\n"
+    print(line, end="")  # in one piece, newline and all: the other process prints too
+    sys.exit()
+
+
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

@@ -1,5 +1,4 @@
-"""What the lessons cost: python tests/benchmark.py prints the tables of
-tests/README.md.
+"""What the lessons cost: prints the tables of tests/README.md.
 
 A lesson and its floor run in turn, five times each; medians count. The floor is a fresh
 Python that imports what a plain run of the lesson imports, and no more: on top, inside
@@ -12,7 +11,6 @@ work.
 
 import argparse
 import ast
-import importlib
 import itertools
 import json
 import math
@@ -59,14 +57,18 @@ torch.ones(2, device="meta") + 1
 
 
 def floor(path):
-    """A program with all imports of a run of a lesson: its own, and those that torch
-    puts off."""
+    """A program with all imports of a run of a lesson, with those that torch puts off.
+
+    Only the picture's are left out.
+    """
     source = path.read_text("utf-8")
-    parts = [n for n in ast.parse(source).body if getattr(n, "name", None) != "figure"]
-    nodes = [node for part in parts for node in ast.walk(part)]
-    imports = [
-        ast.unparse(n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))
-    ]
+    imports = []
+    for part in ast.parse(source).body:
+        if getattr(part, "name", None) == "figure":
+            continue
+        for node in ast.walk(part):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                imports.append(ast.unparse(node))
     if path == LESSONS[0]:  # it imports what it checks, one after the other
         imports.append("import torch, torchvision, numpy, matplotlib, pytest")
     uses = [code for words, code in FIRST_USES.items() if words in source]
@@ -74,8 +76,7 @@ def floor(path):
 
 
 def measure(*arguments):
-    """(seconds, peak memory in MiB) of one fresh Python process; memory is nan on
-    Windows."""
+    """(seconds, peak memory in MiB) of a fresh Python; on Windows memory is nan."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     if not hasattr(os, "wait4"):
@@ -198,7 +199,8 @@ if sys.argv[4] == "stream":
     for batch in DataLoader(Stream(sys.argv[2], shared_out=True), batch_size=1000):
         rows, most = rows + len(batch), max(most, resident())
 else:
-    whole = torch.from_numpy(numpy.loadtxt(sys.argv[2], delimiter=",", skiprows=1, ndmin=2))
+    table = numpy.loadtxt(sys.argv[2], delimiter=",", skiprows=1, ndmin=2)
+    whole = torch.from_numpy(table)
     rows, most = len(whole), resident()
 assert rows == int(sys.argv[3])
 print(f"{most - before:.0f}")
@@ -206,8 +208,7 @@ print(f"{most - before:.0f}")
 
 
 def streaming_table():
-    """How much lesson 09's Stream, and reading the whole file, add to the memory (on
-    Linux)."""
+    """What lesson 09's Stream, and the whole file, add to the memory (on Linux)."""
     if not Path("/proc/self/statm").exists():
         return
     print("\n| rows | added by the stream, MiB | by the whole file, MiB |")
@@ -228,51 +229,46 @@ def streaming_table():
             print(f"| {rows:,} | {stream} | {whole} |")
 
 
-def seconds_of(action, runs):
-    """The median time of so many calls of action, after one that does not count."""
-    action()
+def seconds_of_an_epoch(model, loss_function, batches, runs):
+    """The median time of an epoch over batches (x, y); a first one does not count."""
+    import torch
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     seconds = []
-    for _ in range(runs):
+    for _ in range(runs + 1):
         start = time.perf_counter()
-        action()
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss_function(model(x), y).backward()
+            optimizer.step()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds[1:])
 
 
 def rows_table(runs):
-    """Rows -> seconds of an epoch of lesson 06's loop, on all rows at once."""
+    """Rows -> seconds of an epoch on all rows at once, the loop of lesson 06."""
     import torch
 
-    pipeline = importlib.import_module("06_pipeline")
     print("\n| rows | milliseconds an epoch | rows a second |")
     print("| ---: | ---: | ---: |")
     found = {}
     for rows in (1_000, 10_000, 100_000, 1_000_000):
         x = torch.linspace(0, 1, rows)[:, None]
-        model = pipeline.linear((0.0, 0.0))
-        arguments = (
-            torch.nn.MSELoss(),
-            torch.optim.SGD(model.parameters(), lr=0.1),
-            x,
-            2 * x,
-            10,
-        )
-        found[rows] = (
-            seconds_of(lambda a=arguments, m=model: pipeline.train(m, *a), runs) / 10
-        )
+        ten_epochs = 10 * [(x, 2 * x)]
+        model = torch.nn.Linear(1, 1)
+        seconds = seconds_of_an_epoch(model, torch.nn.MSELoss(), ten_epochs, runs) / 10
         print(
-            f"| {rows:,} | {1000 * found[rows]:.2f} | {rows / found[rows]:,.0f} |",
-            flush=True,
+            f"| {rows:,} | {1000 * seconds:.2f} | {rows / seconds:,.0f} |", flush=True
         )
+        found[rows] = seconds
     return found
 
 
 def batches_table(runs, samples=10_000):
-    """Batch size -> seconds of an epoch of lesson 09's loop over so many samples."""
+    """Batch size -> seconds of an epoch over so many samples, the loop of lesson 09."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    lesson = importlib.import_module("09_dataset_dataloader")
     dataset = TensorDataset(torch.rand(samples, 13), torch.arange(samples) % 3)
     print(
         f"\n| batch size | steps an epoch of {samples:,} samples | seconds an epoch |"
@@ -280,11 +276,11 @@ def batches_table(runs, samples=10_000):
     print("| ---: | ---: | ---: |")
     found = {}
     for size in (1, 4, 16, 64, 256, 1024):
-        model, loader = torch.nn.Linear(13, 3), DataLoader(dataset, size, shuffle=True)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        arguments = model, torch.nn.CrossEntropyLoss(), optimizer, loader, "cpu", 1
-        found[size] = seconds_of(lambda a=arguments: lesson.train_in_batches(*a), runs)
-        print(f"| {size} | {len(loader):,} | {found[size]:.3f} |", flush=True)
+        loader = DataLoader(dataset, size, shuffle=True)
+        model = torch.nn.Linear(13, 3)
+        seconds = seconds_of_an_epoch(model, torch.nn.CrossEntropyLoss(), loader, runs)
+        print(f"| {size} | {len(loader):,} | {seconds:.3f} |", flush=True)
+        found[size] = seconds
     return found
 
 
@@ -332,7 +328,6 @@ def main(runs):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(LESSONS[0].parent))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--runs", type=positive, default=5, help="runs of each lesson (default 5)"

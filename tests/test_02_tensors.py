@@ -6,22 +6,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import assert_values, printed_if_tripled
 
 A = [[1.0, -2.0, 4.0], [3.0, 0.5, -1.0], [2.0, 8.0, 5.0]]
 # no sum or quotient of A, B rounds
 B = [[2.0, 4.0, -8.0], [1.0, 16.0, 2.0], [-4.0, 0.25, 1.0]]
 
 
-def check(tensor, expected, dtype, device="cpu"):
-    assert tensor.dtype == dtype
-    assert tensor.device.type == device
-    assert tensor.shape == np.shape(expected)
-    np.testing.assert_array_equal(tensor.cpu().numpy(), expected)
+def assert_exact(tensor, expected, dtype, device="cpu"):
+    assert_values(tensor, expected, device, dtype, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "data", [7, [], [1.5, 2], [[1, 2, 3], [4, 5, 6]], [[[True]], [[False]]]]
-)
+@pytest.mark.parametrize("data", [7, [], [1.5, 2], [[1, 2, 3], [4, 5, 6]], [[[True]]]])
 def test_a_tensor_has_the_anatomy_of_numpys_array(lesson, device, data):
     array = np.array(data)
     kinds = {"i": torch.int64, "f": torch.float32, "b": torch.bool}
@@ -29,46 +25,35 @@ def test_a_tensor_has_the_anatomy_of_numpys_array(lesson, device, data):
     assert lesson.anatomy(data, device) == expected
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (3, 3), (5, 1)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (5, 2)])
 def test_constructors_make_what_numpy_makes(lesson, device, rows, columns):
-    made, shape = lesson.constructors(rows, columns, device), (rows, columns)
-    numel, float32, int64 = rows * columns, torch.float32, torch.int64
-    check(made.pop("zeros"), np.zeros(shape), float32, device)
-    check(made.pop("ones"), np.ones(shape), float32, device)
-    check(made.pop("full"), np.full(shape, 0.25), float32, device)
-    check(made.pop("arange"), np.arange(numel), int64, device)
-    check(
-        made.pop("linspace"),
-        np.linspace(0, 1, numel, dtype=np.float32),
-        float32,
-        device,
-    )
-    check(made.pop("zeros_like"), np.zeros(shape), int64, device)
-    check(made.pop("full_like"), np.full(shape, 7), int64, device)
+    shape, numel = (rows, columns), rows * columns
+    floats = {
+        "zeros": np.zeros(shape),
+        "ones": np.ones(shape),
+        "full": np.full(shape, 0.25),
+        "linspace": np.linspace(0, 1, numel, dtype=np.float32),
+    }
+    integers = {
+        "arange": np.arange(numel),
+        "zeros_like": np.zeros(shape),
+        "full_like": np.full(shape, 7),
+    }
+    made = lesson.constructors(rows, columns, device)
+    for name, array in floats.items():
+        assert_exact(made.pop(name), array, torch.float32, device)
+    for name, array in integers.items():
+        assert_exact(made.pop(name), array, torch.int64, device)
     empty = made.pop("empty")
-    assert (tuple(empty.shape), empty.dtype, empty.device.type) == (
-        shape,
-        float32,
-        device,
-    )
+    assert (tuple(empty.shape), empty.device.type) == (shape, device)
     assert not made
 
 
 def test_a_tensor_is_made_on_the_device_that_is_asked_for(lesson):
     # The device meta has shapes, dtypes and strides, but no memory.
-    made = [
-        *lesson.constructors(2, 3, "meta").values(),
-        *lesson.layouts(2, 3, "meta").values(),
-    ]
-    assert {t.device.type for t in (*made, *lesson.draws(4, 0, "meta"))} == {"meta"}
-    devices = []
-    with pytest.raises(StopIteration):
-        lesson.is_view(
-            lambda t: devices.append(t.device.type) or next(iter(())), "meta"
-        )
-    assert devices == ["meta"]
-    with pytest.raises(RuntimeError):
-        lesson.anatomy([1.0], "no such device")
+    made = lesson.constructors(2, 3, "meta") | lesson.layouts(2, 3, "meta")
+    assert {t.device.type for t in made.values()} == {"meta"}
+    assert {t.device.type for t in lesson.draws(4, 0, "meta")} == {"meta"}
 
 
 @pytest.mark.parametrize("seed", [1, 12])
@@ -76,7 +61,6 @@ def test_random_numbers_have_the_moments_of_their_distribution(lesson, device, s
     n = 40_000
     uniform, normal = lesson.draws(n, seed, device)
     assert uniform.shape == normal.shape == (n,)
-    assert uniform.dtype == normal.dtype == torch.float32
     assert uniform.device.type == normal.device.type == device
     assert uniform.min() >= 0 and uniform.max() < 1 < normal.max()
     # Five standard errors: of a mean sqrt(variance / n), of a variance sqrt((kurtosis -
@@ -87,50 +71,47 @@ def test_random_numbers_have_the_moments_of_their_distribution(lesson, device, s
     ):
         measured = x.double().cpu().numpy()
         assert abs(measured.mean() - mean) < 5 * math.sqrt(variance / n)
-        assert abs(measured.var() - variance) < 5 * variance * math.sqrt(
-            (kurtosis - 1) / n
-        )
+        error = variance * math.sqrt((kurtosis - 1) / n)
+        assert abs(measured.var() - variance) < 5 * error
 
 
-def test_a_seed_repeats_its_numbers_and_leaves_the_global_generator_alone(
-    lesson, device
-):
+def test_a_seed_repeats_its_numbers_on_every_device(lesson, device):
     before = torch.get_rng_state()
     first, again, other = (lesson.draws(9, seed, device) for seed in (3, 3, 4))
-    for one, two, three, on_cpu in zip(
-        first, again, other, lesson.draws(9, 3), strict=True
-    ):
-        assert torch.equal(one, two)
-        assert not torch.equal(one, three)
-        # every device sees the same numbers
-        check(one, on_cpu.numpy(), torch.float32, device)
+    for i, on_cpu in enumerate(lesson.draws(9, 3)):
+        assert_exact(first[i], on_cpu.numpy(), torch.float32, device)
+        assert torch.equal(first[i], again[i])
+        assert not torch.equal(first[i], other[i])
+    # the global generator is left alone
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_moments_of_theory_are_not_the_measured_ones(lesson):
+    lines = printed_if_tripled(lesson, 2, "draws").splitlines()
+    assert "mean 1.50, variance 0.75 (theory 1/2, 1/12)" in lines[2]
+    assert "mean 0.00, variance 9.00 (theory 0, 1)" in lines[3]
 
 
 def test_operators_and_their_functions_agree_with_numpy(lesson, device):
     a, b = np.array(A), np.array(B)
     expected = {"+": a + b, "-": a - b, "*": a * b, "/": a / b, "@": a @ b}
-    results = lesson.arithmetic(
-        torch.tensor(A, device=device), torch.tensor(B, device=device)
-    )
+    tensors = (torch.tensor(numbers, device=device) for numbers in (A, B))
+    results = lesson.arithmetic(*tensors)
     assert list(results) == list(expected)
-    for operator, both in results.items():
-        assert len(both) == 2
-        for result in both:
-            check(result, expected[operator], torch.float32, device)
+    for operator, (result, named) in results.items():
+        assert_exact(result, expected[operator], torch.float32, device)
+        assert_exact(named, expected[operator], torch.float32, device)
 
 
 def test_only_the_underscore_overwrites(lesson, device):
     for in_place in (False, True):
-        a, b = (
-            torch.tensor([1.0, 2.0], device=device),
-            torch.tensor([10.0, 30.0], device=device),
-        )
+        a = torch.tensor([1.0, 2.0], device=device)
+        b = torch.tensor([10.0, 30.0], device=device)
         total, after = lesson.added(a, b, in_place)
         assert after is a and (total is a) is in_place
-        check(total, [11.0, 32.0], torch.float32, device)
-        check(a, [11.0, 32.0] if in_place else [1.0, 2.0], torch.float32, device)
-        check(b, [10.0, 30.0], torch.float32, device)
+        assert_exact(total, [11.0, 32.0], torch.float32, device)
+        assert a.tolist() == ([11.0, 32.0] if in_place else [1.0, 2.0])
+        assert b.tolist() == [10.0, 30.0]
 
 
 def test_a_reduction_removes_a_dimension_and_unsqueeze_and_stack_add_one(
@@ -153,82 +134,50 @@ def test_a_reduction_removes_a_dimension_and_unsqueeze_and_stack_add_one(
     assert list(shapes) == list(expected)
     for name, array in expected.items():
         dtype = torch.int64 if "argmax" in name else torch.float32
-        check(shapes[name], np.float32(array), dtype, device)
-    assert [shapes[name].ndim - 2 for name in expected] == [
-        -2,
-        -1,
-        -1,
-        0,
-        -1,
-        -1,
-        0,
-        1,
-        0,
-    ]
-    assert shapes["x[0].unsqueeze(1)"].ndim == tensor[0].ndim + 1
+        assert_exact(shapes[name], np.float32(array), dtype, device)
 
 
-SHAPES = [s for n in range(4) for s in itertools.product((0, 1, 2, 3), repeat=n)]
-
-
-def broadcast_by_numpy(first, second):
-    try:
-        return np.broadcast_shapes(first, second)
-    except ValueError:
-        return None
+SHAPES = [s for n in range(4) for s in itertools.product((0, 1, 2), repeat=n)]
 
 
 def test_the_broadcasting_rule_is_numpys_and_torchs(lesson):
     for first, second in itertools.product(SHAPES, SHAPES):
-        expected = broadcast_by_numpy(first, second)
+        try:
+            expected = np.broadcast_shapes(first, second)
+        except ValueError:
+            expected = None
         assert lesson.broadcast_shape(first, second) == expected
-        if first in SHAPES[::3]:
-            assert lesson.broadcast_by_torch(first, second) == expected
+        assert lesson.broadcast_by_torch(first, second) == expected
 
 
-def test_broadcasting_repeats_what_has_size_1(device):
-    column, row = (
-        torch.tensor([[1], [5]], device=device),
-        torch.tensor([10, 20, 40], device=device),
-    )
-    check(column + row, [[11, 21, 41], [15, 25, 45]], torch.int64, device)
+def test_the_shape_by_the_rule_is_not_torchs(lesson):
+    printed = printed_if_tripled(lesson, 5, "broadcast_by_torch")
+    for shape in ("(3, 4)", "(2, 3)", "None", "(5, 4, 3)"):
+        assert f"by the rule {shape}, by torch" in printed
+    assert "by torch (9, 12)" in printed
 
 
 def test_slices_are_views_and_masks_and_index_lists_copy(lesson, device):
-    views = {
-        name for name, pick in lesson.PICKS.items() if lesson.is_view(pick, device)
-    }
-    assert views == {"t[1]", "t[:, 1:3]", "t.T"}
-    assert set(lesson.PICKS) - views == {"t[t > 5]", "t[[0, 2]]"}
-    for t in (
-        torch.arange(12).view(3, 4),
-        torch.tensor([[5, 6, 4], [6, 5, 7], [0, 9, -6]]),
-    ):
-        for name, pick in lesson.PICKS.items():
-            np.testing.assert_array_equal(pick(t), eval(name, {"t": t.numpy()}))
+    for name, pick in lesson.PICKS.items():
+        copies = name in ("t[t > 5]", "t[[0, 2]]")
+        assert lesson.is_view(pick, device) is not copies
+        t = torch.tensor([[5, 6, 4], [6, 5, 7], [0, 9, -6]])
+        np.testing.assert_array_equal(pick(t), eval(name, {"t": t.numpy()}))
 
 
 def test_an_assignment_through_a_mask_writes_into_the_tensor(device):
     t = torch.tensor([1.0, 6.0, 8.0], device=device)
     t[t > 5] = 0
-    check(t, [1.0, 0.0, 0.0], torch.float32, device)
+    assert t.tolist() == [1.0, 0.0, 0.0]
 
 
 def test_is_view_looks_at_all_of_t(lesson, device):
-    seen = []
     for i, j in itertools.product(range(3), range(4)):
-        assert (
-            lesson.is_view(
-                lambda t, i=i, j=j: seen.append(t.clone()) or t[i, j], device
-            )
-            is True
-        )
+        assert lesson.is_view(lambda t, i=i, j=j: t[i, j], device) is True
     assert lesson.is_view(lambda t: t + 0, device) is False
-    for t in seen:
-        check(t, np.arange(12).reshape(3, 4), torch.int64, device)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (2, 5), (1, 3)])
+@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (2, 5)])
 def test_layouts_hold_numpys_numbers_in_numpys_strides(lesson, device, rows, columns):
     m = np.arange(rows * columns).reshape(rows, columns)
     expected = {
@@ -242,15 +191,11 @@ def test_layouts_hold_numpys_numbers_in_numpys_strides(lesson, device, rows, col
     layouts = lesson.layouts(rows, columns, device)
     assert list(layouts) == list(expected)
     for name, array in expected.items():
-        check(layouts[name], array, torch.int64, device)
-        if min(rows, columns) > 1:
-            # NumPy leaves the stride of a dimension of size 1 open
-            assert layouts[name].stride() == tuple(
-                s // array.itemsize for s in array.strides
-            )
-            shared = layouts[name].data_ptr() == layouts["m"].data_ptr()
-            assert shared == np.shares_memory(array, m)
-            assert layouts[name].is_contiguous() == array.flags["C_CONTIGUOUS"]
+        t = layouts[name]
+        assert_exact(t, array, torch.int64, device)
+        assert t.stride() == tuple(s // array.itemsize for s in array.strides)
+        shared = t.data_ptr() == layouts["m"].data_ptr()
+        assert shared == np.shares_memory(array, m)
 
 
 def test_raises_answers_for_a_runtime_error_alone(lesson):
@@ -268,56 +213,42 @@ def test_raises_answers_for_a_runtime_error_alone(lesson):
 def test_view_refuses_where_it_would_have_to_move_numbers(lesson, device):
     tensors = lesson.layouts(2, 3, device)
     swapped = tensors["m.permute(1, 0)"]
-    assert lesson.raises(lambda: swapped.view(-1))
-    assert not lesson.raises(lambda: swapped.reshape(-1))
+    with pytest.raises(RuntimeError, match="view size is not compatible with input"):
+        swapped.view(-1)
     part = tensors["m"][:, :2]  # not contiguous either, but nothing has to move
     assert not part.is_contiguous()
-    check(part.view(2, 2, 1), [[[0], [1]], [[3], [4]]], torch.int64, device)
+    assert part.view(2, 2, 1).tolist() == [[[0], [1]], [[3], [4]]]
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "channels"), [(32, 32, 3), (2, 2, 3), (2, 5, 4)]
+    ("height", "width", "channels", "matches"), [(32, 32, 3, 2), (2, 2, 3, 2)]
 )
-def test_reshape_does_not_swap_axes(lesson, device, height, width, channels):
-    image = torch.arange(height * width * channels, device=device).view(
-        height, width, channels
-    )
+def test_reshape_does_not_swap_axes(lesson, device, height, width, channels, matches):
+    numel = height * width * channels
+    image = torch.arange(numel, device=device).view(height, width, channels)
     right, wrong = lesson.channels_first(image)
     # The number at (h, w, c) is its place there, (h * width + w) * channels + c.
     h, w, c = np.meshgrid(range(height), range(width), range(channels), indexing="ij")
     expected = np.empty((channels, height, width), dtype=int)
     expected[c, h, w] = (h * width + w) * channels + c
-    places = np.ravel_multi_index((c, h, w), expected.shape)  # its place in (c, h, w)
-    check(right, expected, torch.int64, device)
-    check(wrong.flatten(), range(image.numel()), torch.int64, device)
-    assert wrong.shape == right.shape
-    matches = {(32, 32, 3): 2, (2, 2, 3): 2, (2, 5, 4): 4}[height, width, channels]
-    assert (right == wrong).sum() == (places == image.cpu().numpy()).sum() == matches
+    assert_exact(right, expected, torch.int64, device)
+    assert_exact(wrong, np.arange(numel).reshape(expected.shape), torch.int64, device)
+    assert (expected == np.arange(numel).reshape(expected.shape)).sum() == matches
 
 
-@pytest.mark.parametrize(
-    ("bridge", "in_place", "value"),
-    [
-        (torch.from_numpy, True, 1.0),
-        (torch.from_numpy, False, 0.0),
-        (torch.tensor, True, 0.0),
-        (torch.tensor, False, 0.0),
-    ],
-)
-def test_from_numpy_shares_what_is_changed_in_place_and_tensor_copies(
-    lesson, bridge, in_place, value
-):
-    array, tensor = lesson.after_adding_one(bridge, in_place)
-    check(tensor, [value] * 3, torch.float64)
-    np.testing.assert_array_equal(array, [1.0, 1.0, 1.0])
-    assert np.shares_memory(array, tensor.numpy()) is (value == 1)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_from_numpy_shares_what_is_changed_in_place_and_tensor_copies(lesson, in_place):
+    for bridge in (torch.from_numpy, torch.tensor):
+        array, tensor = lesson.after_adding_one(bridge, in_place)
+        shared = in_place and bridge is torch.from_numpy
+        assert_exact(tensor, [1.0 if shared else 0.0] * 3, torch.float64)
+        np.testing.assert_array_equal(array, [1.0, 1.0, 1.0])
+        assert np.shares_memory(array, tensor.numpy()) is shared
 
 
 def test_memory_is_shared_on_the_cpu_alone(lesson, device):
-    _, tensor = lesson.after_adding_one(
-        lambda a: torch.from_numpy(a).to(device), in_place=True
-    )
-    check(tensor, [1.0 if device == "cpu" else 0.0] * 3, torch.float64, device)
+    _, tensor = lesson.after_adding_one(lambda a: torch.from_numpy(a).to(device), True)
+    assert tensor.tolist() == [1.0 if device == "cpu" else 0.0] * 3
     if device == "cpu":
         tensor.numpy()[0] = 5
         assert tensor[0] == 5
@@ -327,44 +258,32 @@ def test_memory_is_shared_on_the_cpu_alone(lesson, device):
 
 
 def test_a_tensor_goes_to_its_device_and_comes_back(lesson, device):
-    tensor = torch.tensor(A)
-    check(lesson.double_on_device(tensor, device), 2 * np.array(A), torch.float32)
-    check(tensor, A, torch.float32)
+    doubled = lesson.double_on_device(torch.tensor(A), device)
+    assert_exact(doubled, 2 * np.array(A), torch.float32)
     # no memory to copy from
-    assert lesson.raises(lambda: lesson.double_on_device(tensor, "meta"))
+    assert lesson.raises(lambda: lesson.double_on_device(torch.tensor(A), "meta"))
 
 
 @pytest.mark.parametrize("other", ["meta", "cuda"])
-def test_devices_do_not_mix_except_with_a_plain_number_on_the_cpu(lesson, other):
+def test_devices_do_not_mix_except_with_a_plain_number_on_the_cpu(other):
     if other == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     there = torch.ones(3, device=other)
-    for shape in ((3,), (1,)):
-        here = torch.ones(shape)
-        assert lesson.raises(lambda here=here: here + there)
-        assert lesson.raises(lambda here=here: there * here)
-    for result in (torch.tensor(2.0) * there, there + torch.tensor(2.0)):
-        assert (result.device.type, tuple(result.shape)) == (other, (3,))
-    if other == "cuda":
-        check(torch.tensor(2.0) * there, [2.0] * 3, torch.float32, other)
+    with pytest.raises(RuntimeError):
+        torch.ones(1) + there
+    assert (torch.tensor(2.0) * there).device.type == other
 
 
-@pytest.mark.parametrize(
-    ("a", "b"), [(200, 100), (50, 100), (255, 255), (7, 7), (0, 1)]
-)
+@pytest.mark.parametrize(("a", "b"), [(200, 100), (50, 100), (255, 255)])
 def test_uint8_counts_modulo_256(lesson, a, b):
-    results = lesson.uint8_arithmetic(a, b)
-    assert results == ((a + b) % 256, (a - b) % 256)
-    assert [type(result) for result in results] == [int, int]
+    assert lesson.uint8_arithmetic(a, b) == ((a + b) % 256, (a - b) % 256)
 
 
 def test_float32_holds_integers_up_to_2_to_the_24(lesson):
-    for number in (0, 2**24 - 1, 2**24, 2**24 + 1, 2**24 + 2, -(2**24) - 1):
+    for number in (2**24 - 1, 2**24, 2**24 + 1, 2**24 + 2):
         assert lesson.round_trip(number, torch.float32) == float(np.float32(number))
         assert lesson.round_trip(number, torch.float64) == number
-        assert lesson.round_trip(number, torch.int64) == number
-        assert type(lesson.round_trip(number, torch.float32)) is float
-    assert 2**24 == 16777216 == lesson.round_trip(16777217, torch.float32)
+    assert lesson.round_trip(16777217, torch.float32) == 16777216
 
 
 def test_float32_keeps_about_7_digits_and_float64_about_16():
@@ -373,27 +292,16 @@ def test_float32_keeps_about_7_digits_and_float64_about_16():
         assert round(bits * math.log10(2)) == digits
 
 
-def test_only_floats_have_a_mean(lesson, device):
-    assert lesson.raises(torch.tensor([1, 2], device=device).mean)
-    assert not lesson.raises(torch.tensor([1.0, 2.0], device=device).mean)
-
-
-def test_capital_tensor_takes_a_shape_and_small_tensor_a_number():
-    for n in (1, 3, 5):
-        assert torch.Tensor(n).shape == (n,)
-        assert torch.Tensor(n).dtype == torch.float32
-        check(torch.tensor(n), n, torch.int64)
+def test_only_floats_have_a_mean(device):
+    with pytest.raises(RuntimeError, match="could not infer output dtype"):
+        torch.tensor([1, 2], device=device).mean()
+    assert torch.tensor([1.0, 2.0], device=device).mean() == 1.5
 
 
 def test_the_picture_shows_the_numbers_where_numpy_puts_them(lesson, device):
     m = np.arange(12).reshape(3, 4)
-    panels = lesson.figure(device).axes
-    assert len(panels) == 4
-    for axes, array in zip(
-        panels, (m, m.reshape(4, 3), m.reshape(4, 3), m.T), strict=True
-    ):
+    expected = (m, m.reshape(4, 3), m.reshape(4, 3), m.T)
+    for axes, array in zip(lesson.figure(device).axes, expected, strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), array)
         shown = {text.get_position(): int(text.get_text()) for text in axes.texts}
         assert shown == {(column, row): n for (row, column), n in np.ndenumerate(array)}
-        strides = tuple(s // array.itemsize for s in array.strides)
-        assert axes.get_xlabel() == f"strides {strides}"

@@ -6,35 +6,22 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from helpers import assert_values, printed_if_tripled, tensor64
+from reference import sigmoid
 
 
-def tensor(numbers, device):
-    return torch.tensor(numbers, device=device, dtype=torch.float64)
-
-
-def check(result, expected, device, rtol=1e-13):
-    assert (result.dtype, result.device.type) == (torch.float64, device)
-    assert result.shape == np.shape(expected)
-    np.testing.assert_allclose(
-        result.detach().cpu().numpy(), expected, rtol=rtol, atol=1e-15
-    )
-
-
-def test_a_leaf_has_nothing_behind_it_and_shares_nothing(lesson, device):
-    x = tensor([1.0, 2.0], device).requires_grad_()
-    for source in (x, x * 2, x.detach()):
-        start = lesson.leaf(source)
-        assert start.is_leaf and start.requires_grad and start.grad_fn is None
-        assert torch.equal(start, source)
-        assert start.data_ptr() != source.data_ptr()
+def test_a_leaf_shares_nothing_with_what_it_copies(lesson, device):
+    x = tensor64([1.0, 2.0], device).requires_grad_()
+    start = lesson.leaf(x * 2)
+    assert start.is_leaf and start.requires_grad
+    assert_values(start, [2, 4], device)
+    assert lesson.leaf(start).data_ptr() != start.data_ptr()
 
 
 def test_scalars_have_no_dimension(lesson, device):
-    for scalar, number in zip(
-        lesson.scalars((0.1, -2.0), device), (0.1, -2.0), strict=True
-    ):
-        check(scalar, number, device, rtol=0)
-    assert [scalar.device.type for scalar in lesson.scalars([1.0], "meta")] == ["meta"]
+    first, second = lesson.scalars((0.1, -2.0), device)
+    assert_values(first, 0.1, device, rtol=0)
+    assert_values(second, -2.0, device, rtol=0)
 
 
 def test_the_gradient_of_one_weight_is_minus_2(lesson):
@@ -57,18 +44,12 @@ def test_the_chain_rule_is_the_slope_of_the_loss(lesson, device, x, y, w):
     assert forward == [w * x, error, loss(w)]
     assert local == [in_error, 1, x]
     assert backward == [in_error, in_error, slope]
-    start = [tensor(number, device) for number in (x, y, w)]
-    automatic = lesson.by_autograd(*start)
-    assert automatic == backward and {type(number) for number in automatic} == {float}
-    gradient, after, lower = lesson.step(*start, lr=0.03125)
-    assert (gradient, after, lower) == (
-        slope,
-        w - 0.03125 * slope,
-        loss(w - 0.03125 * slope),
-    )
+    start = [tensor64(number, device) for number in (x, y, w)]
+    assert lesson.by_autograd(*start) == backward
+    after = w - 0.03125 * slope
+    assert lesson.step(*start, lr=0.03125) == (slope, after, loss(after))
     # what it was given is left alone
     assert start[2].item() == w and start[2].grad is None
-    assert {type(number) for number in (gradient, after, lower)} == {float}
 
 
 def test_the_first_step_reaches_1_02_and_loss_0_9604(lesson, device):
@@ -80,13 +61,19 @@ def test_the_first_step_reaches_1_02_and_loss_0_9604(lesson, device):
     assert lesson.step(*start, lr=0.5) == (-2, 2, 0)
 
 
+def test_local_gradients_and_what_flows_back_are_not_autograds(lesson):
+    printed = printed_if_tripled(lesson, 1, "by_autograd")
+    assert "backward   dloss/de = -1, dloss/dp = -1, dloss/dw = -3\n" in printed
+    assert "autograd   dloss/de = -3, dloss/dp = -3, dloss/dw = -9\n" in printed
+
+
 def test_normal_numbers_have_mean_0_and_variance_1_and_repeat_with_their_seed(
     lesson, device
 ):
     shape, before = (200, 100), torch.get_rng_state()
     first, again, other = (lesson.normal(shape, seed, device) for seed in (3, 3, 4))
     # the same on every device
-    check(first, lesson.normal(shape, 3).numpy(), device, rtol=0)
+    assert_values(first, lesson.normal(shape, 3).numpy(), device, rtol=0)
     assert first.shape == shape
     assert torch.equal(first, again) and not torch.equal(first, other)
     # the global generator is left alone
@@ -94,7 +81,6 @@ def test_normal_numbers_have_mean_0_and_variance_1_and_repeat_with_their_seed(
     x = first.cpu().numpy()
     assert abs(x.mean()) < 5 / math.sqrt(x.size)  # five standard errors
     assert abs(x.var() - 1) < 5 * math.sqrt(2 / x.size)
-    assert lesson.normal((2,), 0, "meta").device.type == "meta"
 
 
 def test_parameters_are_shaped_as_in_torch_nn_linear_and_no_two_alike(lesson, device):
@@ -105,29 +91,19 @@ def test_parameters_are_shaped_as_in_torch_nn_linear_and_no_two_alike(lesson, de
         weights = lesson.parameters(3, 5, 2, seed, device)
         assert [w.shape for w in weights] == shapes
         for w, same in zip(weights, lesson.parameters(3, 5, 2, seed), strict=True):
-            check(w, same.numpy(), device, rtol=0)
+            assert_values(w, same.numpy(), device, rtol=0)
         firsts |= {w.flatten()[0].item() for w in weights}
     assert len(firsts) == 16
-    many = torch.cat([w.flatten() for w in lesson.parameters(99, 99, 99, 0)])
-    assert abs(many.mean()) < 5 / math.sqrt(len(many))
-    assert abs(many.var() - 1) < 5 * math.sqrt(2 / len(many))
 
 
-SIZES = [(6, 3, 4, 2), (1, 2, 5, 3), (4, 1, 1, 1)]  # n, inputs, hidden, outputs
+SIZES = [(6, 3, 4, 2), (1, 2, 5, 3)]  # n, inputs, hidden, outputs
 
 
 def problem(device, n, inputs, hidden, outputs):
     """x, y, w1, b1, w2 and b2 of these sizes, by NumPy."""
-    shapes = [
-        (n, inputs),
-        (n, outputs),
-        (hidden, inputs),
-        (hidden,),
-        (outputs, hidden),
-        (outputs,),
-    ]
-    random = np.random.default_rng(5)
-    return [tensor(random.normal(size=shape), device) for shape in shapes]
+    random, weights = np.random.default_rng(5), [(hidden, inputs), (hidden,)]
+    shapes = [(n, inputs), (n, outputs), *weights, (outputs, hidden), (outputs,)]
+    return [tensor64(random.normal(size=shape), device) for shape in shapes]
 
 
 def numpy_network(x, y, w1, b1, w2, b2, z=0.0, h=0.0, p=0.0):
@@ -140,8 +116,7 @@ def numpy_network(x, y, w1, b1, w2, b2, z=0.0, h=0.0, p=0.0):
 
 
 def slopes(arguments, name):
-    """dloss / d name from NumPy's loss alone, by a complex step: Im f(x + i t) / t,
-    exact."""
+    """dloss / d name from NumPy's loss by a complex step: Im f(x + i t) / t, exact."""
     values = dict(zip(("x", "y", "w1", "b1", "w2", "b2"), arguments, strict=True))
     for node, value in zip(("z", "h", "p"), numpy_network(*arguments)[:3], strict=True):
         values[node] = np.zeros_like(value)
@@ -157,10 +132,9 @@ def slopes(arguments, name):
 def test_the_network_is_numpys(lesson, device, sizes):
     arguments = problem(device, *sizes)
     values = lesson.network(*arguments)
-    assert set(values) == {"z", "h", "p", "loss"}
     expected = numpy_network(*(a.cpu().numpy() for a in arguments))
     for name, array in zip(("z", "h", "p", "loss"), expected, strict=True):
-        check(values[name], array, device)
+        assert_values(values[name], array, device, atol=1e-15)
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -175,31 +149,26 @@ def test_every_gradient_by_hand_and_by_autograd_is_the_slope_of_numpys_loss(
     assert set(hand) == set(automatic) == {"p", "w2", "b2", "h", "z", "w1", "b1"}
     for name in hand:
         expected = slopes(arrays, name)
-        check(hand[name], expected, device, rtol=1e-12)
-        check(automatic[name], expected, device, rtol=1e-12)
+        assert_values(hand[name], expected, device, atol=1e-15)
+        assert_values(automatic[name], expected, device, atol=1e-15)
     assert lesson.largest_difference(hand, automatic) < 1e-12
-    for argument, array in zip(arguments, arrays, strict=True):
-        check(argument, array, device, rtol=0)
-        assert not argument.requires_grad and argument.grad is None
 
 
 def test_the_largest_difference_is_found_under_every_name(lesson, device):
-    first = {"a": tensor([1.0, 2.0], device), "b": tensor([[3.0]], device)}
+    first = {"a": tensor64([1.0, 2.0], device), "b": tensor64([[3.0]], device)}
     for name, change, expected in (("a", [1.0, -2.5], 4.5), ("b", [[3.25]], 0.25)):
-        second = first | {name: tensor(change, device)}
+        second = first | {name: tensor64(change, device)}
         assert lesson.largest_difference(first, second) == expected
         assert lesson.largest_difference(second, first) == expected
-        assert type(lesson.largest_difference(first, second)) is float
     for pair in ((first, {"a": first["a"]}), ({"a": first["a"]}, first)):
         with pytest.raises(KeyError):
             lesson.largest_difference(*pair)
 
 
 def test_gradcheck_passes_the_right_backward_and_catches_the_wrong_one(lesson, device):
-    x = tensor([[-1.5, 0.5], [2.0, 0.25]], device)
+    x = tensor64([[-1.5, 0.5], [2.0, 0.25]], device)
     assert lesson.passes_gradcheck(lesson.Tanh, x) is True
     assert lesson.passes_gradcheck(lesson.WrongTanh, x) is False
-    assert not x.requires_grad
 
 
 # Gradcheck's own tolerances are 1e-5 and a relative 1e-3. The slope of tanh is 1 at 0,
@@ -214,9 +183,7 @@ def test_gradcheck_catches_a_backward_that_is_wrong_by_a_little(
         def backward(ctx, gradient):
             return factor * lesson.Tanh.backward(ctx, gradient)
 
-    x = tensor([number], device)
-    assert lesson.passes_gradcheck(lesson.Tanh, x) is True
-    assert lesson.passes_gradcheck(Nearly, x) is False
+    assert lesson.passes_gradcheck(Nearly, tensor64([number], device)) is False
 
 
 def test_our_own_tanh_is_tanh_and_only_one_knows_its_derivative(lesson, device):
@@ -225,79 +192,85 @@ def test_our_own_tanh_is_tanh_and_only_one_knows_its_derivative(lesson, device):
         (lesson.Tanh, 1 / np.cosh(numbers) ** 2),
         (lesson.WrongTanh, 1 - np.tanh(numbers)),
     ):
-        x = tensor(numbers, device).requires_grad_()
+        x = tensor64(numbers, device).requires_grad_()
         result = function.apply(x)
-        check(result, np.tanh(numbers), device)
-        result.backward(tensor([1.0, 10.0, -2.0], device))
-        check(x.grad, derivative * [1, 10, -2], device)
+        assert_values(result, np.tanh(numbers), device)
+        result.backward(tensor64([1.0, 10.0, -2.0], device))
+        assert_values(x.grad, derivative * [1, 10, -2], device)
 
 
-@pytest.mark.parametrize("start", [0.0, -3.0, 1.5])
+@pytest.mark.parametrize("start", [0.0, -3.0])
 def test_depth_multiplies_local_gradients_of_at_most_a_quarter(lesson, device, start):
     s, product = start, 1.0
     for layers in range(1, 21):
-        s = 1 / (1 + math.exp(-s))
+        s = sigmoid(s)
         product *= s * (1 - s)
-        gradients = lesson.through_sigmoids(tensor(start, device), layers)
+        gradients = lesson.through_sigmoids(tensor64(start, device), layers)
         assert gradients == pytest.approx((product, product), rel=1e-12, abs=0)
         assert max(gradients) <= 4.0**-layers * (1 + 1e-14)
-        assert [type(gradient) for gradient in gradients] == [float, float]
-    # the bound is met
-    assert lesson.through_sigmoids(tensor(0.0, device), 1) == (0.25, 0.25)
-    assert f"{4.0**-20:.2e}" == "9.09e-13"
+
+
+def test_what_autograd_finds_stands_beside_what_was_multiplied_by_hand(
+    lesson, capsys, monkeypatch
+):
+    monkeypatch.setattr(lesson, "through_sigmoids", lambda x, layers: (0.5, 0.125))
+    lesson.show_5("cpu")
+    printed = capsys.readouterr().out
+    assert "    1 sigmoids   autograd 5.00e-01   by hand 1.25e-01   at most" in printed
+
+
+def test_the_bound_on_sigmoids_is_not_what_autograd_finds(lesson):
+    # the bound is met by one sigmoid, at 0
+    assert lesson.through_sigmoids(tensor64(0.0), 1) == (0.25, 0.25)
+    lines = printed_if_tripled(lesson, 5, "through_sigmoids").splitlines()[3:]
+    for line, layers in zip(lines, (1, 2, 5, 10, 20), strict=True):
+        assert line.endswith(f"at most {0.25**layers:.2e}")
+    assert "autograd 7.50e-01" in lines[0]
 
 
 @pytest.mark.parametrize("n", [1, 4, 7])
 def test_the_sum_makes_the_gradient_n_times_too_large(lesson, device, n):
     x = np.arange(1.0, n + 1)
     slope = np.mean(2 * (0.5 * x - (2 * x + 1)) * x)
-    results = lesson.sum_and_mean(*(tensor(a, device) for a in (x, 2 * x + 1, 0.5)))
+    results = lesson.sum_and_mean(*(tensor64(a, device) for a in (x, 2 * x + 1, 0.5)))
     assert results == pytest.approx([n * slope, slope], rel=1e-13)
-    assert [type(result) for result in results] == [float, float]
 
 
 def test_the_example_of_four_is_minus_120_against_minus_30(lesson, device):
     # dloss/dw = sum of 2 (w x - 2 x) x = -4 (1 + 4 + 9 + 16) at w = 0.
-    x = tensor([1.0, 2.0, 3.0, 4.0], device)
-    assert lesson.sum_and_mean(x, 2 * x, tensor(0.0, device)) == [-120, -30]
+    x = tensor64([1.0, 2.0, 3.0, 4.0], device)
+    assert lesson.sum_and_mean(x, 2 * x, tensor64(0.0, device)) == [-120, -30]
 
 
 def test_xor_is_exclusive_or(lesson, device):
     x, y = lesson.xor(device)
-    check(y, [[int(a) ^ int(b)] for a, b in x.tolist()], device)
-    check(x, [[0, 0], [0, 1], [1, 0], [1, 1]], device)
-    with pytest.raises(RuntimeError):
-        lesson.xor("no such device")
-    assert {t.device.type for t in lesson.xor("meta")} == {"meta"}
+    assert_values(x, [[0, 0], [0, 1], [1, 0], [1, 1]], device)
+    assert_values(y, [[0], [1], [1], [0]], device)
 
 
-@pytest.mark.parametrize(("lr", "steps"), [(0.05, 0), (0.05, 1), (0.1, 4)])
+@pytest.mark.parametrize(("lr", "steps"), [(0.05, 0), (0.1, 4)])
 def test_training_follows_the_slope_of_numpys_loss(lesson, device, lr, steps):
     x, y, *start = problem(device, 6, 3, 4, 2)
     weights, loss = lesson.train_by_hand(x, y, start, lr=lr, steps=steps)
     data = [x.cpu().numpy(), y.cpu().numpy()]
     original = [w.cpu().numpy() for w in problem(device, 6, 3, 4, 2)[2:]]
-    expected = original
+    expected, names = original, ("w1", "b1", "w2", "b2")
     for _ in range(steps):
-        gradients = [
-            slopes([*data, *expected], name) for name in ("w1", "b1", "w2", "b2")
-        ]
+        gradients = [slopes([*data, *expected], name) for name in names]
         expected = [w - lr * g for w, g in zip(expected, gradients, strict=True)]
     for w, e, given, o in zip(weights, expected, start, original, strict=True):
-        check(w, e, device, rtol=1e-12)
-        check(given, o, device, rtol=0)  # what it was given is left alone
+        assert_values(w, e, device, atol=1e-15)
+        assert_values(given, o, device, rtol=0)  # what it was given is left alone
     assert loss == pytest.approx(numpy_network(*data, *expected)[3], rel=1e-12)
-    assert type(loss) is float
 
 
 # The settings of section 7: exclusive or, 8 hidden units, lr 0.1, 300 steps.
 def trained(lesson, device, start, steps=300):
     """(w1, b1, w2, b2) and the loss after section 7's training from these weights."""
-    assert [tuple(w.shape) for w in start] == [(8, 2), (8,), (1, 8), (1,)]
     return lesson.train_by_hand(*lesson.xor(device), start, lr=0.1, steps=steps)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 300])
+@pytest.mark.parametrize("steps", [1, 300])
 def test_from_zeros_only_the_last_bias_moves(lesson, device, steps):
     start = [torch.zeros_like(w) for w in lesson.parameters(2, 8, 1, 0, device)]
     (w1, b1, w2, b2), loss = trained(lesson, device, start, steps)
@@ -305,9 +278,8 @@ def test_from_zeros_only_the_last_bias_moves(lesson, device, steps):
     # Its gradient is 2 (b2 - 1/2): a step leaves 1 - 2 lr = 0.8 of the way to 1/2, and
     # the loss is the mean of (b2 - 0)^2 and (b2 - 1)^2.
     b = (1 - 0.8**steps) / 2
-    check(b2, [b], device)
+    assert_values(b2, [b], device)
     assert loss == pytest.approx((b**2 + (b - 1) ** 2) / 2, rel=1e-13)
-    assert steps < 300 or loss == pytest.approx(1 / 4, abs=1e-15)
     assert lesson.row_difference_and_rank(w1) == (0, 0)
 
 
@@ -321,21 +293,14 @@ def test_equal_weights_stay_equal_and_never_learn_xor(lesson, device, value):
 
 def test_equal_units_only_rise_or_only_fall_with_x1_plus_x2(lesson, device):
     x, y = lesson.xor(device)
-    assert x.sum(dim=1).tolist() == [0, 1, 1, 2] and y.flatten().tolist() == [
-        0,
-        1,
-        1,
-        0,
-    ]
     random = np.random.default_rng(0)
     for numbers in random.normal(size=(20, 4)):
         w1, b1, w2, b2 = (
-            torch.full(shape, float(number), dtype=torch.float64, device=device)
+            tensor64(np.full(shape, number), device)
             for shape, number in zip([(8, 2), (8,), (1, 8), (1,)], numbers, strict=True)
         )
-        none, one, other, both = (
-            lesson.network(x, y, w1, b1, w2, b2)["p"].flatten().tolist()
-        )
+        p = lesson.network(x, y, w1, b1, w2, b2)["p"]
+        none, one, other, both = p.flatten().tolist()
         assert one == pytest.approx(other, rel=1e-13)
         assert none < one < both or none > one > both
 
@@ -354,7 +319,7 @@ def test_the_best_that_rises_or_falls_leaves_a_sixth():
         assert loss[monotone].min() >= 1 / 6 - 1e-15
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_random_weights_learn_xor(lesson, device, seed):
     (w1, *_), loss = trained(lesson, device, lesson.parameters(2, 8, 1, seed, device))
     difference, rank = lesson.row_difference_and_rank(w1)
@@ -366,51 +331,19 @@ def test_row_difference_and_rank_of_known_matrices(lesson, device):
     for rows, expected in (
         ([[1.0, 2.0], [-4.0, 2.5]], (5.0, 2)),
         ([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]], (2.0, 1)),
-        ([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]], (4.0, 1)),
         ([[3.0, -1.0]] * 8, (0.0, 1)),
     ):
-        result = lesson.row_difference_and_rank(tensor(rows, device))
-        assert result == expected
-        assert [type(number) for number in result] == [float, int]
+        assert lesson.row_difference_and_rank(tensor64(rows, device)) == expected
 
 
-def test_the_picture_shows_every_value_and_every_gradient_at_its_place(lesson, device):
+def test_the_picture_shows_every_value_and_every_gradient(lesson, device):
     (axes,) = lesson.figure(device).axes
-    texts = [text for text in axes.texts if text.get_text()]
-    place = {
-        text.get_text().split()[0]: np.array(text.get_position()) for text in texts[:6]
-    }
-    shown = [text.get_text().replace("$", "") for text in texts[:6]]
-    nodes = [
-        "x = 3",
-        "w = 0.5",
-        "p = w x\n1.5",
-        "y = 2",
-        "e = p - y\n-0.5",
-        "loss = e^2\n0.25",
-    ]
-    assert shown == nodes
+    shown = {text.get_text().replace("$", "") for text in axes.texts}
     # loss = (w x - y)^2 by calculus, at x = 3, y = 2, w = 1/2
     error = 0.5 * 3 - 2
-    gradients = {
-        "xp": 2 * error * 0.5,
-        "wp": 2 * error * 3,
-        "pe": 2 * error,
-        "ye": -2 * error,
-    }
-    gradients["el"] = 2 * error
-    place["l"] = place["loss"]
-    for edge, gradient in gradients.items():
-        middle = (place[edge[0]] + place[edge[1]]) / 2
-        near = [
-            t.get_text()
-            for t in texts[6:]
-            if np.abs(t.get_position() - middle).max() < 0.3
-        ]
-        assert len(near) == 1
-        start, _, end = near[0].partition(" = ")
-        assert start == f"dloss/d{edge[0]}"
-        assert float(end.split(" = ")[-1]) == gradient
-    assert len(texts) == len(nodes) + len(gradients)
-    arrows = {(text.xyann, text.xy) for text in axes.texts if not text.get_text()}
-    assert arrows == {(tuple(place[a]), tuple(place[b])) for a, b in gradients}
+    gradients = {"x": 2 * error * 0.5, "w": 2 * error * 3, "p": 2 * error}
+    gradients |= {"y": -2 * error, "e": 2 * error}
+    for name, gradient in gradients.items():
+        (label,) = (text for text in shown if text.startswith(f"dloss/d{name} = "))
+        assert float(label.split(" = ")[-1]) == gradient
+    assert {"p = w x\n1.5", "e = p - y\n-0.5", "loss = e^2\n0.25"} <= shown

@@ -8,14 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from helpers import assert_values, printed_if_tripled, tensor64
 
 # no line through 0 fits: the loss stays above 0
 X, Y = [0.5, -1.0, 3.0], [2.0, 1.0, -4.0]
 LINE = [1, 2, 3, 4], [2, 4, 6, 8]  # the lesson's own
-
-
-def tensor(numbers, device):
-    return torch.tensor(numbers, device=device, dtype=torch.float64)
 
 
 def rational_path(x, y, lr, steps):
@@ -30,48 +27,38 @@ def rational_path(x, y, lr, steps):
 
 
 def roots(trace, determinant):
-    """The roots of lambda^2 - trace lambda + determinant to 50 digits, smallest first."""
+    """The roots of lambda^2 - trace lambda + determinant to 50 digits, sorted."""
     with localcontext() as context:
         context.prec = 50
-        trace, determinant = (
-            Decimal(n.numerator) / n.denominator for n in (trace, determinant)
-        )
-        root = (trace**2 - 4 * determinant).sqrt()
-        return [float((trace + sign * root) / 2) for sign in (-1, 1)]
+        half = Decimal(trace.numerator) / trace.denominator / 2
+        product = Decimal(determinant.numerator) / determinant.denominator
+        root = (half**2 - product).sqrt()
+        return [float(half - root), float(half + root)]
 
 
 # 1. By hand in NumPy, by hand in torch, by autograd: one path
 def test_the_data_is_y_equals_2_x(lesson, device):
-    for x, y in (lesson.points(device), lesson.points(device=device), lesson.points()):
-        assert (x.tolist(), y.tolist()) == LINE
-        assert {x.dtype, y.dtype} == {torch.float64}
     x, y = lesson.points(device)
-    assert {x.device.type, y.device.type} == {device}
+    assert_values(x, LINE[0], device)
+    assert_values(y, LINE[1], device)
 
 
 def test_the_first_gradient_is_minus_30_and_w_becomes_0_30_and_0_555(lesson, device):
     x, y = lesson.points(device)
     assert lesson.loss_gradient(x, y, 0.0).item() == -30
-    assert lesson.path_in_torch(x, y, 0.01, 2) == pytest.approx(
-        [0, 0.30, 0.555], rel=1e-15
-    )
+    path = lesson.path_in_torch(x, y, 0.01, 2)
+    assert path == pytest.approx([0, 0.30, 0.555], rel=1e-15)
 
 
-@pytest.mark.parametrize("w", [0.0, -1.5, 4.0])
+@pytest.mark.parametrize("w", [0.0, -1.5])
 def test_the_gradient_is_the_slope_of_the_parabola(lesson, device, w):
     x, y = np.array(X), np.array(Y)
     up, down = (np.mean(((w + h) * x - y) ** 2) for h in (1, -1))
     # exact: a parabola has no third derivative
     slope = pytest.approx((up - down) / 2, rel=1e-14)
     assert lesson.loss_gradient(x, y, w) == slope
-    at_number = lesson.loss_gradient(tensor(X, device), tensor(Y, device), w)
-    at_tensor = lesson.loss_gradient(
-        tensor(X, device), tensor(Y, device), tensor(w, device)
-    )
-    for gradient in (at_number, at_tensor):
-        assert gradient.item() == slope
-        assert (gradient.shape, gradient.dtype) == ((), torch.float64)
-        assert gradient.device.type == device
+    gradient = lesson.loss_gradient(tensor64(X, device), tensor64(Y, device), w)
+    assert gradient.item() == slope
 
 
 @pytest.mark.parametrize(("x", "y"), [(X, Y), LINE])
@@ -79,15 +66,10 @@ def test_the_gradient_is_the_slope_of_the_parabola(lesson, device, w):
 def test_three_ways_take_one_path_step_by_step(lesson, device, x, y, lr):
     expected = pytest.approx(rational_path(x, y, lr, 25), rel=1e-13)
     arrays = np.array(x, float), np.array(y, float)
-    tensors = tensor(x, device), tensor(y, device)
-    paths = [
-        lesson.path_in_numpy(lesson.loss_gradient, *arrays, lr, 25),
-        lesson.path_in_torch(*tensors, lr, 25),
-        lesson.path_by_autograd(*tensors, lr, 25),
-    ]
-    for path in paths:
-        assert path == expected
-        assert {type(w) for w in path} == {float}
+    tensors = tensor64(x, device), tensor64(y, device)
+    assert lesson.path_in_numpy(lesson.loss_gradient, *arrays, lr, 25) == expected
+    assert lesson.path_in_torch(*tensors, lr, 25) == expected
+    assert lesson.path_by_autograd(*tensors, lr, 25) == expected
 
 
 def test_path_in_numpy_follows_whatever_gradient_it_is_given(lesson):
@@ -96,34 +78,22 @@ def test_path_in_numpy_follows_whatever_gradient_it_is_given(lesson):
     assert path == [0, 2, 3, 3.5, 3.75]
 
 
-def test_w_is_made_where_x_is_and_as_exact(lesson, device):
+def test_w_is_made_where_x_is(lesson, device):
     x, y = lesson.points(device)
     bowl = lesson.hessian(x)
     with torch.device("meta"):  # whatever is made without a device has no value here
         for path in (lesson.path_in_torch, lesson.path_by_autograd):
             assert path(x, y, 0.01, 1)[1] == pytest.approx(0.3, rel=1e-15)
         assert lesson.points()[0].tolist() == LINE[0]
-        assert lesson.step_from_zero(x, y, 0.01, recorded=False) == pytest.approx(
-            0.3, rel=1e-15
-        )
-        assert lesson.path_on_half_square(0.5, 1, reset=True, device=device) == [1, 0.5]
-        made = [lesson.descend_line(x, y, 0.01, steps) for steps in (0, 1)]
-        made.append(lesson.predicted_descent(bowl, made[1], 0.01, 1))
-    for values in made:
-        assert (values.device.type, values.dtype, values.shape) == (
-            device,
-            x.dtype,
-            (2,),
-        )
-    for path in (lesson.path_in_torch, lesson.path_by_autograd):
-        # bfloat16 in, bfloat16 steps
-        ws = torch.tensor(path(x.bfloat16(), y.bfloat16(), 0.01, 3))
-        assert torch.equal(ws, ws.bfloat16().float())
-        assert ws.tolist() == pytest.approx(rational_path(*LINE, 0.01, 3), rel=0.02)
+        lesson.step_from_zero(x, y, 0.01, recorded=False)
+        lesson.path_on_half_square(0.5, 1, reset=True, device=device)
+        arrived = lesson.descend_line(x, y, 0.01, 1)
+        predicted = lesson.predicted_descent(bowl, arrived, 0.01, 1)
+    assert arrived.device.type == predicted.device.type == device
 
 
 # 2. On a parabola the path is known
-@pytest.mark.parametrize("lr", [0.01, 1 / 15, 0.1, 0.15])
+@pytest.mark.parametrize("lr", [0.01, 1 / 15, 0.15])
 def test_the_path_is_known_beforehand(lesson, device, lr):
     assert lesson.curvature(lesson.points(device)[0]) == 15
     ws = [lesson.closed_form(2, 15, lr, k) for k in range(21)]
@@ -132,9 +102,8 @@ def test_the_path_is_known_beforehand(lesson, device, lr):
 
 def test_curvature_and_closed_form_hold_for_other_data(lesson, device):
     x, slope, lr = [1.0, -2.0, 4.0], -3.0, 0.04
-    curvature = lesson.curvature(tensor(x, device))
-    # 2 * 21 / 3
-    assert type(curvature) is float and curvature == pytest.approx(14, rel=1e-15)
+    curvature = lesson.curvature(tensor64(x, device))
+    assert curvature == pytest.approx(2 * 21 / 3, rel=1e-15)
     expected = rational_path(x, [slope * p for p in x], lr, 9)
     ws = [lesson.closed_form(slope, curvature, lr, k) for k in range(10)]
     assert ws == pytest.approx(expected, rel=1e-12)
@@ -143,22 +112,25 @@ def test_curvature_and_closed_form_hold_for_other_data(lesson, device):
 def test_twenty_steps_take_f_of_5_from_0_to_9_612(lesson, device):
     ws = lesson.path_by_autograd(*lesson.points(device), 0.01, 20)
     assert 5 * ws[0] == 0
-    assert 5 * ws[-1] == pytest.approx(
-        float(10 * (1 - Fraction(85, 100) ** 20)), rel=1e-13
-    )
-    assert f"{5 * ws[-1]:.3f}" == "9.612"
+    expected = float(10 * (1 - Fraction(85, 100) ** 20))
+    assert 5 * ws[-1] == pytest.approx(expected, rel=1e-13)
+    assert f"{expected:.3f}" == "9.612"
+
+
+def test_the_closed_form_does_not_come_from_the_descent(lesson):
+    wrong = ("path_in_numpy", "path_in_torch", "path_by_autograd")
+    printed = printed_if_tripled(lesson, 2, *wrong)
+    path = rational_path(*LINE, 0.01, 20)
+    numbers = "  ".join(f"{path[k]:.5f}" for k in (0, 1, 2, 5, 10, 20))
+    assert f"closed form {numbers}\n" in printed
 
 
 # 3. The learning rate decides
-@pytest.mark.parametrize(
-    ("share", "converges"), [(0.01, 1), (0.99, 1), (1.01, 0), (-0.01, 0)]
-)
-def test_it_converges_if_and_only_if_lr_is_between_0_and_2_15(lesson, share, converges):
-    ws = lesson.path_in_numpy(
-        lesson.loss_gradient, *map(np.array, LINE), share * 2 / 15, 800
-    )
-    assert (abs(ws[-1] - 2) < 1e-3) == converges
-    assert (abs(ws[-1] - 2) > 100) != converges
+@pytest.mark.parametrize("share", [0.01, 0.99, 1.01, -0.01])
+def test_it_converges_if_and_only_if_lr_is_between_0_and_2_15(lesson, share):
+    x, y = map(np.array, LINE)
+    ws = lesson.path_in_numpy(lesson.loss_gradient, x, y, share * 2 / 15, 800)
+    assert abs(ws[-1] - 2) < 1e-3 if 0 < share < 1 else abs(ws[-1] - 2) > 100
 
 
 def test_at_both_limits_the_distance_stays(lesson):
@@ -169,35 +141,34 @@ def test_at_both_limits_the_distance_stays(lesson):
 
 
 def test_the_best_rate_arrives_in_one_step_and_larger_ones_overshoot(lesson):
-    def first(lr):
-        return lesson.path_in_numpy(lesson.loss_gradient, *map(np.array, LINE), lr, 1)[
-            1
-        ]
-
-    assert first(1 / 15) == pytest.approx(2, rel=1e-15)
-    assert first(0.066) < 2 < first(0.067)
+    x, y = map(np.array, LINE)
+    for lr, first in ((1 / 15, 2), (0.066, 0.066 * 30), (0.067, 0.067 * 30)):
+        ws = lesson.path_in_numpy(lesson.loss_gradient, x, y, lr, 1)
+        assert ws[1] == pytest.approx(first, rel=1e-15)
 
 
-@pytest.mark.parametrize("lr", [0.01, 0.05, 1 / 15, 0.1, 0.13])
-@pytest.mark.parametrize("tolerance", [0.3, 1e-3, 1e-7])
+@pytest.mark.parametrize("lr", [0.01, 1 / 15, 0.1, 0.13])
+@pytest.mark.parametrize("tolerance", [0.3, 1e-7])
 def test_the_number_of_steps_is_known_beforehand(lesson, lr, tolerance):
-    ws = lesson.path_in_numpy(lesson.loss_gradient, *map(np.array, LINE), lr, 800)
-    count = next(
-        k for k, w in enumerate(ws) if abs(Fraction(w) - 2) <= Fraction(tolerance)
-    )
+    x, y = map(np.array, LINE)
+    ws = lesson.path_in_numpy(lesson.loss_gradient, x, y, lr, 800)
+    within = (abs(Fraction(w) - 2) <= Fraction(tolerance) for w in ws)
+    count = list(within).index(True)
     assert lesson.steps_taken(ws, 2, tolerance) == count
     assert lesson.steps_needed(1 - 15 * lr, 2, tolerance) == count
 
 
 def test_it_takes_47_steps_at_lr_0_01_and_149_at_0_13(lesson):
-    assert math.ceil(math.log(0.001 / 2) / math.log(0.85)) == lesson.steps_needed(
-        0.85, 2, 0.001
-    )
-    assert math.ceil(math.log(0.001 / 2) / math.log(0.95)) == lesson.steps_needed(
-        -0.95, 2, 0.001
-    )
-    assert lesson.steps_needed(0.85, 2, 0.001) == 47
-    assert lesson.steps_needed(-0.95, 2, 0.001) == 149
+    for factor, steps in ((0.85, 47), (-0.95, 149)):
+        assert math.ceil(math.log(0.001 / 2) / math.log(abs(factor))) == steps
+        assert lesson.steps_needed(factor, 2, 0.001) == steps
+
+
+def test_the_steps_of_theory_are_not_counted_on_the_path(lesson):
+    printed = printed_if_tripled(lesson, 3, "steps_taken")
+    for taken, theory in ((47, 47), (1, 1), (11, 11), (149, 149)):
+        assert f"at {3 * taken} (theory {theory})\n" in printed
+    assert printed.count("at inf (theory inf)\n") == 2
 
 
 def test_steps_taken_counts_to_the_first_within_the_tolerance(lesson):
@@ -212,11 +183,8 @@ def test_steps_needed_counts_powers_of_the_factor(lesson):
     assert lesson.steps_needed(0.5, 8, 1) == 3
     assert lesson.steps_needed(0.5, 8, 0.9) == 4
     assert lesson.steps_needed(0.5, 8, 8 * 0.5**29) == 29  # exactly at the tolerance
-    assert lesson.steps_needed(-0.5, 8, 8) == 0
-    assert lesson.steps_needed(0, 8, 1) == 1
-    assert [lesson.steps_needed(factor, 8, 1) for factor in (1, -1, 1.5)] == [
-        math.inf
-    ] * 3
+    for factor in (1, -1, 1.5):
+        assert lesson.steps_needed(factor, 8, 1) == math.inf
 
 
 # 4. Two parameters
@@ -226,16 +194,13 @@ def test_the_hessian_and_its_limits_are_those_of_exact_arithmetic(
 ):
     x, n = [Fraction(number) for number in numbers], len(numbers)
     squares, mixed = 2 * sum(p * p for p in x) / n, 2 * sum(x) / n
-    h = lesson.hessian(tensor(numbers, device))
-    assert (h.dtype, h.shape, h.device.type) == (torch.float64, (2, 2), device)
+    h = lesson.hessian(tensor64(numbers, device))
     expected = [[float(squares), float(mixed)], [float(mixed), 2]]
-    np.testing.assert_allclose(h.cpu(), expected, rtol=1e-15)
+    assert_values(h, expected, device, rtol=1e-15)
     smallest, largest = roots(squares + 2, squares * 2 - mixed**2)
-    # Rounding moves an eigenvalue by a few 2^-53 of the largest: the smallest by 1e-13
-    # of itself.
-    assert lesson.eigenvalues_by_hand(h) == pytest.approx(
-        (smallest, largest), rel=2e-13
-    )
+    # Rounding moves an eigenvalue by a few 2^-53 of the largest one.
+    by_hand = pytest.approx((smallest, largest), rel=2e-13)
+    assert lesson.eigenvalues_by_hand(h) == by_hand
     limits = 2 / largest, largest / smallest
     assert lesson.limit_and_condition(h) == pytest.approx(limits, rel=2e-13)
 
@@ -250,24 +215,16 @@ def test_the_limit_of_the_lesson_is_0_1198_and_the_condition_55_78(lesson, devic
 
 
 @pytest.mark.parametrize(
-    ("h", "eigenvalues"),
-    [
-        ([[6, 2], [2, 9]], (5, 10)),
-        ([[5, -2], [-2, 2]], (1, 6)),
-        ([[1, 2], [2, -2]], (-3, 2)),
-    ],
+    ("h", "eigenvalues"), [([[6, 2], [2, 9]], (5, 10)), ([[1, 2], [2, -2]], (-3, 2))]
 )
 def test_the_eigenvalues_are_the_roots_of_a_parabola(lesson, device, h, eigenvalues):
-    by_hand = lesson.eigenvalues_by_hand(tensor(h, device))
-    assert by_hand == eigenvalues and {type(value) for value in by_hand} == {float}
+    assert lesson.eigenvalues_by_hand(tensor64(h, device)) == eigenvalues
     smallest, largest = eigenvalues
-    limits = lesson.limit_and_condition(tensor(h, device))
-    assert limits == pytest.approx((2 / largest, largest / smallest), rel=1e-14)
+    limits = pytest.approx((2 / largest, largest / smallest), rel=1e-14)
+    assert lesson.limit_and_condition(tensor64(h, device)) == limits
 
 
-@pytest.mark.parametrize(
-    ("lr", "steps"), [(0.02, 30), (0.11, 30), (0.12, 7), (0.12, 0)]
-)
+@pytest.mark.parametrize(("lr", "steps"), [(0.02, 30), (0.12, 7)])
 def test_the_path_in_the_bowl_is_known_beforehand(lesson, device, lr, steps):
     x, y = np.array(X), np.array(Y)
     design = np.stack([x, np.ones(3)], axis=1)
@@ -275,16 +232,23 @@ def test_the_path_in_the_bowl_is_known_beforehand(lesson, device, lr, steps):
     theta = np.zeros(2)
     for _ in range(steps):
         theta = theta - lr * 2 / 3 * design.T @ (design @ theta - y)
-    arrived = lesson.descend_line(tensor(X, device), tensor(Y, device), lr, steps)
-    h = lesson.hessian(tensor(X, device))
-    predicted = lesson.predicted_descent(h, tensor(minimum, device), lr, steps)
-    for values in (arrived, predicted):
-        assert (values.dtype, values.shape, values.device.type) == (
-            torch.float64,
-            (2,),
-            device,
-        )
-        np.testing.assert_allclose(values.cpu(), theta, rtol=1e-11, atol=1e-14)
+    arrived = lesson.descend_line(tensor64(X, device), tensor64(Y, device), lr, steps)
+    h = lesson.hessian(tensor64(X, device))
+    predicted = lesson.predicted_descent(h, tensor64(minimum, device), lr, steps)
+    assert_values(arrived, theta, device, rtol=1e-11, atol=1e-14)
+    assert_values(predicted, theta, device, rtol=1e-11, atol=1e-14)
+
+
+def test_the_prediction_in_the_bowl_is_not_the_descent(lesson):
+    lines = printed_if_tripled(lesson, 4, "descend_line").splitlines()
+    assert "w    5.748, b   0.740   predicted    1.916,   0.247" in lines[-3]
+    assert lines[-2].endswith("predicted    1.960,   0.118")
+    assert lines[-1].endswith("predicted -208.468, -71.485")
+
+
+def test_the_eigenvalues_by_hand_are_not_the_librarys(lesson):
+    printed = printed_if_tripled(lesson, 4, "limit_and_condition")
+    assert "   eigenvalues 0.29939 and 16.70061\n" in printed
 
 
 def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(
@@ -292,20 +256,16 @@ def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(
 ):
     x, y = lesson.points(device)
     limit, condition = lesson.limit_and_condition(lesson.hessian(x))
-    below, above = (
-        lesson.descend_line(x, y, share * limit, 1000) for share in (0.95, 1.05)
-    )
-    np.testing.assert_allclose(below.cpu(), [2, 0], atol=1e-9)
+    below, above = (lesson.descend_line(x, y, k * limit, 1000) for k in (0.95, 1.05))
+    assert_values(below, [2, 0], device, rtol=0, atol=1e-9)
     assert above.norm() > 1e6
-    # At half the limit lr = 1 / lambda_max the flattest direction shrinks by 1 - 1 /
-    # condition.
-    minimum = tensor([2, 0], device)
+    # At lr = 1 / lambda_max the flattest direction shrinks by 1 - 1 / condition.
     far, near = (
-        lesson.descend_line(x, y, limit / 2, steps) - minimum for steps in (50, 90)
+        lesson.descend_line(x, y, limit / 2, steps) - tensor64([2, 0], device)
+        for steps in (50, 90)
     )
-    assert (near.norm() / far.norm()).item() == pytest.approx(
-        (1 - 1 / condition) ** 40, rel=1e-9
-    )
+    shrunk = (near.norm() / far.norm()).item()
+    assert shrunk == pytest.approx((1 - 1 / condition) ** 40, rel=1e-9)
 
 
 # 5. Mistake: no reset of the gradient
@@ -313,14 +273,21 @@ def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(
 def test_with_reset_each_step_keeps_the_share_1_minus_lr(lesson, device, lr):
     ws = lesson.path_on_half_square(lr, 200, reset=True, device=device)
     exact = [float((1 - Fraction(lr)) ** k) for k in range(201)]
-    assert ws == pytest.approx(exact, rel=1e-13) and {type(w) for w in ws} == {float}
-    assert [lesson.predicted_with_reset(lr, k) for k in range(201)] == pytest.approx(
-        exact, 1e-13
-    )
-    assert lr != 0.1 or f"{exact[150]:.2e}" == "1.37e-07"
+    assert ws == pytest.approx(exact, rel=1e-13)
+    predicted = [lesson.predicted_with_reset(lr, k) for k in range(201)]
+    assert predicted == pytest.approx(exact, rel=1e-13)
 
 
-@pytest.mark.parametrize("lr", [0.1, 0.5, 1.25, 3.0])
+def test_the_predictions_with_and_without_reset_are_not_the_descent(lesson):
+    lines = printed_if_tripled(lesson, 5, "path_on_half_square").splitlines()
+    assert f"= {3 * 0.9**150:.2e}   predicted {0.9**150:.2e}" in lines[2]
+    assert f"= {3 * 0.9**200:.2e}   predicted {0.9**200:.2e}" in lines[3]
+    bound = 2 / math.sqrt(4 - 0.1)
+    assert "= 3.0312   predicted 1.0104, " in lines[4]
+    assert lines[4].endswith(f"never above {bound:.4f}")
+
+
+@pytest.mark.parametrize("lr", [0.1, 1.25, 3.0])
 def test_without_reset_the_descent_is_a_pendulum(lesson, device, lr):
     ws = lesson.path_on_half_square(lr, 200, reset=False, device=device)
     # Each step follows the sum of all gradients so far, and that of w^2 / 2 is w.
@@ -329,32 +296,20 @@ def test_without_reset_the_descent_is_a_pendulum(lesson, device, lr):
         assert ws[k] == pytest.approx(float(w), abs=1e-11)
         total += w
         w -= Fraction(lr) * total
-    # The solution of the pendulum: cos(k t) - tan(t / 2) sin(k t) with cos(t) = 1 - lr
-    # / 2.
+    # Its solution is cos(k t) - tan(t / 2) sin(k t) with cos(t) = 1 - lr / 2.
     t = math.acos(1 - lr / 2)
     solution = [math.cos(k * t) - math.tan(t / 2) * math.sin(k * t) for k in range(201)]
     assert lesson.pendulum(lr, 200) == pytest.approx(solution, abs=1e-11)
-    assert ws == pytest.approx(solution, abs=1e-11)
 
 
 def test_at_lr_1_and_2_the_pendulum_returns_to_where_it_was(lesson):
-    assert lesson.path_on_half_square(1.0, 8, reset=False) == [
-        1,
-        0,
-        -1,
-        -1,
-        0,
-        1,
-        1,
-        0,
-        -1,
-    ]
-    assert lesson.pendulum(1.0, 8) == [1, 0, -1, -1, 0, 1, 1, 0, -1]
+    returning = [1, 0, -1, -1, 0, 1, 1, 0, -1]
+    assert lesson.path_on_half_square(1.0, 8, reset=False) == returning
+    assert lesson.pendulum(1.0, 8) == returning
     assert lesson.pendulum(2.0, 5) == [1, -1, -1, 1, 1, -1]
-    assert lesson.pendulum(2.0, 1) == [1, -1]
 
 
-@pytest.mark.parametrize("lr", [0.01, 0.1, 0.7, 1.25, 2.5, 3.9])
+@pytest.mark.parametrize("lr", [0.01, 0.1, 1.25, 3.9])
 def test_no_swing_exceeds_the_bound_and_some_swing_comes_near_it(lesson, lr):
     # w[k]^2 + w[k+1]^2 - (2 - lr) w[k] w[k+1] stays lr, as the energy of a pendulum
     # does. For two numbers x and y with that sum, (4 - lr) x^2 = 4 - (2 y - (2 - lr)
@@ -362,22 +317,16 @@ def test_no_swing_exceeds_the_bound_and_some_swing_comes_near_it(lesson, lr):
     ws = lesson.pendulum(lr, 5000)
     energies = [a * a + b * b - (2 - lr) * a * b for a, b in itertools.pairwise(ws)]
     assert energies == pytest.approx([lr] * 5000, rel=1e-9)
-    highest = max(map(abs, ws))
-    assert (
-        (1 - 1e-4) * lesson.swing_bound(lr)
-        < highest
-        <= lesson.swing_bound(lr) * (1 + 1e-9)
-    )
-    assert (4 - lr) * lesson.swing_bound(lr) ** 2 == pytest.approx(4, rel=1e-14)
+    highest, bound = max(map(abs, ws)), lesson.swing_bound(lr)
+    assert (1 - 1e-4) * bound < highest <= bound * (1 + 1e-9)
+    assert (4 - lr) * bound**2 == pytest.approx(4, rel=1e-14)
 
 
 def test_the_largest_swing_at_lr_0_1_is_1_0104(lesson, device):
     ws = lesson.path_on_half_square(0.1, 200, reset=False, device=device)
     t = math.acos(1 - 0.1 / 2)
-    swing = max(
-        abs(math.cos(k * t) - math.tan(t / 2) * math.sin(k * t))
-        for k in range(150, 201)
-    )
+    angles = [k * t for k in range(150, 201)]
+    swing = max(abs(math.cos(a) - math.tan(t / 2) * math.sin(a)) for a in angles)
     assert max(map(abs, ws[150:])) == pytest.approx(swing, rel=1e-12)
     assert f"{swing:.4f}" == "1.0104"
 
@@ -396,58 +345,36 @@ def test_dot_then_mean_looks_better_and_then_explodes(lesson):
     for lr in (0.01, 0.05):
         wrong = lesson.path_in_numpy(lesson.dot_then_mean, x, y, lr, 20)[-1]
         right = lesson.path_in_numpy(lesson.loss_gradient, x, y, lr, 20)[-1]
-        assert wrong == pytest.approx(
-            float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20)), rel=1e-12
-        )
+        expected = float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20))
+        assert wrong == pytest.approx(expected, rel=1e-12)
         assert (abs(wrong - 2) < abs(right - 2)) == (lr == 0.01)
-    assert (
-        wrong == pytest.approx(2 * (1 - 2**20), rel=1e-12)
-        and 2 * (1 - 2**20) == -2097150
-    )
+    assert f"{expected:.0f}" == "-2097150"
 
 
 # 7. Mistake: the update inside the graph
-@pytest.mark.parametrize(("x", "y"), [(X, Y), LINE])
-def test_a_recorded_update_raises_and_any_other_is_a_step(lesson, device, x, y):
-    step = tensor(x, device), tensor(y, device), 0.01
-    with pytest.raises(RuntimeError):
+def test_a_recorded_update_raises_and_any_other_is_a_step(lesson, device):
+    step = tensor64(X, device), tensor64(Y, device), 0.01
+    assert lesson.raises(lambda: lesson.step_from_zero(*step, recorded=True))
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad is"):
         lesson.step_from_zero(*step, recorded=True)
-    expected = pytest.approx(rational_path(x, y, 0.01, 1)[1], rel=1e-14)
+    expected = pytest.approx(rational_path(X, Y, 0.01, 1)[1], rel=1e-14)
     assert lesson.step_from_zero(*step, recorded=False) == expected
-
-
-def test_raises_answers_for_a_runtime_error_alone(lesson):
-    def fail(error):
-        raise error
-
-    assert lesson.raises(lambda: fail(RuntimeError())) is True
-    # a kind of RuntimeError
-    assert lesson.raises(lambda: fail(NotImplementedError())) is True
-    assert lesson.raises(lambda: None) is False
-    with pytest.raises(KeyError):
-        lesson.raises(lambda: fail(KeyError()))
 
 
 # The picture
 def test_the_picture_shows_the_paths_at_four_rates(lesson, device):
     *parabolas, losses = lesson.figure(device).axes
-    assert [losses.get_yscale(), len(losses.lines)] == ["log", 4]
+    assert losses.get_yscale() == "log"
     for axes, loss, (name, lr) in zip(
         parabolas, losses.lines, lesson.RATES.items(), strict=True
     ):
         assert axes.get_title() == f"{name}\nlr {lr}" and loss.get_label() == f"lr {lr}"
-        parabola, path = axes.lines
-        w, height = parabola.get_data()
-        np.testing.assert_allclose(height, 7.5 * (w - 2) ** 2)
-        expected = [
-            7.5 * float(2 * (1 - 15 * Fraction(lr)) ** k) ** 2 for k in range(9)
-        ]
-        np.testing.assert_allclose(
-            path.get_xdata(), rational_path(*LINE, lr, 8), rtol=1e-9
-        )
-        for line in (path, loss):
-            # w rounds to 1e-15 beside 2, its distance to 2 as much
-            np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-3)
-            assert line.get_color() == path.get_color()
+        _, path = axes.lines
+        expected = rational_path(*LINE, lr, 8)
+        np.testing.assert_allclose(path.get_xdata(), expected, rtol=1e-9)
+        heights = [7.5 * (w - 2) ** 2 for w in expected]
+        # w rounds to 1e-15 beside 2, its distance to 2 as much
+        np.testing.assert_allclose(path.get_ydata(), heights, rtol=1e-3)
+        np.testing.assert_allclose(loss.get_ydata(), heights, rtol=1e-3)
     small, good, large, diverging = lesson.RATES.values()
     assert 0 < small < good < 1 / 15 < large < 2 / 15 < diverging

@@ -7,34 +7,22 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 import torch
-from course import ROOT, ahead, batches_by_workers
+from helpers import ROOT, assert_values, tensor64
+from reference import softmax
 from torch.utils import data
 
 TABLE = np.loadtxt(ROOT / "data" / "wine.csv", delimiter=",", skiprows=1)
 X, Y = TABLE[:, 1:], TABLE[:, 0].astype(int) - 1
-START_METHODS = set(multiprocessing.get_all_start_methods())
-NAMELESS = [lambda x: x]
+START_METHODS = multiprocessing.get_all_start_methods()
+needs_fork = pytest.mark.skipif(
+    "fork" not in START_METHODS, reason="a dataset of a test cannot be pickled"
+)
 
 
-@pytest.fixture
-def loaders(monkeypatch):
-    """Every DataLoader that is made, in order."""
-    made = []
-
-    class Noted(data.DataLoader):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            made.append(self)
-
-    monkeypatch.setattr(data, "DataLoader", Noted)
-    return made
-
-
-# Reading a data file: tests/test_faults.py tests read_csv, the same to the letter
-# everywhere 1. A Dataset knows its length and each of its samples
+# 1. A Dataset knows its length and each of its samples
 def test_the_wines_are_the_files_with_classes_from_0(lesson):
     wine = lesson.Wine()
-    assert isinstance(wine, data.Dataset) and len(wine) == 178
+    assert len(wine) == 178
     x, y = zip(*(wine[i] for i in range(178)), strict=True)
     assert {(row.dtype, row.shape) for row in x} == {(torch.float32, (13,))}
     assert {(label.dtype, label.shape) for label in y} == {(torch.int64, ())}
@@ -48,31 +36,24 @@ def test_the_file_is_sorted_by_cultivar():
 
 # 2. An epoch is every sample once, batch by batch
 def test_100_samples_in_batches_of_20_are_5_iterations(lesson):
-    assert lesson.batches(100, 20) == [
-        list(range(i, i + 20)) for i in range(0, 100, 20)
-    ]
+    samples = np.arange(100).reshape(5, 20)
+    assert lesson.batches(100, 20) == samples.tolist()
     assert [len(b) for b in lesson.batches(178, 4)] == [4] * 44 + [2]
     assert [len(b) for b in lesson.batches(178, 4, drop_last=True)] == [4] * 44
-    assert lesson.batches(47, 50) == [list(range(47))]
     assert lesson.batches(47, 50, drop_last=True) == []
 
 
-@pytest.mark.parametrize("size", [1, 7, 20, 50])
-@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("size", "drop_last"), [(1, True), (7, False), (50, False)])
 def test_a_shuffled_epoch_is_every_sample_once(lesson, size, drop_last):
-    n = 47
-    epoch = lesson.batches(n, size, drop_last=drop_last, shuffle=True)
-    rest = [n % size] if n % size and not drop_last else []
-    assert [len(b) for b in epoch] == [size] * (n // size) + rest
+    epoch = lesson.batches(47, size, drop_last=drop_last, shuffle=True)
     samples = [sample for batch in epoch for sample in batch]
-    assert len(set(samples)) == len(samples) and set(samples) <= set(range(n))
+    assert sorted(samples) == list(range(47)) != samples
 
 
 def test_each_epoch_has_another_order_and_the_same_seed_the_same(lesson):
     before = torch.get_rng_state()
     first, second = lesson.two_epochs(30, seed=1)
     assert sorted(first) == sorted(second) == list(range(30))
-    assert {type(sample) for sample in first} == {int}  # as they are, not in batches
     assert first != second != list(range(30)) != first
     assert (first, second) == lesson.two_epochs(30, seed=1)
     assert first != lesson.two_epochs(30, seed=2)[0]
@@ -116,53 +97,22 @@ def test_a_batch_sampler_asks_for_a_whole_list_of_indices_and_brings_the_same_ba
 # 3. Mini-batches: each gradient is the full one, on average
 def by_calculus(x, y, weight):
     """The gradient of the mean cross-entropy: softmax minus one-hot, times x."""
-    p = np.exp(x @ weight.T)
-    p /= p.sum(axis=1, keepdims=True)
-    return (p - np.eye(len(weight))[y]).T @ x / len(x)
+    return (softmax(x @ weight.T) - np.eye(len(weight))[y]).T @ x / len(x)
 
 
-def problem(device, dtype=torch.float64):
-    """Wines with measurements of at most 1 and a weight, in NumPy and in PyTorch."""
-    x, weight = X / X.max(axis=0), np.random.default_rng(0).normal(size=(3, 13))
-    tensors = [torch.tensor(a, dtype=dtype, device=device) for a in (x, weight)]
-    return (x, Y, weight), (tensors[0], torch.tensor(Y, device=device), tensors[1])
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_the_gradient_is_softmax_minus_one_hot_times_x(lesson, device, dtype):
-    arrays, (x, y, weight) = problem(device, dtype)
-    before = weight.clone()
-    weight.requires_grad_()  # as a model's weight does
-    gradient = lesson.gradient(x, y, weight)
-    assert (gradient.dtype, gradient.device, gradient.shape) == (
-        dtype,
-        x.device,
-        (3, 13),
-    )
-    tolerance = {"rtol": 0, "atol": 30 * torch.finfo(dtype).eps}
-    np.testing.assert_allclose(gradient.cpu(), by_calculus(*arrays), **tolerance)
-    assert weight.grad is None and torch.equal(weight, before)
-
-
-@pytest.mark.parametrize("batch_size", [1, 16, 100, 178, 200])
+@pytest.mark.parametrize("batch_size", [1, 16, 178])
 def test_batch_gradients_weighted_by_size_average_to_the_full_gradient(
     lesson, device, batch_size
 ):
-    arrays, (x, y, weight) = problem(device)
-    average = lesson.average_of_batch_gradients(x, y, weight, batch_size)
-    assert (average.dtype, average.device, average.shape) == (
-        x.dtype,
-        x.device,
-        (3, 13),
-    )
-    np.testing.assert_allclose(average.cpu(), by_calculus(*arrays), rtol=0, atol=1e-14)
-
-
-def test_wines_and_labels_have_to_be_as_many(lesson):
-    with pytest.raises(ValueError):
-        lesson.average_of_batch_gradients(
-            torch.ones(4, 2), torch.zeros(2).long(), torch.ones(2, 2), 2
-        )
+    x, weight = X / X.max(axis=0), np.random.default_rng(0).normal(size=(3, 13))
+    expected = by_calculus(x, Y, weight)
+    trained = tensor64(weight, device).requires_grad_()
+    arguments = tensor64(x, device), torch.tensor(Y, device=device), trained
+    average = lesson.average_of_batch_gradients(*arguments, batch_size)
+    full = lesson.gradient(*arguments)
+    assert_values(full, expected, device, rtol=0, atol=1e-14)
+    assert_values(average, expected, device, rtol=0, atol=1e-14)
+    assert trained.grad is None
 
 
 def test_training_makes_one_step_for_each_batch(lesson, device):
@@ -181,78 +131,14 @@ def test_training_makes_one_step_for_each_batch(lesson, device):
     assert model.training
 
 
-def test_every_batch_is_moved_to_the_device_without_waiting(lesson, device):
-    calls = []
-
-    class Batch:
-        def to(self, *arguments, **options):
-            calls.append((arguments, options))
-            return torch.ones(2, 1, device=device)
-
-    model = torch.nn.Linear(1, 1, device=device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = [(Batch(), Batch())] * 3
-    lesson.train_in_batches(
-        model, torch.nn.MSELoss(), optimizer, loader, device, epochs=1
-    )
-    assert calls == [((device,), {"non_blocking": True})] * 6
-
-
 def test_a_random_split_uses_every_wine_once(lesson):
     before = torch.get_rng_state()
     train, test = lesson.train_test_rows(seed=3)
     assert (len(train), len(test)) == (142, 36)
-    assert sorted(train + test) == list(range(178))
-    assert train == sorted(train) != list(range(142)) and test == sorted(test)
-    assert (
-        (train, test)
-        == lesson.train_test_rows(seed=3)
-        != lesson.train_test_rows(seed=4)
-    )
+    assert sorted(train + test) == list(range(178)) and train != list(range(142))
+    assert (train, test) == lesson.train_test_rows(seed=3)
+    assert train != lesson.train_test_rows(seed=4)[0]
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    ("seed", "options"),
-    [(0, {}), (5, {"shuffle": False, "lr": 0.7, "batch_size": 9, "epochs": 3})],
-)
-def test_a_zero_classifier_is_trained_on_scaled_training_rows(
-    lesson, device, monkeypatch, seed, options
-):
-    train, test = lesson.train_test_rows(seed)
-    scaled = (X - X[train].mean(axis=0)) / X[train].std(axis=0)
-    found, right = [], []
-
-    def spy(model, loss_function, optimizer, loader, device, epochs):
-        x, y = loader.dataset.tensors
-        # The file's numbers in float32 are off by up to 2^-24; a mean may be 10
-        # deviations away.
-        np.testing.assert_allclose(x, scaled[train], rtol=0, atol=64 * 2**-24)
-        np.testing.assert_array_equal(y, Y[train])
-        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
-        assert loader.pin_memory is (device == "cuda")
-        assert loader.generator.initial_seed() == seed
-        shuffled = isinstance(loader.sampler, data.RandomSampler)
-        (group,) = optimizer.param_groups
-        found.append((shuffled, group["lr"], loader.batch_size, epochs))
-        assert isinstance(loss_function, torch.nn.CrossEntropyLoss)
-        assert group["params"] == list(model.parameters())
-        for parameter, shape in zip(group["params"], ((3, 13), (3,)), strict=True):
-            assert (parameter.shape, parameter.device.type) == (shape, device)
-            assert parameter.dtype == torch.float32 and not parameter.any()
-        weight, bias = rng.normal(size=(3, 13)), rng.normal(size=3)
-        with torch.no_grad():
-            for parameter, array in zip(group["params"], (weight, bias), strict=True):
-                parameter.copy_(torch.tensor(array))
-        best = (scaled[test] @ weight.T + bias).argmax(axis=1)
-        right.append((best == Y[test]).mean())
-
-    rng = np.random.default_rng(seed)
-    monkeypatch.setattr(lesson, "train_in_batches", spy)
-    for _ in range(4):
-        assert lesson.accuracy_on_test(seed, device, **options) == right[-1]
-    defaults = {"shuffle": True, "lr": 0.5, "batch_size": 32, "epochs": 3}
-    assert found == [tuple((defaults | options).values())] * 4
 
 
 def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
@@ -260,48 +146,45 @@ def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
     # 10 0.008: 0.95 is 3 of those away. (The mean of 3 was never below 0.935.)
     accuracies = [lesson.accuracy_on_test(seed, device) for seed in range(10)]
     assert np.mean(accuracies) > 0.95
-    assert accuracies[0] == lesson.accuracy_on_test(0, device)
-    numbers = np.array(accuracies) * 36
-    np.testing.assert_allclose(numbers, numbers.round(), rtol=1e-14)
 
 
 # 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
 @pytest.mark.parametrize("method", sorted(START_METHODS))
-@ahead(batches_by_workers)
-def test_workers_bring_the_same_batches_however_they_start(lesson, method, result):
+def test_workers_bring_the_same_batches_however_they_start(lesson, method):
     alone = lesson.shuffled_batches(3, 32, workers=0)
     assert [x.shape for x in alone] == [(32, 13)] * 5 + [(18, 13)]
-    assert result == [x.tolist() for x in alone]
+    workers = 2 if method == "fork" else 1  # any other takes seconds to import torch
+    fetched = lesson.shuffled_batches(3, 32, workers, method)
+    assert [x.tolist() for x in fetched] == [x.tolist() for x in alone]
 
 
-def test_so_many_workers_are_started_as_was_said(lesson, monkeypatch):
-    asked = []
+class WhoFetches(data.Dataset):
+    """Sample i: (the number of the worker that fetched it, 0)."""
 
-    def loader(dataset, *arguments, **options):
-        asked.append((arguments, options))
-        return [(dataset[0], None)]
+    def __len__(self):
+        return 8
 
-    monkeypatch.setattr(data, "DataLoader", loader)
-    lesson.shuffled_batches(3, 32, 2, "spawn")
-    lesson.shuffled_batches(3, 16, 0)
-    settings = [
-        (arguments, options["num_workers"], options["multiprocessing_context"])
-        for arguments, options in asked
-    ]
-    assert settings == [((32,), 2, "spawn"), ((16,), 0, None)]
+    def __getitem__(self, index):
+        return data.get_worker_info().id, 0
+
+
+@needs_fork
+def test_so_many_workers_fetch_as_was_said(lesson, monkeypatch):
+    monkeypatch.setattr(lesson, "Wine", WhoFetches)
+    for workers in (1, 2):
+        batches = lesson.shuffled_batches(0, 2, workers, "fork")
+        assert {x.tolist()[0] for x in batches} == set(range(workers))
 
 
 def test_the_batches_are_all_wines_in_another_order(lesson):
-    batches = lesson.shuffled_batches(3, 50, workers=0)
-    rows = torch.cat(batches).tolist()
+    rows = torch.cat(lesson.shuffled_batches(3, 50, workers=0)).tolist()
     file = X.astype(np.float32).tolist()
     assert sorted(rows) == sorted(file) and rows != file
-    assert not torch.equal(batches[0], lesson.shuffled_batches(4, 50, workers=0)[0])
+    assert rows != torch.cat(lesson.shuffled_batches(4, 50, workers=0)).tolist()
 
 
 def test_a_dataset_without_a_name_cannot_be_pickled(lesson):
     assert lesson.can_be_pickled(lesson.Wine()) is True
-    assert lesson.can_be_pickled(NAMELESS) is False
     assert lesson.can_be_pickled([lambda x: x]) is False
 
     class Local(data.Dataset):
@@ -318,41 +201,30 @@ def test_the_tensors_of_a_dataset_that_is_sent_share_their_memory(lesson):
 
 
 # 5. A stream has to be shared out among the workers
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(
-    lesson, loaders, workers
-):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(lesson, workers):
     assert lesson.times_read(True, workers, 50) == 1
     assert lesson.times_read(False, workers, 7) == max(workers, 1)
-    assert [(a.num_workers, a.batch_size) for a in loaders] == [
-        (workers, 50),
-        (workers, 7),
-    ]
 
 
 def test_a_stream_yields_the_rows_of_the_file(lesson):
     stream = lesson.Stream(ROOT / "data" / "wine.csv", shared_out=True)
-    rows = list(stream)
-    assert {(row.dtype, row.shape) for row in rows} == {(torch.float64, (14,))}
-    np.testing.assert_array_equal(torch.stack(rows), TABLE)
+    assert_values(torch.stack(list(stream)), TABLE, rtol=0)
     loader = data.DataLoader(stream, batch_size=None, num_workers=2)
     shared = [tuple(row.tolist()) for row in loader]
     assert sorted(shared) == sorted(map(tuple, TABLE.tolist()))
 
 
-def test_a_stream_reads_no_further_than_asked_and_only_ascii(lesson, tmp_path):
+def test_a_stream_reads_no_further_than_asked(lesson, tmp_path):
     file = tmp_path / "long.csv"
     file.write_text("a\n" + "1\n" * 5 + "not yet read\n")
     stream = iter(lesson.Stream(file, shared_out=False))
     assert [next(stream).item() for _ in range(5)] == [1] * 5
-    file.write_text("größe\n1\n", "utf-8")
-    with pytest.raises(ValueError):
-        list(lesson.Stream(file, shared_out=False))
 
 
 def test_a_stream_cannot_be_shuffled(lesson):
     stream = lesson.Stream(ROOT / "data" / "wine.csv", shared_out=True)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="expected unspecified shuffle option"):
         data.DataLoader(stream, shuffle=True)
 
 
@@ -362,17 +234,9 @@ def test_a_weighted_sampler_evens_the_classes_out(lesson):
     counts = np.bincount(Y)
     for balanced, expected in ((False, counts / 178), (True, [1 / 3] * 3)):
         shares = lesson.class_shares(balanced, n, seed=1)
-        assert isinstance(shares, list) and sum(shares) == pytest.approx(1, abs=1e-6)
         for share, p in zip(shares, expected, strict=True):
             assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / n)
-        assert lesson.class_shares(balanced, n, seed=1) == shares
         assert lesson.class_shares(balanced, n, seed=2) != shares
-
-
-def test_the_last_number_of_a_padded_row_is_at_its_length_less_1(lesson):
-    x, lengths = lesson.pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
-    assert x[:, -1].tolist() == [3, 0]
-    assert x[torch.arange(len(x)), lengths - 1].tolist() == [3, 4]
 
 
 def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples():
@@ -381,35 +245,29 @@ def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples()
 
 
 def test_rows_of_unequal_length_are_padded_with_zeros(lesson):
-    for dtype in (torch.float32, torch.int64):
-        rows = [torch.tensor(row, dtype=dtype) for row in ([5], [1, 2, 3], [4, 6])]
-        (batch,) = data.DataLoader(rows, batch_size=3, collate_fn=lesson.pad_collate)
-        table, lengths = batch
-        assert (table.tolist(), table.dtype) == (
-            [[5, 0, 0], [1, 2, 3], [4, 6, 0]],
-            dtype,
-        )
-        assert (lengths.tolist(), lengths.dtype) == ([1, 3, 2], torch.int64)
+    rows = [torch.tensor(row) for row in ([5], [1, 2, 3], [4, 6])]
+    table, lengths = lesson.pad_collate(rows)
+    assert table.tolist() == [[5, 0, 0], [1, 2, 3], [4, 6, 0]]
+    assert lengths.tolist() == [1, 3, 2]
+    # the last number of each row
+    assert table[:, -1].tolist() == [0, 3, 0]
+    assert table[torch.arange(3), lengths - 1].tolist() == [5, 3, 6]
 
 
 # 7. Mistake: labels from 1
 def test_the_loss_is_minus_the_log_of_the_softmax_and_minus_100_is_ignored(lesson):
     log_sum = math.log(1 + math.e + math.e**2)
-    cases = {(0,): 0, (1,): 1, (2,): 2, (0, 1, 2): 1, (2, 2, 0, 1): 5 / 4}
-    cases |= {(1, 2, -100): 3 / 2, (1, 2): 3 / 2, (0, -100): 0, (2, -100): 2}
+    cases = {(2,): 2, (0, 1, 2): 1, (2, 2, 0, 1): 5 / 4, (1, 2, -100): 3 / 2}
     for labels, mean in cases.items():  # the logits are the labels
-        assert lesson.cross_entropy(list(labels)) == pytest.approx(
-            log_sum - mean, rel=5e-7
-        )
-    for labels in ([1, 2, 3], [3], [-1, 0]):
-        assert lesson.cross_entropy(labels) is None
+        loss = lesson.cross_entropy(list(labels))
+        assert loss == pytest.approx(log_sum - mean, rel=5e-7)
+    assert lesson.cross_entropy([1, 2, 3]) is lesson.cross_entropy([-1, 0]) is None
     assert math.isnan(lesson.cross_entropy([-100]))
 
 
 # 8. Mistake: a random generator that the dataset owns
 def test_noise_comes_from_the_generator_it_says(lesson):
     owned = lesson.Noise(owned=True)
-    assert len(owned) == len(lesson.Noise(owned=False)) == 8
     expected = np.random.default_rng(0).random(8)
     assert [owned[0] for _ in range(8)] == expected.tolist()
     with torch.random.fork_rng(devices=[]):
@@ -419,16 +277,12 @@ def test_noise_comes_from_the_generator_it_says(lesson):
         assert first == torch.rand(()).item()
 
 
-@pytest.mark.parametrize(("workers", "different"), [(0, 8), (1, 8), (2, 4)])
-def test_every_worker_repeats_a_generator_that_the_dataset_owns(
-    lesson, workers, different
-):
+def test_every_worker_repeats_a_generator_that_the_dataset_owns(lesson):
     # Without workers there is one copy, and it moves on.
-    assert lesson.distinct_and_repeated(owned=True, workers=workers) == (
-        different,
-        workers > 0,
-    )
-    assert lesson.distinct_and_repeated(owned=False, workers=workers) == (8, False)
+    for workers, distinct, repeated in ((0, 8, False), (1, 8, True), (2, 4, True)):
+        found = lesson.distinct_and_repeated(True, workers)
+        assert found == (distinct, repeated)
+    assert lesson.distinct_and_repeated(False, workers=2) == (8, False)
 
 
 def test_persistent_workers_go_on_with_their_copies_of_the_generator(lesson):
@@ -447,9 +301,7 @@ class GlobalNoise(data.Dataset):
         return np.random.random()
 
 
-@pytest.mark.skipif(
-    "fork" not in START_METHODS, reason="a dataset of a test cannot be pickled"
-)
+@needs_fork
 def test_numpys_global_generator_is_seeded_anew_for_each_worker():
     options = {"num_workers": 2, "multiprocessing_context": "fork"}
     loader = data.DataLoader(GlobalNoise(), batch_size=None, **options)
@@ -462,21 +314,19 @@ def test_without_shuffling_an_epoch_ends_in_a_worse_classifier(lesson, device):
     # mean of 20 is off by 0.012, and 0.02 is almost 4 of that away. (The mean of 4 was
     # never below 0.006.)
     options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
-    sorted_, shuffled = (
-        np.mean(
-            [
-                lesson.accuracy_on_test(s, device, shuffle=shuffle, **options)
-                for s in range(20)
-            ]
-        )
-        for shuffle in (False, True)
-    )
-    assert sorted_ + 0.02 < shuffled > 0.9
+    means = []
+    for shuffle in (False, True):
+        accuracies = [
+            lesson.accuracy_on_test(seed, device, shuffle, **options)
+            for seed in range(20)
+        ]
+        means.append(np.mean(accuracies))
+    assert means[0] + 0.02 < means[1] > 0.9
 
 
 def softmax_accuracy(seed, rows, test, lr, epochs, batch_size):
     """The classifier in NumPy, its batches in the order of the file."""
-    x = (X - X[rows].mean(axis=0)) / X[rows].std(axis=0, ddof=1)
+    x = (X - X[rows].mean(axis=0)) / X[rows].std(axis=0)
     x, weight = np.column_stack([x, np.ones(178)]), np.zeros((3, 14))
     for _ in range(epochs):
         for start in range(0, len(rows), batch_size):
@@ -497,14 +347,9 @@ def test_without_shuffling_the_accuracy_is_numpys(
     assert found == softmax_accuracy(seed, *lesson.train_test_rows(seed), **options)
 
 
-def test_the_picture_shows_an_epoch_sorted_and_shuffled(lesson, device):
-    in_order, shuffled = (
-        axes.images[0].get_array() for axes in lesson.figure(device).axes
-    )
-    for grid in (in_order, shuffled):
-        assert grid.shape == (12, 16)
-        classes = np.ma.masked_invalid(grid).compressed()
-        np.testing.assert_array_equal(np.bincount(classes.astype(int)), [59, 71, 48])
-    flat = np.ma.masked_invalid(in_order).compressed()
-    np.testing.assert_array_equal(flat, Y)
-    assert not np.array_equal(np.ma.masked_invalid(shuffled).compressed(), flat)
+def test_the_picture_shows_an_epoch_sorted_and_shuffled(lesson):
+    for axes, shuffle in zip(lesson.figure().axes, (False, True), strict=True):
+        assert axes.get_title() == f"shuffle={shuffle}"
+        classes = np.ma.masked_invalid(axes.images[0].get_array()).compressed()
+        assert np.array_equal(classes, Y) is not shuffle
+        assert np.array_equal(np.sort(classes), Y)

@@ -3,39 +3,32 @@
 import functools
 import itertools
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from course import ROOT
+from helpers import ROOT, assert_values, printed_if_tripled
+from reference import adam_step, log_softmax, softmax
 from torch import nn
 
 TABLE = np.loadtxt(ROOT / "data" / "digits.csv", delimiter=",", skiprows=1)
 X, Y = TABLE[:, 1:] / 16, TABLE[:, 0].astype(int)
 
 
-def tensor(numbers, device):
-    """float64 or, of whole numbers, int64."""
+def on_device(numbers, device):
+    """A tensor of float64 or, of whole numbers, of int64."""
     return torch.from_numpy(np.array(numbers)).to(device)
 
 
-def check(result, expected, device, dtype=torch.float64, rtol=0.0):
-    assert (result.dtype, result.device.type) == (dtype, device)
-    assert result.shape == np.shape(expected) and not result.requires_grad
-    np.testing.assert_allclose(result.cpu(), expected, rtol=rtol, atol=0)
-
-
-def problem(n, seed=0, scale=1.0):
+def rows_without_a_rule(n, seed=0):
     """x (n, 64), and labels that have nothing to do with it; every fourth is a 9."""
     random = np.random.default_rng(seed)
-    return scale * random.normal(size=(n, 64)), np.minimum(
-        random.integers(12, size=n), 9
-    )
+    return random.normal(size=(n, 64)), np.minimum(random.integers(12, size=n), 9)
 
 
-# The network and its training once more, in NumPy. Parameters are [W, b] or [W, b, W,
-# b].
+# The network and its training once more, in NumPy: parameters [W, b] or [W, b, W, b]
 def start(model):
     return [parameter.detach().cpu().numpy().copy() for parameter in model.parameters()]
 
@@ -50,8 +43,7 @@ def logits(parameters, x):
 
 
 def loss(parameters, x, y):
-    z = logits(parameters, x)
-    return (np.logaddexp.reduce(z, axis=1) - z[np.arange(len(y)), y]).mean()
+    return -log_softmax(logits(parameters, x))[np.arange(len(y)), y].mean()
 
 
 def share_right(parameters, x, y):
@@ -60,8 +52,7 @@ def share_right(parameters, x, y):
 
 def gradient(parameters, x, y):
     z, units = logits(parameters, x), hidden(parameters, x)
-    p = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
-    error = (p - np.eye(10)[y]) / len(y)
+    error = (softmax(z) - np.eye(10)[y]) / len(y)
     found = [error.T @ units, error.sum(axis=0)]
     if len(parameters) == 4:
         error = error @ parameters[2] * (units > 0)
@@ -70,24 +61,19 @@ def gradient(parameters, x, y):
 
 
 def adam(parameters, x, labels, lr=0.02):
-    """Parameters after 0, 1, 2, ... steps (Kingma and Ba, 2015), one for each y in
-    labels."""
+    """The parameters after 0, 1, 2, ... steps of Adam, one for each y in labels."""
     path, mean, square = [parameters], [0] * 4, [0] * 4
     for step, y in enumerate(labels, 1):
-        after = []
-        for i, slope in enumerate(gradient(parameters, x, y)):
-            mean[i] = 0.9 * mean[i] + 0.1 * slope
-            square[i] = 0.999 * square[i] + 0.001 * slope**2
-            scale = np.sqrt(square[i] / (1 - 0.999**step)) + 1e-8
-            after.append(parameters[i] - lr * mean[i] / (1 - 0.9**step) / scale)
-        parameters = after
-        path.append(parameters)
+        after = list(path[-1])
+        for i, slope in enumerate(gradient(path[-1], x, y)):
+            state = adam_step(after[i], slope, mean[i], square[i], step, lr)
+            after[i], mean[i], square[i] = state
+        path.append(after)
     return path
 
 
 def nearest(x, known, y):
-    """The label of the row of known with the least sum of squared differences, the
-    first such."""
+    """The label of the first row of known with the least sum of squared differences."""
     return np.array([y[np.square(known - row).sum(axis=1).argmin()] for row in x])
 
 
@@ -128,44 +114,23 @@ def watched(lesson):
 
 @pytest.fixture(scope="module")
 def folds(lesson):
-    """(device, new_model) -> accuracies on 200 pictures with random labels, and these
-    labels."""
+    """(device, new_model) -> accuracies on 200 pictures with random labels, labels."""
     labels = np.random.default_rng(5).integers(10, size=200)
 
     @functools.cache
     def accuracies(device, new_model):
         x = lesson.digits(device)[0][200:400]
-        return lesson.fold_accuracies(x, tensor(labels, device), new_model)
+        return lesson.fold_accuracies(x, on_device(labels, device), new_model)
 
     return lambda device, new_model: (accuracies(device, new_model), labels)
 
 
-# Reading a data file: tests/test_faults.py spoils one in every way
+# Reading a data file: tests/test_faults.py tests read_csv
 def test_the_digits_are_1797_pictures_of_64_grey_levels_from_0_to_1(lesson, device):
     x, y = lesson.digits(device)
-    check(x, X, device)
-    check(y, Y, device, torch.int64)
+    assert_values(x, X, device)
+    assert_values(y, Y, device, torch.int64)
     assert (x.shape, x.min(), x.max()) == ((1797, 64), 0, 1)
-    assert (
-        min(y.bincount()) >= 174
-        and max(y.bincount()) <= 183
-        and len(y.bincount()) == 10
-    )
-    assert {t.device.type for t in lesson.digits()} == {"cpu"}
-
-
-def test_a_row_missing_ends_in_one_line_that_names_the_file(
-    lesson, tmp_path, monkeypatch
-):
-    (tmp_path / "digits.csv").write_text("".join(["0,1\n"] * 1797))
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    assert lesson.read_csv("digits.csv", 1796, 2).tolist() == [[0, 1]] * 1796
-    for function in (lesson.digits, lambda: lesson.read_csv("digits.csv", 1797, 65)):
-        with pytest.raises(SystemExit) as end:
-            function()
-        assert str(end.value).startswith(
-            f"{tmp_path / 'digits.csv'}: 1797 rows of 65: "
-        )
 
 
 # 1. A hidden layer of relu draws straight lines
@@ -173,7 +138,7 @@ def test_a_network_with_a_unit_for_each_line_is_the_chain_of_lines(lesson):
     # Halves and quarters: float32 rounds nothing.
     knots, values = [-1.0, 0.5, 1.0, 3.0], [2.0, -1.0, 0.0, 1.0]
     model = lesson.interpolant(torch.tensor(knots), torch.tensor(values))
-    assert [p.shape for p in model.parameters()] == [(3, 1), (3,), (1, 3), (1,)]
+    assert len(model[0].weight) == 3
     x = torch.arange(-1, 3.25, 0.25)
     with torch.no_grad():
         assert (
@@ -185,127 +150,76 @@ def test_a_network_with_a_unit_for_each_line_is_the_chain_of_lines(lesson):
         assert model(torch.tensor([[-3.0], [5.0]])).tolist() == [[2.0], [2.0]]
 
 
-def test_a_hidden_layer_joins_any_points(lesson):
-    random = np.random.default_rng(0)
-    knots, values = np.sort(random.uniform(-2, 2, size=30)), random.normal(size=30)
-    model = lesson.interpolant(*(torch.from_numpy(t).float() for t in (knots, values)))
-    x = np.concatenate([knots, random.uniform(knots[0], knots[-1], size=200)])
-    with torch.no_grad():
-        found = model.double()(torch.from_numpy(x)[:, None])[:, 0].numpy()
-    # 29 slopes, the steepest the difference of two values over a small gap, rounded to
-    # 2^-24.
-    steepest = np.abs(np.diff(values) / np.diff(knots)).max()
-    np.testing.assert_allclose(
-        found, np.interp(x, knots, values), atol=29 * 8 * steepest * 2**-24
-    )
-
-
 def test_the_error_on_x_squared_is_exactly_1_over_4_n_squared(lesson):
-    # Between knots a distance h apart the chord is (h / 2)^2 above x^2 in the middle, h
-    # = 1 / n.
+    # Between knots a distance h = 1 / n apart the chord is (h / 2)^2
+    # above x^2 in the middle.
     for pieces in (1, 2, 16, 64):
         assert lesson.largest_error(pieces) == 1 / (4 * pieces**2)
-    for pieces in (3, 5, 20):  # thirds and fifths are rounded
-        assert lesson.largest_error(pieces) == pytest.approx(
-            1 / (4 * pieces**2), abs=1e-6
-        )
-    assert type(lesson.largest_error(3)) is float
 
 
 # 2. Split in three
 @pytest.mark.parametrize(
     ("n", "sizes"),
-    [(1797, (1077, 360, 360)), (10, (6, 2, 2)), (11, (5, 3, 3)), (15, (9, 3, 3))],
+    [(1797, (1077, 360, 360)), (11, (5, 3, 3))],
 )
 def test_a_split_is_60_to_20_to_20_and_uses_every_row_once(lesson, device, n, sizes):
     parts = lesson.split(n, 3, device)
     assert tuple(map(len, parts)) == sizes
-    for part in parts:
-        assert (part.dtype, part.device.type) == (torch.int64, device)
     assert sorted(torch.cat(parts).tolist()) == list(range(n))
 
 
-def test_a_split_is_random_and_its_seed_repeats_it(lesson):
-    state = torch.get_rng_state()
-    first, again, other = (torch.cat(lesson.split(1797, seed)) for seed in (3, 3, 4))
-    # nobody else's numbers are touched
-    assert torch.equal(state, torch.get_rng_state())
-    assert first.device.type == "cpu"
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    # Each part comes from everywhere: its mean row is 898 within five standard errors,
-    # at most 1797 / sqrt(12 * 360) = 27.
+def test_each_part_of_a_split_comes_from_everywhere(lesson):
+    # The mean row is 898 within five standard errors, at most 1797 / sqrt(12 * 360).
     for part in lesson.split(1797, 3):
         assert part.double().mean().item() == pytest.approx(898, abs=5 * 28)
 
 
-@pytest.mark.parametrize("width", [64, 20, 0])
+@pytest.mark.parametrize("width", [20, 0])
 def test_a_network_starts_uniform_within_1_over_the_root_of_its_inputs(
     lesson, device, width
 ):
     model = lesson.network(7, width, device)
     shapes = [(width, 64), (width,), (10, width), (10,)] if width else [(10, 64), (10,)]
     assert [p.shape for p in model.parameters()] == shapes
-    for parameter in model.parameters():
-        assert (parameter.dtype, parameter.device.type) == (torch.float64, device)
     for weight in list(model.parameters())[::2]:
         bound = 1 / math.sqrt(weight.shape[1])
         # Of 200 or more numbers the largest is below 0.9 of the bound once in 0.9^-200
         # = 1e9.
         assert 0.9 * bound < weight.abs().max() <= bound * (1 + 1e-7)
-        # The fourth moment of a uniform number is 9 / 5 of the squared second: five
-        # deviations.
+        # The fourth moment of a uniform number is 9 / 5 of the squared
+        # second: five deviations.
         spread = 5 * math.sqrt(0.8 / weight.numel())
         assert weight.square().mean().item() == pytest.approx(bound**2 / 3, rel=spread)
-    x, _ = problem(8)
+    x, _ = rows_without_a_rule(8)
     with torch.no_grad():
-        check(model(tensor(x, device)), logits(start(model), x), device, rtol=1e-11)
-
-
-def test_a_network_has_4810_parameters_and_its_seed_repeats_it(lesson):
-    state = torch.get_rng_state()
-    first, again, other = (start(lesson.network(seed)) for seed in (7, 7, 8))
-    # nobody else's numbers are touched
-    assert torch.equal(state, torch.get_rng_state())
-    assert all(map(np.array_equal, first, again))
-    assert not any(map(np.array_equal, first, other))
-    assert (
-        sum(parameter.size for parameter in first)
-        == 64 * 64 + 64 + 64 * 10 + 10
-        == 4810
-    )
-    assert next(lesson.network(7).parameters()).device.type == "cpu"
+        assert_values(
+            model(on_device(x, device)), logits(start(model), x), device, rtol=1e-11
+        )
 
 
 # 3. Before anything else, learn one batch by heart
 @pytest.mark.parametrize("width", [64, 0])
 def test_fit_takes_the_steps_of_adam_with_lr_0_02(lesson, device, width):
-    x, y = problem(50)
+    x, y = rows_without_a_rule(50)
     model = lesson.network(7, width, device)
     path = adam(start(model), x, [y] * 5)
-    losses = lesson.fit(model, tensor(x, device), tensor(y, device), epochs=5)
+    losses = lesson.fit(model, on_device(x, device), on_device(y, device), epochs=5)
     assert losses == pytest.approx([loss(p, x, y) for p in path[:5]], rel=1e-11)
     for found, expected in zip(start(model), path[5], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
-    # train, in every lesson the same, answers with the loss before its step.
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    arguments = nn.CrossEntropyLoss(), optimizer, tensor(x, device), tensor(y, device)
-    found = lesson.train(model, *arguments, epochs=1)
-    assert found == pytest.approx([loss(path[5], x, y)], rel=1e-10)
 
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_apart_means_that_y_comes_in_another_order_in_each_step(lesson, device, apart):
-    x, y = problem(30)
+    x, y = rows_without_a_rule(30)
     generator = torch.Generator().manual_seed(6)
     orders = [torch.randperm(30, generator=generator).numpy() for _ in range(6)]
     labels = [y[order] if apart else y for order in orders]
     path = adam(start(lesson.network(6)), x, labels)
     expected = [loss(*step) for step in zip(path, [x] * 6, labels, strict=False)]
-    ours = tensor(x, device), tensor(y, device)
-    state = torch.get_rng_state()
+    ours = on_device(x, device), on_device(y, device)
     losses = lesson.losses_on_batch(*ours, apart, seed=6, epochs=6)
     assert losses == pytest.approx(expected, rel=1e-10)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_one_batch_is_learned_by_heart_from_log_10_to_0(batch, device):
@@ -317,9 +231,9 @@ def test_one_batch_is_learned_by_heart_from_log_10_to_0(batch, device):
 
 def test_shuffled_apart_the_loss_stays_at_the_entropy_of_the_labels(batch, device):
     losses = np.array(batch(device, apart=True))
-    # Whatever the network says of a picture, the label is drawn without looking at it:
-    # on average the loss is a cross-entropy against the shares, and not below their
-    # entropy.
+    # Whatever the network says of a picture, the label is drawn without
+    # looking at it: on average the loss is a cross-entropy against the shares,
+    # and not below their entropy.
     shares = np.bincount(Y[64:128]) / 64
     entropy = -shares @ np.log(shares)
     assert len(losses) == 30 and 2.2 < entropy < math.log(10)
@@ -331,42 +245,28 @@ def test_shuffled_apart_the_loss_stays_at_the_entropy_of_the_labels(batch, devic
 
 # 4. Baselines stand beside the network
 def test_the_nearest_neighbour_is_the_one_of_the_least_squared_distance(lesson, device):
-    x, y = problem(90)
-    found = lesson.nearest(*(tensor(t, device) for t in (x[:40], x[40:], y[40:])))
-    check(found, nearest(x[:40], x[40:], y[40:]), device, torch.int64)
-    # Sixteenths, their squares and their sums are exact: the first of equally near
-    # ones.
-    found = lesson.nearest(*(tensor(t, device) for t in (X[:200], X[200:], Y[200:])))
-    check(found, nearest(X[:200], X[200:], Y[200:]), device, torch.int64)
+    x, y = rows_without_a_rule(90)
+    found = lesson.nearest(*(on_device(t, device) for t in (x[:40], x[40:], y[40:])))
+    assert_values(found, nearest(x[:40], x[40:], y[40:]), device, torch.int64)
+    # Sixteenths, their squares and sums are exact: the first of equally near ones.
+    found = lesson.nearest(*(on_device(t, device) for t in (X[:200], X[200:], Y[200:])))
+    assert_values(found, nearest(X[:200], X[200:], Y[200:]), device, torch.int64)
 
 
 def test_network_and_baselines_learn_the_training_rows_and_are_judged_on_the_test_rows(
-    lesson, device, monkeypatch
+    lesson, device
 ):
-    x, y = problem(300)
+    x, y = rows_without_a_rule(300)
     known, _, test = (rows.numpy() for rows in lesson.split(300, 6))
     expected = {
         "largest class": np.mean(y[test] == np.bincount(y[known]).argmax()),
         "nearest neighbour": np.mean(nearest(x[test], x[known], y[known]) == y[test]),
     }
     for name, width in (("linear model", 0), ("network", 64)):
-        path = adam(start(lesson.network(6, width)), x[known], [y[known]] * 10)
-        expected[name] = share_right(path[10], x[test], y[test])
-    fit, asked = lesson.fit, []
-
-    def short(model, x, y, epochs):  # of the 40 steps the first ten
-        asked.append(epochs)
-        return fit(model, x, y, epochs=10)
-
-    monkeypatch.setattr(lesson, "fit", short)
-    found = lesson.test_accuracies(tensor(x, device), tensor(y, device), seed=6)
-    assert list(found) == [
-        "largest class",
-        "linear model",
-        "network",
-        "nearest neighbour",
-    ]
-    assert found == pytest.approx(expected, rel=1e-14) and asked == [40, 40]
+        path = adam(start(lesson.network(6, width)), x[known], [y[known]] * 40)
+        expected[name] = share_right(path[40], x[test], y[test])
+    ours = on_device(x, device), on_device(y, device)
+    assert lesson.test_accuracies(*ours, seed=6) == pytest.approx(expected, rel=1e-14)
 
 
 def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(
@@ -375,12 +275,12 @@ def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(
     mean = {
         name: np.mean([s[name] for s in splits(device)]) for name in splits(device)[0]
     }
-    # On the splits of the seeds 100 to 119 the network is ahead of the linear model by
-    # 0.008 to 0.056, in 20 of 20, and behind the neighbour by 0.014 to 0.044, in 20 of
-    # 20.
+    # On the splits of the seeds 100 to 119 the network is ahead of the linear
+    # model by 0.008 to 0.056, in 20 of 20, and behind the neighbour by 0.014
+    # to 0.044, in 20 of 20.
     assert mean["linear model"] < mean["network"] < mean["nearest neighbour"]
-    # 0.928, 0.963 and 0.986 on average, with standard deviations of 0.012, 0.008 and
-    # 0.005.
+    # 0.928, 0.963 and 0.986 on average, with standard deviations of
+    # 0.012, 0.008 and 0.005.
     assert mean["linear model"] > 0.89 and mean["network"] > 0.92
     assert mean["nearest neighbour"] > 0.96
     # Ten classes of 174 to 183 rows, 360 test rows: five binomial deviations.
@@ -388,19 +288,11 @@ def test_the_network_beats_the_linear_model_and_the_neighbour_beats_the_network(
 
 
 # 5. What one number can tell
-@pytest.mark.parametrize("classes", [10, 3])
-def test_the_confusion_matrix_has_a_row_for_each_truth(lesson, device, classes):
-    random = np.random.default_rng(classes)
-    said, y = random.integers(classes - 1, size=(2, 40))  # the last class never occurs
-    expected = np.zeros((classes, classes), int)
-    for column, row in zip(said, y, strict=True):
-        expected[row, column] += 1
-    arguments = tensor(said, device), tensor(y, device), classes
-    found = lesson.confusion_matrix(*arguments[: 2 if classes == 10 else 3])
-    check(found, expected, device, torch.int64)
-    assert (found.trace() / found.sum()).item() == pytest.approx(
-        np.mean(said == y), rel=1e-6
-    )
+def test_the_confusion_matrix_has_a_row_for_each_truth(lesson, device):
+    said, y = [1, 1, 0, 1, 3], [0, 0, 0, 1, 0]  # class 2 never occurs
+    expected = [[1, 2, 0, 1], [0, 1, 0, 0], [0] * 4, [0] * 4]
+    matrix = lesson.confusion_matrix(on_device(said, device), on_device(y, device), 4)
+    assert_values(matrix, expected, device, torch.int64)
 
 
 def test_an_accuracy_is_good_to_the_std_of_the_binomial_distribution(lesson):
@@ -415,8 +307,8 @@ def test_an_accuracy_is_good_to_the_std_of_the_binomial_distribution(lesson):
 
 
 def test_an_accuracy_is_within_1_96_of_these_stds_of_the_truth_95_times_in_100(lesson):
-    # Thus the 95 % interval of Wilson (1927): all p from which the accuracy found is no
-    # further.
+    # Thus the 95 % interval of Wilson (1927): all p from which the
+    # accuracy found is no further.
     n, coverage = 360, []
     shares = np.arange(n + 1) / n
     for p in np.linspace(0.3, 0.97, 40):
@@ -434,34 +326,22 @@ def test_an_accuracy_is_within_1_96_of_these_stds_of_the_truth_95_times_in_100(l
 
 # 6. It can learn anything, wrong labels too
 def test_the_accuracy_is_the_share_of_rows_with_the_largest_logit_at_y(lesson, device):
-    x = tensor([[1.0, 3.0, 2.0], [0.0, -1.0, -2.0], [5.0, 6.0, 9.0]], device)
-    for y, share in (
-        ([1, 0, 2], 1),
-        ([1, 0, 0], 2 / 3),
-        ([2, 0, 1], 1 / 3),
-        ([0, 1, 0], 0),
-    ):
-        found = lesson.accuracy(nn.Identity(), x, tensor(y, device))
-        assert found == pytest.approx(share, rel=1e-15) and type(found) is float
+    x = on_device([[1.0, 3.0, 2.0], [0.0, -1.0, -2.0], [5.0, 6.0, 9.0]], device)
+    for y, share in (([1, 0, 2], 1), ([1, 0, 0], 2 / 3), ([0, 1, 0], 0)):
+        found = lesson.accuracy(nn.Identity(), x, on_device(y, device))
+        assert found == pytest.approx(share, rel=1e-15)
 
 
-def test_the_accuracy_is_that_of_evaluation_without_dropout(lesson, device):
+def test_the_accuracy_is_that_of_evaluation_without_dropout(lesson):
     model = nn.Sequential(nn.Dropout(0.9)).train()
-    assert (
-        lesson.accuracy(
-            model, torch.eye(50, device=device), torch.arange(50).to(device)
-        )
-        == 1
-    )
-    assert not model.training
+    assert lesson.accuracy(model, torch.eye(50), torch.arange(50)) == 1
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.4])
 def test_a_spoilt_label_is_any_of_the_nine_others(lesson, device, share):
     n = 20_000
     y = np.arange(n) % 10
-    found = lesson.spoilt(tensor(y, device), share, seed=6)
-    assert (found.dtype, found.device.type, found.shape) == (torch.int64, device, (n,))
+    found = lesson.spoilt(on_device(y, device), share, seed=6)
     shift = (found.cpu().numpy() - y) % 10
     assert found.min() == 0 and found.max() == 9
     # Binomial counts, five standard deviations.
@@ -471,24 +351,14 @@ def test_a_spoilt_label_is_any_of_the_nine_others(lesson, device, share):
         assert abs(count - n * p) <= 5 * math.sqrt(n * p * (1 - p))
 
 
-def test_the_seed_repeats_which_labels_are_spoilt(lesson):
-    y, state = torch.arange(200) % 10, torch.get_rng_state()
-    first, again, other = (lesson.spoilt(y, 0.5, seed) for seed in (6, 6, 7))
-    assert torch.equal(state, torch.get_rng_state()) and torch.equal(
-        y, torch.arange(200) % 10
-    )
-    assert torch.equal(first, again) and not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("share", [0.4, 0.0])
 def test_watching_sees_training_validation_and_test_rows_before_each_step(
-    lesson, device, share
+    lesson, device
 ):
-    # 420 rows to train, of which 400 are taken; 128 hidden units; right labels for the
-    # test.
-    x, y = problem(700)
+    # 420 rows to train, of which 400 are taken; 128 hidden units;
+    # right labels for the test.
+    x, y = rows_without_a_rule(700)
     known, choose, test = (rows.numpy() for rows in lesson.split(700, 6))
-    labels = lesson.spoilt(torch.from_numpy(y), share, 6).numpy()
+    labels = lesson.spoilt(torch.from_numpy(y), 0.4, 6).numpy()
     known = known[:400]
     path = adam(start(lesson.network(6, 128)), x[known], [labels[known]] * 4)[:4]
     expected = [
@@ -499,8 +369,9 @@ def test_watching_sees_training_validation_and_test_rows_before_each_step(
         ]
         for p in path
     ]
-    found = lesson.watch(tensor(x, device), tensor(y, device), share, seed=6, epochs=4)
-    assert (found.dtype, found.shape) == (np.float64, (4, 3))
+    found = lesson.watch(
+        on_device(x, device), on_device(y, device), 0.4, seed=6, epochs=4
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
@@ -509,12 +380,12 @@ def test_with_wrong_labels_the_validation_loss_turns_up_and_early_stopping_gains
 ):
     training, validation, accuracy = watched(device, 0.4).T
     best = validation.argmin()
-    # The seeds 100 to 119: the best step is 4 to 13, the gain 0.036 to 0.194, in 20 of
-    # 20.
+    # The seeds 100 to 119: the best step is 4 to 13, the gain 0.036
+    # to 0.194, in 20 of 20.
     assert 1 < best < 25
     assert accuracy[best] > accuracy[-1]
-    # The training loss goes on falling, by 0.51 or more; validation rises by 0.22 or
-    # more.
+    # The training loss goes on falling, by 0.51 or more; validation
+    # rises by 0.22 or more.
     assert (
         training[-1] < training[best] - 0.1 and validation[-1] > validation[best] + 0.1
     )
@@ -523,14 +394,14 @@ def test_with_wrong_labels_the_validation_loss_turns_up_and_early_stopping_gains
 
 def test_wrong_labels_are_learned_by_heart(watched, device):
     training, validation, _ = watched(device, 0.4).T
-    # Who knows the digit, and no more, cannot do better than the entropy of the label,
-    # 1.55.
+    # Who knows the digit, and no more, cannot do better than the
+    # entropy of the label, 1.55.
     entropy = -0.6 * math.log(0.6) - 0.4 * math.log(0.4 / 9)
-    # His loss on n rows is log(1 / 0.6) or log(9 / 0.4), a binomial mean: five
-    # deviations.
+    # His loss on n rows is log(1 / 0.6) or log(9 / 0.4), a binomial
+    # mean: five deviations.
     spread = 5 * (math.log(9 / 0.4) - math.log(1 / 0.6)) * math.sqrt(0.4 * 0.6)
-    # The seeds 100 to 119: 0.79 to 1.02 on the training rows, at best 1.66 on the
-    # others.
+    # The seeds 100 to 119: 0.79 to 1.02 on the training rows, at
+    # best 1.66 on the others.
     assert training[-1] < entropy - spread / math.sqrt(400)
     assert validation.min() > entropy - spread / math.sqrt(360)
 
@@ -538,8 +409,8 @@ def test_wrong_labels_are_learned_by_heart(watched, device):
 def test_with_right_labels_early_stopping_gains_nothing(watched, device):
     training, validation, accuracy = watched(device, 0.0).T
     best = validation.argmin()
-    # The seeds 100 to 119: from -0.017 to 0.011, -0.002 on average. Two binomial
-    # deviations:
+    # The seeds 100 to 119: from -0.017 to 0.011, -0.002 on average.
+    # Two binomial deviations:
     assert abs(accuracy[best] - accuracy[-1]) < 2 * math.sqrt(0.94 * 0.06 / 360)
     # 0.914 to 0.956, and 0.012 at most
     assert accuracy[-1] > 0.87 and training[-1] < 0.1
@@ -547,16 +418,13 @@ def test_with_right_labels_early_stopping_gains_nothing(watched, device):
 
 # 7. Mistake: choosing on the test rows
 def distribution_of_the_best(models, rows):
-    """In how many of all 2^(models rows) outcomes the best has 0, 1, ..., rows right."""
-    at_most = itertools.accumulate(
-        [math.comb(rows, k) for k in range(rows + 1)], initial=0
-    )
+    """In how many of 2^(models rows) outcomes the best has 0, 1, ..., rows right."""
+    counts = [math.comb(rows, k) for k in range(rows + 1)]
+    at_most = itertools.accumulate(counts, initial=0)
     return [b - a for a, b in itertools.pairwise(count**models for count in at_most)]
 
 
-@pytest.mark.parametrize(
-    ("models", "rows"), [(1, 7), (2, 1), (3, 4), (5, 100), (200, 100)]
-)
+@pytest.mark.parametrize(("models", "rows"), [(1, 7), (3, 4), (200, 100)])
 def test_the_mean_of_the_best_coin_is_a_closed_form(lesson, models, rows):
     counts, outcomes = distribution_of_the_best(models, rows), 2 ** (models * rows)
     assert sum(counts) == outcomes
@@ -566,8 +434,6 @@ def test_the_mean_of_the_best_coin_is_a_closed_form(lesson, models, rows):
         flips = itertools.product((0, 1), repeat=models * rows)
         most = [np.reshape(f, (models, rows)).sum(axis=1).max() for f in flips]
         assert mean == Fraction(int(np.sum(most)), len(most) * rows)
-    if models == 1:
-        assert mean == Fraction(1, 2)
 
 
 @pytest.mark.parametrize("models", [200, 5])
@@ -588,7 +454,6 @@ def test_the_best_of_many_coins_is_lucky_and_the_luck_is_gone_on_fresh_rows(
 
 
 def test_the_best_coin_is_chosen_on_its_rows_and_judged_on_others(lesson):
-    state = torch.get_rng_state()
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         heads = torch.rand(2, 30, 9, generator=generator).numpy() < 0.5
@@ -596,13 +461,11 @@ def test_the_best_coin_is_chosen_on_its_rows_and_judged_on_others(lesson):
         best = max(range(30), key=lambda model: counts[model])  # the first such
         expected = counts[best] / 9, other[best] / 9
         assert lesson.best_of_coins(30, 9, seed) == pytest.approx(expected, rel=1e-15)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 # 8. Mistake: testing on what training has seen
 def test_a_twin_is_known_with_probability_640_of_799(lesson):
-    # Of 160 test rows one is looked at. The other 159 are any of 799, or, without its
-    # twin, of 798.
+    # Of 160 test rows one is looked at. The others are any of 799, or of 798 others.
     known = Fraction(math.comb(798, 159), math.comb(799, 159))
     assert known == Fraction(640, 799)
     assert lesson.by_heart(once=False) == pytest.approx(float(known + (1 - known) / 10))
@@ -623,9 +486,8 @@ def test_twins_on_both_sides_are_remembered_and_twins_together_are_not(lesson, o
 def test_a_fifth_of_the_rows_is_asked_for_the_nearest_of_the_others(
     lesson, device, once
 ):
-    x, _ = problem(400)
+    x, _ = rows_without_a_rule(400)
     n = 400 if once else 800
-    state = torch.get_rng_state()
     for seed in (6, 7):
         labels = torch.randint(
             10, (400,), generator=torch.Generator().manual_seed(seed)
@@ -634,9 +496,8 @@ def test_a_fifth_of_the_rows_is_asked_for_the_nearest_of_the_others(
         twins = np.concatenate([x, x])[order], np.concatenate([labels, labels])[order]
         (test, known), (truth, y) = (np.split(part, [n // 5]) for part in twins)
         expected = np.mean(nearest(test, known, y) == truth)
-        found = lesson.accuracy_with_twins(tensor(x, device), once, seed)
+        found = lesson.accuracy_with_twins(on_device(x, device), once, seed)
         assert found == pytest.approx(expected, rel=1e-14) and len(truth) in (80, 160)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("new_model", [True, False])
@@ -669,30 +530,41 @@ def test_one_model_for_all_folds_has_seen_their_labels(folds, device):
 
 
 # The picture
-def test_the_picture_shows_what_was_watched_with_wrong_labels_and_with_none(
-    lesson, device, monkeypatch
-):
-    watch, seen = lesson.watch, []
+def test_the_picture_shows_what_was_watched_with_wrong_labels_and_with_none(lesson):
+    wrong, none = lesson.figure().axes
+    assert (wrong.get_title()[:4], none.get_title()[:3]) == ("40% ", "0% ")
+    names = [text.get_text() for text in none.get_legend().get_texts()]
+    assert names == ["training loss", "validation loss", "test accuracy"]
+    for axes, share in ((wrong, 0.4), (none, 0.0)):
+        watched = lesson.watch(*lesson.digits(), share, seed=0, epochs=35)
+        for line, column in zip(axes.lines, watched.T, strict=True):
+            np.testing.assert_allclose(line.get_ydata(), column, rtol=1e-9)
 
-    def short(x, y, share, seed, epochs):
-        seen.append((share, epochs))
-        return watch(x, y, share, seed, epochs=3)
 
-    monkeypatch.setattr(lesson, "watch", short)
-    fig = lesson.figure(device)
-    assert seen == [(0.4, 35), (0.0, 35)]
-    for axes, title in zip(fig.axes, ("40%", "0%"), strict=True):
-        assert axes.get_title().startswith(f"{title} of the labels wrong")
-        lines = {line.get_label(): line.get_data() for line in axes.lines}
-        assert list(lines) == ["training loss", "validation loss", "test accuracy"]
-        for name, (x, y) in lines.items():
-            assert list(x) == [0, 1, 2]
-            assert name == "test accuracy" or y[0] == pytest.approx(
-                math.log(10), abs=0.15
-            )
-        assert (
-            min(lines["test accuracy"][1]) >= 0 and max(lines["test accuracy"][1]) <= 1
-        )
-        training = lines["training loss"][1]
-        assert training[2] < training[0]
-    assert fig.axes[1].get_legend() is not None
+# What is printed as theory does not come from the measurement beside it
+def test_the_error_of_straight_lines_is_printed_from_theory(lesson):
+    printed = printed_if_tripled(lesson, 1, "largest_error")
+    rows = re.findall(r"by (\d) units: largest error (\S+), theory (\S+)", printed)
+    assert [int(n) for n, _, _ in rows] == [2, 4, 8]
+    for n, measured, theory in rows:
+        error = 1 / (4 * int(n) ** 2)
+        assert (measured, theory) == (f"{3 * error:.6f}", f"{error:.6f}")
+
+
+def test_the_number_of_parameters_is_printed_from_theory(lesson, monkeypatch):
+    monkeypatch.setattr(lesson, "network", lambda seed: nn.Linear(9, 10))
+    printed = printed_if_tripled(lesson, 2)
+    assert printed.endswith(": 100 parameters, 64 * 64 + 64 + 64 * 10 + 10 is 4810\n")
+
+
+def test_the_best_coin_and_the_twins_are_printed_from_theory(lesson):
+    counts = distribution_of_the_best(200, 100)
+    best = Fraction(sum(k * count for k, count in enumerate(counts)), 2**20_000 * 100)
+    printed = printed_if_tripled(lesson, 7, "best_of_coins")
+    assert f", theory {float(best):.2f}\n" in printed
+    assert f"rows: {float(best):.2f}" not in printed
+    printed = printed_if_tripled(lesson, 8, "accuracy_with_twins")
+    theory = [f"{p + (1 - p) / 10:.2f}" for p in (0, 640 / 799)]
+    rows = re.findall(r"once=\w+ +(\S+), theory (\S+)", printed)
+    assert [row[1] for row in rows] == theory
+    assert all(measured > expected for measured, expected in rows)

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from course import ROOT
+from helpers import ROOT, assert_values, printed_if_tripled, tensor64
 from numpy.lib.stride_tricks import sliding_window_view
+from reference import adam_step, softmax
 from torch import nn
 from torchvision import models
 
@@ -31,16 +32,17 @@ MOVED = (0.1, 0.42)
 
 def state(module):
     """Name -> a copy of each parameter and buffer, in NumPy."""
-    return {
-        name: t.detach().cpu().numpy().copy() for name, t in module.state_dict().items()
-    }
+    return {n: t.detach().cpu().numpy().copy() for n, t in module.state_dict().items()}
 
 
 def same(before, after):
     """Equal bit for bit, all of them."""
-    return list(before) == list(after) and all(
-        np.array_equal(before[name], after[name]) for name in before
-    )
+    return not changed(before, after) and list(before) == list(after)
+
+
+def changed(before, after):
+    """The names of what differs."""
+    return [name for name in before if not np.array_equal(before[name], after[name])]
 
 
 def numbers(module):
@@ -48,37 +50,28 @@ def numbers(module):
 
 
 def forward(numbers_of, x, moved=0):
-    """The features (n, 128) of the pictures x (n, 12, 12), by NumPy, from a body's
-    state.
+    """The features (n, 128) of the pictures x (n, 12, 12), from a body's state.
 
     moved: the batch norms have first seen x so many times in training mode, where each
     normalises by the batch and its running values go a tenth of the way, the variance
     with n - 1.
     """
-    running, x = {}, x[:, None]
+    running = {}
 
     def pass_through(x, training):
         for conv, norm in ((0, 1), (4, 5), (7, 8)):
-            windows = sliding_window_view(
-                np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)]), (3, 3), (2, 3)
-            )
-            x = np.einsum(
-                "nchwij,ocij->nohw",
-                windows,
-                numbers_of[f"{conv}.weight"],
-                optimize=True,
-            )
-            mean, variance = running.get(norm) or (
-                numbers_of[f"{norm}.running_mean"],
-                numbers_of[f"{norm}.running_var"],
-            )
+            padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+            windows = sliding_window_view(padded, (3, 3), (2, 3))
+            kernel = numbers_of[f"{conv}.weight"]
+            x = np.einsum("nchwij,ocij->nohw", windows, kernel, optimize=True)
+            mean = numbers_of[f"{norm}.running_mean"]
+            variance = numbers_of[f"{norm}.running_var"]
+            mean, variance = running.get(norm, (mean, variance))
             if training:
                 rest, n = 0.9**moved, x[:, 0].size
                 now, spread = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
-                running[norm] = (
-                    rest * mean + (1 - rest) * now,
-                    rest * variance + (1 - rest) * spread * n / (n - 1),
-                )
+                then = rest * variance + (1 - rest) * spread * n / (n - 1)
+                running[norm] = rest * mean + (1 - rest) * now, then
                 mean, variance = now, spread
             x = (x - mean[:, None, None]) / np.sqrt(variance + 1e-5)[:, None, None]
             x = x * numbers_of[f"{norm}.weight"][:, None, None]
@@ -88,36 +81,19 @@ def forward(numbers_of, x, moved=0):
         return x.reshape(len(x), -1, 2, 3, 2, 3).mean(axis=(3, 5)).reshape(len(x), -1)
 
     if moved:
-        pass_through(x, training=True)
-    return pass_through(x, training=False)
-
-
-def adam(parameters, gradients, rates, memory):
-    """One step of Adam on NumPy arrays or tensors, in place; memory: [step, first,
-    second]."""
-    memory[0] += 1
-    for i, (p, g, rate) in enumerate(zip(parameters, gradients, rates, strict=True)):
-        memory[1][i] = 0.9 * memory[1].get(i, 0) + 0.1 * g
-        memory[2][i] = 0.999 * memory[2].get(i, 0) + 0.001 * g**2
-        root = (memory[2][i] / (1 - 0.999 ** memory[0])) ** 0.5
-        p -= rate * memory[1][i] / (1 - 0.9 ** memory[0]) / (root + 1e-8)
+        pass_through(x[:, None], training=True)
+    return pass_through(x[:, None], training=False)
 
 
 def softmax_regression(features, y, weight, bias, steps):
-    """(weight, bias) after so many steps of Adam on the cross entropy, lr 0.01, in
-    NumPy."""
-    weight, bias, memory = weight.copy(), bias.copy(), [0, {}, {}]
-    for _ in range(steps):
-        z = features @ weight.T + bias
-        p = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
-        error = (p - np.eye(5)[y]) / len(y)
-        adam(
-            [weight, bias],
-            [error.T @ features, error.sum(axis=0)],
-            [0.01, 0.01],
-            memory,
-        )
-    return weight, bias
+    """(weight, bias) after steps of Adam on the cross-entropy, with the rate 0.01."""
+    x = np.column_stack([features, np.ones(len(y))])
+    theta = np.column_stack([weight, bias])
+    mean = square = 0
+    for step in range(1, steps + 1):
+        gradient = (softmax(x @ theta.T) - np.eye(5)[y]).T @ x / len(y)
+        theta, mean, square = adam_step(theta, gradient, mean, square, step, 0.01)
+    return theta[:, :-1], theta[:, -1]
 
 
 def share(features, y, weight, bias):
@@ -140,29 +116,22 @@ def found_again(x):
 
 
 def even(places):
-    """Chi square of the counts of 25 places, in its own standard deviations from its
-    mean."""
-    counts = np.bincount(places, minlength=25)
+    """Chi square of the counts of 25 places, in deviations from its mean."""
     expected = len(places) / 25
-    return (((counts - expected) ** 2 / expected).sum() - 24) / math.sqrt(2 * 24)
+    chi = ((np.bincount(places, minlength=25) - expected) ** 2 / expected).sum()
+    return (chi - 24) / math.sqrt(2 * 24)
 
 
 def canvases(n, device, seed=0):
-    """n pictures of noise, (n, 1, 12, 12)."""
+    """n pictures of noise, (n, 1, 12, 12), as a tensor and without channel in NumPy."""
     x = np.random.default_rng(seed).random((n, 1, 12, 12))
-    return torch.tensor(x, device=device, dtype=torch.float64), x[:, 0]
+    return tensor64(x, device), x[:, 0]
 
 
 def batches(n, device, seed=0):
     """n batches of 20 labelled pictures of noise."""
-    random = np.random.default_rng(seed)
-    return [
-        (
-            canvases(20, device, seed + i)[0],
-            torch.tensor(random.integers(0, 5, 20), device=device),
-        )
-        for i in range(n)
-    ]
+    labels = torch.tensor(np.random.default_rng(seed).integers(0, 5, (n, 20)))
+    return [(canvases(20, device, i)[0], y) for i, y in enumerate(labels.to(device))]
 
 
 @pytest.fixture(scope="module")
@@ -173,99 +142,29 @@ def data(lesson):
 
 @pytest.fixture(scope="module")
 def two_of_each(lesson, data):
-    """two_of_each(device): what four_ways finds with 2 pictures of each digit and seed
-    7."""
+    """two_of_each(device): what four_ways finds with 2 pictures a digit and seed 7."""
     return functools.cache(lambda device: lesson.four_ways(*data(device), 2, 7))
 
 
-@pytest.fixture(autouse=True)
-def pretrained_before(lesson, request):
-    """The lesson keeps its pretrained network: it is trained before a test changes how.
-
-    That touches nobody's random numbers.
-    """
-    before = torch.get_rng_state()
-    if "device" in request.fixturenames:
-        lesson.pretrained(request.getfixturevalue("device"))
-    assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.fixture
-def recorded(pretrained_before, lesson, monkeypatch):
-    """Whatever trains is put down instead: (name, model, batches or (x, y), the
-    settings)."""
-    calls = []
-
-    def fit(model, batches, body_lr, train_norm=True):
-        calls.append(("fit", model, list(batches), (body_lr, train_norm)))
-
-    def fit_head(model, x, y, steps=60):
-        calls.append(("fit_head", model, [(x, y)], (steps,)))
-
-    monkeypatch.setattr(lesson, "fit", fit)
-    monkeypatch.setattr(lesson, "fit_head", fit_head)
-    return calls
-
-
-# Reading a data file: tests/test_faults.py spoils one in every way
-def test_a_row_missing_ends_in_one_line_that_names_the_file(
-    lesson, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(lesson, "DATA", tmp_path)
-    (tmp_path / "row.csv").write_text("a,b,c\n1,2,3\n")
-    np.testing.assert_array_equal(lesson.read_csv("row.csv", 1, 3), [[1, 2, 3]])
-    rows = (ROOT / "data" / "digits.csv").read_text("ascii").splitlines(keepends=True)
-    (tmp_path / "digits.csv").write_text("".join(rows[:-1]))
-    with pytest.raises(SystemExit) as end:
-        lesson.digits()
-    assert str(end.value).startswith(f"{tmp_path / 'digits.csv'}: 1797 rows of 65: ")
-    assert "\n" not in str(end.value)
-
-
-def test_x_and_y_are_the_files_in_sixteenths(lesson, device, data):
+def test_x_and_y_are_the_files_in_sixteenths(device, data):
     x, y = data(device)
-    assert (x.dtype, y.dtype) == (torch.float64, torch.int64)
-    assert x.device.type == y.device.type == device
-    np.testing.assert_array_equal(x.cpu(), X[:, None])
-    np.testing.assert_array_equal(y.cpu(), Y)
+    assert_values(x, X[:, None], device, rtol=0)
+    assert_values(y, Y, device, torch.int64)
     assert (X.min(), X.max(), len(WHICH)) == (0, 1, 1797)
-    assert {t.device.type for t in lesson.digits()} == {"cpu"}
 
 
 def test_a_picture_is_placed_whole_at_one_of_25_places_all_alike(lesson, device, data):
-    x = data(device)[0]
-    out = lesson.placed(x, torch.Generator().manual_seed(3))
-    assert (out.shape, out.dtype, out.device.type) == (
-        (1797, 1, 12, 12),
-        x.dtype,
-        device,
-    )
-    rows, places = zip(*found_again(out), strict=True)
+    x, generator = data(device)[0], torch.Generator().manual_seed(3)
+    rows, places = zip(*found_again(lesson.placed(x, generator)), strict=True)
     assert rows == tuple(range(1797))
-    # Chi square with 24 degrees of freedom passes five of its deviations once in 1e4
-    # seeds.
+    # Chi square with 24 degrees of freedom passes five deviations once in 1e4 seeds.
     assert set(places) == set(range(25)) and abs(even(places)) < 5
 
 
-def test_the_generator_decides_the_places_and_nothing_else_does(lesson, device, data):
-    x, before = data(device)[0][:50], torch.get_rng_state()
-    generator = torch.Generator().manual_seed(3)
-    first, second = (lesson.placed(x, generator) for _ in range(2))
-    assert torch.equal(first, lesson.placed(x, torch.Generator().manual_seed(3)))
-    assert not torch.equal(first, second)
-    assert torch.equal(before, torch.get_rng_state())
-    assert lesson.placed(x.float(), generator).dtype == torch.float32
-
-
 # 1. Train on one task, freeze, and put a new head on
-@pytest.mark.parametrize("seed", [0, 4])
-def test_a_network_is_three_convolutions_and_a_linear_head(lesson, device, seed):
-    model = lesson.network(seed, device)
-    assert [name for name, _ in model.named_children()] == ["body", "head"]
+def test_a_network_is_three_convolutions_and_a_linear_head(lesson, device):
+    model = lesson.network(4, device)
     assert (numbers(model.body), numbers(model.head)) == (BODY, HEAD)
-    assert {(p.dtype, p.device.type) for p in model.parameters()} == {
-        (torch.float64, device)
-    }
     with torch.no_grad():  # batch norms that do something
         for name, buffer in model.body.named_buffers():
             if "running" in name:
@@ -274,21 +173,10 @@ def test_a_network_is_three_convolutions_and_a_linear_head(lesson, device, seed)
             if p.ndim == 1:
                 p.copy_(torch.linspace(-0.2, 1.3, len(p)))
     ours, x = canvases(6, device)
-    found = model.eval().body(ours).detach()
-    expected = forward(state(model.body), x)
-    assert (found.shape, found.dtype, found.device.type) == (
-        (6, 128),
-        torch.float64,
-        device,
-    )
-    np.testing.assert_allclose(found.cpu(), expected, rtol=0, atol=1e-13)
-    head = state(model.head)
-    np.testing.assert_allclose(
-        model(ours).detach().cpu(),
-        expected @ head["weight"].T + head["bias"],
-        rtol=0,
-        atol=1e-13,
-    )
+    features, head = forward(state(model.body), x), state(model.head)
+    assert_values(model.eval().body(ours), features, device, rtol=0, atol=1e-13)
+    logits = features @ head["weight"].T + head["bias"]
+    assert_values(model(ours), logits, device, rtol=0, atol=1e-13)
 
 
 def test_a_networks_seed_decides_its_numbers_and_leaves_everybody_elses_alone(lesson):
@@ -296,136 +184,77 @@ def test_a_networks_seed_decides_its_numbers_and_leaves_everybody_elses_alone(le
     one, again, other = (state(lesson.network(seed)) for seed in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert same(one, again) and not same(one, other)
-    # PyTorch's start: uniform between -1 and 1, divided by the root of the inputs of a
-    # number.
-    for name in (
-        "body.0.weight",
-        "body.4.weight",
-        "body.7.weight",
-        "head.weight",
-        "head.bias",
-    ):
-        inputs = 128 if "head" in name else one[name][0].size
-        largest = np.abs(one[name]).max() * math.sqrt(inputs)
-        # 72 numbers or more: all are below 0.8 once in 1e7 times. The bias has five.
-        assert largest < 1 + 1e-6 and (largest > 0.8 or name == "head.bias")
-        assert not np.array_equal(one[name], other[name])
 
 
 @pytest.mark.parametrize(
-    ("body_lr", "train_norm"),
-    [(0.003, True), (0.003, False), (0.02, None), (0, True), (0, False)],
+    ("body_lr", "train_norm"), [(0.003, True), (0.02, False), (0, True)]
 )
 def test_fit_is_adam_with_one_rate_for_the_head_and_one_for_the_body(
     lesson, device, body_lr, train_norm
 ):
-    model = lesson.network(5, device).train(train_norm is False)  # in the other mode
-    ours = copy.deepcopy(model).train(train_norm is not False)
+    model = lesson.network(5, device).train(not train_norm)  # in the other mode
+    ours = copy.deepcopy(model).train(train_norm)
     parameters = [*ours.head.parameters(), *(ours.body.parameters() if body_lr else ())]
-    rates = [0.01] * 2 + [body_lr] * (len(parameters) - 2)
-    memory, before = [0, {}, {}], torch.get_rng_state()
+    moments = [(0, 0)] * len(parameters)
     three = batches(3, device)
-    for x, y in three:
+    for step, (x, y) in enumerate(three, start=1):
         z = ours(x)
         loss = (z.logsumexp(dim=1) - z.gather(1, y[:, None])[:, 0]).mean()
         gradients = torch.autograd.grad(loss, parameters)
-        with torch.no_grad():
-            adam(parameters, gradients, rates, memory)
-    options = {} if train_norm is None else {"train_norm": train_norm}
-    assert lesson.fit(model, iter(three), body_lr, **options) is None
-    for (name, found), expected in zip(
-        state(model).items(), state(ours).values(), strict=True
-    ):
+        for i, (p, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            lr, gradient = (0.01 if i < 2 else body_lr), gradient.cpu().numpy()
+            before = p.detach().cpu().numpy()
+            after, *moments[i] = adam_step(before, gradient, *moments[i], step, lr)
+            p.data = tensor64(after, device)
+    lesson.fit(model, iter(three), body_lr, train_norm)
+    found, expected = state(model), state(ours)
+    for name in expected:
         # Adam divides by the gradient's size: where that is 1e-8, so is rounding seen.
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-7, err_msg=name)
-    assert model.training == (train_norm is not False)
-    assert torch.equal(before, torch.get_rng_state())
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-7)
+    assert model.training == train_norm
 
 
 def test_an_epoch_shows_every_picture_once_in_batches_of_64_at_new_places(
     lesson, device, data
 ):
     x, y = (t[:150] for t in data(device))
-    found = list(lesson.source_batches(x, y, 3))
-    assert [len(labels) for _, labels in found] == [64, 64, 22] * 3
-    epochs = []
-    for epoch in range(3):
-        pictures, labels = zip(*found[3 * epoch : 3 * epoch + 3], strict=True)
-        rows, places = zip(*found_again(torch.cat(pictures)), strict=True)
-        assert sorted(rows) == list(range(150))
-        np.testing.assert_array_equal(torch.cat(labels).cpu(), Y[list(rows)])
-        epochs.append(
-            (rows, [place for _, place in sorted(zip(rows, places, strict=True))])
-        )
-    assert all(rows != tuple(range(150)) for rows, _ in epochs)
-    for i in range(3):
-        assert epochs[i][0] != epochs[i - 1][0]
-        # One in 25 stays by chance, 6 of 150: five deviations of 2.4 more are 18.
-        assert np.sum(np.equal(epochs[i][1], epochs[i - 1][1])) < 18
-    assert list(lesson.source_batches(x, y, 0)) == []
+    batches = list(lesson.source_batches(x, y, 2))
+    assert [len(labels) for _, labels in batches] == [64, 64, 22] * 2
+    orders, places = [], []
+    for epoch in (batches[:3], batches[3:]):
+        pictures, labels = zip(*epoch, strict=True)
+        shown = found_again(torch.cat(pictures))
+        orders.append([row for row, _ in shown])
+        places.append([place for _, place in sorted(shown)])
+        assert sorted(orders[-1]) == list(range(150)) != orders[-1]
+        np.testing.assert_array_equal(torch.cat(labels).cpu(), Y[orders[-1]])
+    assert orders[0] != orders[1]
+    # One in 25 stays by chance, 6 of 150: five deviations of 2.4 more are 18.
+    assert np.sum(np.equal(*places)) < 18
 
 
-def test_the_batches_repeat_and_their_generator_is_of_seed_0(lesson, device, data):
-    x, y = (t[:70] for t in data(device))
-    before = torch.get_rng_state()
-    (pictures, labels), rest = lesson.source_batches(x, y, 1)
-    assert torch.equal(before, torch.get_rng_state())
-    generator = torch.Generator().manual_seed(0)
-    expected = lesson.placed(x, generator)
-    rows = torch.randperm(70, generator=generator).to(device)
-    assert torch.equal(torch.cat([pictures, rest[0]]), expected[rows])
-    assert torch.equal(torch.cat([labels, rest[1]]), y[rows])
-
-
-@pytest.mark.parametrize("seed", [None, 3])
-def test_pretraining_is_six_epochs_of_the_first_720_digits_from_0_to_4(
-    lesson, device, data, seed, recorded
-):
-    model = lesson.pretrained.__wrapped__(device, *([] if seed is None else [seed]))
-    [(_, trained, found, settings)] = recorded
-    assert model is trained and not model.training and settings == (0.01, True)
-    assert same(state(model), state(lesson.network(seed or 0)))
+def test_pretraining_is_six_epochs_of_the_first_720_digits_from_0_to_4(lesson, data):
     rows = np.flatnonzero(Y < 5)[:720]
-    x, y = (t[torch.tensor(rows, device=device)] for t in data(device))
-    expected = list(lesson.source_batches(x, y, 6))
-    assert len(found) == len(expected) == 6 * 12
-    for ours, theirs in zip(found, expected, strict=True):
-        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
-
-
-def test_pretraining_is_done_once(lesson, device):
-    model = lesson.pretrained(device)
-    assert lesson.pretrained(device) is model and not model.training
-    assert next(model.parameters()).device.type == device
-    assert {int(t) for name, t in state(model).items() if "num_batches" in name} == {72}
+    x, y = (t[torch.tensor(rows)] for t in data("cpu"))
+    model = lesson.network(0)
+    lesson.fit(model, lesson.source_batches(x, y, 6), body_lr=0.01)
+    assert same(state(lesson.pretrained("cpu")), state(model))
+    assert not lesson.pretrained("cpu").training
 
 
 def test_accuracy_is_the_share_of_largest_logits_in_evaluation_mode(lesson, device):
     z = torch.tensor([[1.0, 3, 2], [0, -1, -2], [5, 5.5, 6], [1, 0, 9]], device=device)
     y = torch.tensor([1, 0, 1, 2], device=device)
     for model in (nn.Identity(), nn.Dropout(0.999)):
-        found = lesson.accuracy(model.train(), z, y)
-        assert (found, type(found), model.training) == (3 / 4, float, False)
-    assert lesson.accuracy(nn.Identity(), z[2:3], y[2:3]) == 0
-    assert lesson.accuracy(nn.Identity(), z[:3], y[:3]) == pytest.approx(
-        2 / 3, rel=1e-15
-    )
+        assert lesson.accuracy(model.train(), z, y) == 3 / 4
 
 
-@pytest.mark.parametrize(("each", "seed"), [(1, 0), (2, 5), (20, 6)])
+@pytest.mark.parametrize(("each", "seed"), [(1, 0), (20, 6)])
 def test_few_labels_are_so_many_of_each_of_5_to_9_and_300_others_to_test(
     lesson, device, data, each, seed
 ):
-    before = torch.get_rng_state()
     known_x, known_y, test_x, test_y = lesson.few_labels(*data(device), each, seed)
-    assert torch.equal(before, torch.get_rng_state())
-    assert known_x.shape == (5 * each, 1, 12, 12) and test_x.shape == (300, 1, 12, 12)
-    assert {t.device.type for t in (known_x, known_y, test_x, test_y)} == {device}
-    assert known_x.dtype == test_x.dtype == torch.float64
-    assert known_y.dtype == test_y.dtype == torch.int64
-    assert sorted(known_y.tolist()) == [
-        label for label in range(5) for _ in range(each)
-    ]
+    assert sorted(known_y.tolist()) == sorted(list(range(5)) * each)
     known, test = found_again(known_x), found_again(test_x)
     for pairs, labels in ((known, known_y), (test, test_y)):
         assert [Y[row] - 5 for row, _ in pairs] == labels.tolist()
@@ -437,66 +266,46 @@ def test_few_labels_are_so_many_of_each_of_5_to_9_and_300_others_to_test(
     assert 100 < np.sum(np.diff(rows) > 0) < 200
 
 
-def test_other_seeds_choose_other_pictures_and_more_labels_keep_the_first(
-    lesson, device, data
-):
-    draws = {
-        (each, seed): lesson.few_labels(*data(device), each, seed)
+def test_other_seeds_choose_other_pictures_and_more_labels_keep_the_first(lesson, data):
+    two, other, five = (
+        lesson.few_labels(*data("cpu"), each, seed)
         for each, seed in ((2, 0), (2, 1), (5, 0))
-    }
-    again = lesson.few_labels(*data(device), 2, 0)
-    assert all(torch.equal(a, b) for a, b in zip(again, draws[2, 0], strict=True))
-    known = {
-        key: {row for row, _ in found_again(draw[0])} for key, draw in draws.items()
-    }
-    assert known[2, 0] < known[5, 0]
+    )
+    rows = [{row for row, _ in found_again(draw[0])} for draw in (two, other, five)]
     # ten of about 900 twice: one or none as a rule
-    assert len(known[2, 0] & known[2, 1]) < 5
-    assert torch.equal(draws[2, 0][2], draws[5, 0][2])
-    assert not torch.equal(draws[2, 0][2], draws[2, 1][2])
+    assert rows[0] < rows[2] and len(rows[0] & rows[1]) < 5
+    assert torch.equal(two[2], five[2]) and not torch.equal(two[2], other[2])
 
 
 def test_trainable_counts_what_an_optimizer_would_move(lesson):
     model = nn.Sequential(nn.Linear(7, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
-    assert lesson.trainable(model) == 7 * 3 + 3 + 2 * 3 + 3 * 2 + 2
     model[1].requires_grad_(False)
     model[2].weight.requires_grad_(False)
-    assert lesson.trainable(model) == 7 * 3 + 3 + 2
     model[0].requires_grad = False  # a name on the layer: its parameters do not know
     assert lesson.trainable(model) == 7 * 3 + 3 + 2
 
 
 def test_a_new_head_is_put_on_a_copy_of_the_body(lesson, device):
     body = lesson.network(6, device).body
-    before = state(body)
-    model = lesson.with_new_head(body)
-    assert model.body is not body and same(state(model.body), before)
-    assert {p.device.type for p in model.parameters()} == {device}
+    before, model = state(body), lesson.with_new_head(body)
+    assert same(state(model.body), before)
     assert same(state(model.head), state(lesson.network(1).head))
     lesson.fit(model, batches(1, device), 0.1)
     assert same(state(body), before) and not same(state(model.body), before)
 
 
 def test_the_old_task_is_181_pictures_that_pretraining_has_not_seen(
-    lesson, device, data, monkeypatch
+    lesson, device, data
 ):
-    seen, accuracy = [], lesson.accuracy
-    monkeypatch.setattr(lesson, "accuracy", lambda *a: seen.append(a) or accuracy(*a))
-    model = lesson.pretrained(device)
-    found = lesson.old_task(model, *data(device))
-    [(judged, x, y)] = seen
     rows = np.flatnonzero(Y < 5)[720:]
-    assert judged is model and len(rows) == 181
-    assert [row for row, _ in found_again(x)] == rows.tolist()
-    np.testing.assert_array_equal(y.cpu(), Y[rows])
-    pictures = data(device)[0][torch.tensor(rows, device=device)]
-    assert torch.equal(x, lesson.placed(pictures, torch.Generator().manual_seed(1)))
-    head = state(model.head)
-    features = forward(state(model.body), x[:, 0].cpu().numpy())
-    assert found == pytest.approx(
-        share(features, Y[rows], head["weight"], head["bias"]), abs=1e-12
-    )
-    assert found > OLD_TASK
+    assert len(rows) == 181
+    pictures = torch.tensor(X[rows, None])
+    x = lesson.placed(pictures, torch.Generator().manual_seed(1))[:, 0].numpy()
+    model = lesson.pretrained(device)
+    head, features = state(model.head), forward(state(model.body), x)
+    expected = share(features, Y[rows], head["weight"], head["bias"])
+    found = lesson.old_task(model, *data(device))
+    assert found == pytest.approx(expected, abs=1e-12) and found > OLD_TASK
 
 
 def test_a_frozen_body_in_evaluation_mode_stays_the_same_bit_for_bit(
@@ -509,178 +318,80 @@ def test_a_frozen_body_in_evaluation_mode_stays_the_same_bit_for_bit(
     x, y, _, _ = lesson.few_labels(*data(device), 3, seed=1)
     lesson.fit(model, [(x, y)] * 5, body_lr=0, train_norm=False)
     after = state(model)
-    moved = [name for name in before if not np.array_equal(before[name], after[name])]
-    assert moved == ["head.weight", "head.bias"]
-    assert all(parameter.grad is None for parameter in model.body.parameters())
-    # In training mode the parameters stay as well; the buffers of three batch norms do
-    # not.
+    assert changed(before, after) == ["head.weight", "head.bias"]
+    # In training mode the buffers of three batch norms move, and still no parameter.
     lesson.fit(model, [(x, y)] * 5, body_lr=0)
-    moved = [
-        name for name in before if not np.array_equal(state(model)[name], after[name])
-    ]
-    assert [name.split(".")[-1] for name in moved[:-2]] == [
-        "running_mean",
-        "running_var",
-        "num_batches_tracked",
-    ] * 3
+    moved = [name.split(".")[-1] for name in changed(after, state(model))]
+    buffers = ["running_mean", "running_var", "num_batches_tracked"]
+    assert moved == [*buffers * 3, "weight", "bias"]
 
 
 # 2. Mistake: frozen, and batch norm moves all the same
-@pytest.mark.parametrize("mean", [5.0, -3.0, 0.25])
-def test_each_batch_moves_a_frozen_batch_norm_a_tenth_of_the_way(
-    lesson, mean, monkeypatch
-):
-    norms, kind = [], nn.BatchNorm1d
-    monkeypatch.setattr(nn, "BatchNorm1d", lambda n: norms.append(kind(n)) or norms[-1])
-    for k in (0, 1, 4, 10, 30):
+@pytest.mark.parametrize("mean", [5.0, -3.0])
+def test_each_batch_moves_a_frozen_batch_norm_a_tenth_of_the_way(lesson, mean):
+    for k in (0, 1, 10, 30):
         found = lesson.running_mean_after(k, mean, train=True)
-        assert type(found) is float
         assert found == pytest.approx(mean * (1 - 0.9**k), rel=1e-5)  # float32
-        # Two numbers, 1 above and 1 below: the variance, with n - 1, is 2.
-        variance = norms[-1].running_var.item()
-        assert variance == pytest.approx(0.9**k + (1 - 0.9**k) * 2, rel=1e-5)
         assert lesson.running_mean_after(k, mean, train=False) == 0
-        assert norms[-1].running_var.item() == 1
-    for norm in norms:
-        assert norm.weight.tolist() == [1] and norm.bias.tolist() == [0]
-        assert not any(parameter.requires_grad for parameter in norm.parameters())
 
 
-def test_frozen_features_move_as_far_as_the_running_values_say(lesson, device, data):
+def test_the_running_mean_in_theory_is_not_the_measured_one(lesson):
+    printed = printed_if_tripled(lesson, 2, "running_mean_after")
+    assert f"theory {5 * (1 - 0.9**10):.4f}\n" in printed
+    assert f"train=True    {15 * (1 - 0.9**10):.4f}\n" in printed
+
+
+def test_frozen_features_move_as_far_as_the_running_values_say(lesson, device):
     body = lesson.network(7, device).body
-    modes = []
-    body.register_forward_hook(
-        lambda module, _, out: modes.append(
-            (module.training, any(p.requires_grad for p in module.parameters()))
-        )
-    )
     ours, x = canvases(30, device)
     before = state(body)
     features = forward(before, x)
-    for k in (1, 3, 10):
-        expected = forward(before, x, moved=k) - features
-        expected = np.linalg.norm(expected) / np.linalg.norm(features)
-        for options in [{"batches": k}] + [{}] * (k == 10):
-            found = lesson.features_moved(body, ours, **options)
-            assert type(found) is float and found == pytest.approx(expected, rel=1e-10)
-            assert modes == [(False, False)] + [(True, False)] * k + [(False, False)]
-            modes.clear()
-    assert lesson.features_moved(body, ours, 0) == 0
+    for k in (0, 1, 10):
+        expected = np.linalg.norm(forward(before, x, moved=k) - features)
+        found = lesson.features_moved(body, ours, k)
+        assert found == pytest.approx(expected / np.linalg.norm(features), rel=1e-10)
     assert same(state(body), before) and all(p.requires_grad for p in body.parameters())
 
 
 def test_ten_batches_move_the_pretrained_features(lesson, device, data):
-    body = lesson.pretrained(device).body
     x, _, _, _ = lesson.few_labels(*data(device), 20, seed=3)
-    found = lesson.features_moved(body, x)
-    features, moved = (forward(state(body), x[:, 0].cpu().numpy(), k) for k in (0, 10))
-    expected = np.linalg.norm(moved - features) / np.linalg.norm(features)
-    assert found == pytest.approx(expected, rel=1e-10)
+    found = lesson.features_moved(lesson.pretrained(device).body, x)
     assert MOVED[0] < found < MOVED[1]
 
 
 # 3. Features can be computed once
-@pytest.mark.parametrize("steps", [None, 7])
-def test_a_head_on_stored_features_is_softmax_regression(lesson, device, data, steps):
+def test_a_head_on_stored_features_is_softmax_regression(lesson, device, data):
     x, y, _, _ = lesson.few_labels(*data(device), 1, seed=2)
     model = lesson.with_new_head(lesson.pretrained(device).body).train()
-    head, body = state(model.head), state(model.body)
-    features = forward(body, x[:, 0].cpu().numpy())
-    weight, bias = softmax_regression(
-        features,
-        y.cpu().numpy(),
-        head["weight"],
-        head["bias"],
-        60 if steps is None else steps,
-    )
-    through = copy.deepcopy(model)
-    assert lesson.fit_head(model, x, y, *([] if steps is None else [steps])) is None
-    lesson.fit(through, [(x, y)] * (steps or 60), body_lr=0, train_norm=False)
+    through, before = copy.deepcopy(model), state(model.body)
+    features, labels = forward(before, x[:, 0].cpu().numpy()), y.cpu().numpy()
+    line = softmax_regression(features, labels, *state(model.head).values(), steps=7)
+    lesson.fit_head(model, x, y, steps=7)
+    lesson.fit(through, [(x, y)] * 7, body_lr=0, train_norm=False)
     for trained in (model, through):
-        found = state(trained.head)
-        np.testing.assert_allclose(found["weight"], weight, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(found["bias"], bias, rtol=0, atol=1e-9)
-        assert same(state(trained.body), body)
+        for found, expected in zip(trained.head.parameters(), line, strict=True):
+            assert_values(found, expected, device, rtol=0, atol=1e-9)
+        assert same(state(trained.body), before)
     assert (model.head.weight - through.head.weight).abs().max() < 1e-12
-    assert (model.head.bias - through.head.bias).abs().max() < 1e-12
-    assert (
-        all(p.grad is None for p in model.body.parameters()) and not model.body.training
-    )
-
-
-def test_a_head_is_handed_its_features_and_a_body_that_does_nothing(
-    lesson, device, monkeypatch
-):
-    handed, passes = [], []
-    monkeypatch.setattr(lesson, "fit", lambda *a, **k: handed.append((*a, k)))
-    model = lesson.network(3, device)
-    model.body.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    x, _ = canvases(4, device)
-    y = torch.tensor([0, 3, 1, 4], device=device)
-    lesson.fit_head(model, x, y, 5)
-    [(alone, stored, settings)] = handed
-    assert passes == [False] and len(stored) == 5 and settings == {"body_lr": 0}
-    assert alone.head is model.head and not list(alone.body.parameters())
-    for features, labels in stored:
-        assert not features.requires_grad and torch.equal(
-            alone.body(features), features
-        )
-        assert labels is y and features.shape == (4, 128)
 
 
 # 4. Few labels: what it brings, and when it does not
-@pytest.mark.parametrize(("each", "seed"), [(1, 4), (10, 3)])
 def test_the_four_ways_start_from_two_bodies_and_train_head_or_all(
-    lesson, device, data, each, seed, recorded, monkeypatch
+    lesson, data, two_of_each
 ):
-    judged = []
-    monkeypatch.setattr(
-        lesson, "accuracy", lambda *a: judged.append(a) or len(judged) / 4
-    )
-    found = lesson.four_ways(*data(device), each, seed)
-    assert list(found.items()) == [
-        ("pretrained, frozen", 1 / 4),
-        ("pretrained, tuned", 2 / 4),
-        ("random, frozen", 3 / 4),
-        ("random, tuned", 4 / 4),
-    ]
-    known_x, known_y, test_x, test_y = lesson.few_labels(*data(device), each, seed)
-    bodies = [lesson.pretrained(device).body] * 2 + [
-        lesson.network(100 + seed, device).body
-    ] * 2
-    head = state(lesson.network(1).head)
-    settings = [("fit_head", 1, (60,)), ("fit", 40, (0.003, True))] * 2
-    for call, (model, x, y), body, setting in zip(
-        recorded, judged, bodies, settings, strict=True
-    ):
-        assert call[1] is model and (call[0], len(call[2]), call[3]) == setting
-        assert torch.equal(x, test_x) and torch.equal(y, test_y)
-        assert all(
-            torch.equal(a, known_x) and torch.equal(b, known_y) for a, b in call[2]
-        )
-        assert same(state(model.body), state(body)) and same(state(model.head), head)
-    assert len({id(model) for model, _, _ in judged}) == 4
-
-
-def test_the_frozen_ways_are_softmax_regression_on_what_the_body_makes(
-    lesson, device, data, two_of_each
-):
-    known_x, known_y, test_x, test_y = (
-        t.cpu().numpy() for t in lesson.few_labels(*data(device), 2, 7)
-    )
-    head = state(lesson.network(1).head)
-    for name, body in (
-        ("pretrained", lesson.pretrained(device).body),
-        ("random", lesson.network(107).body),
-    ):
-        fixed = state(body)
-        line = softmax_regression(
-            forward(fixed, known_x[:, 0]), known_y, head["weight"], head["bias"], 60
-        )
-        expected = share(forward(fixed, test_x[:, 0]), test_y, *line)
-        assert two_of_each(device)[f"{name}, frozen"] == pytest.approx(
-            expected, abs=1e-12
-        )
+    known_x, known_y, test_x, test_y = lesson.few_labels(*data("cpu"), 2, 7)
+    head = state(lesson.network(1).head).values()
+    expected = {}
+    starts = {"pretrained": lesson.pretrained("cpu"), "random": lesson.network(107)}
+    for name, start in starts.items():
+        body, x = state(start.body), test_x[:, 0].numpy()
+        features = forward(body, known_x[:, 0].numpy())
+        line = softmax_regression(features, known_y.numpy(), *head, steps=60)
+        expected[f"{name}, frozen"] = share(forward(body, x), test_y.numpy(), *line)
+        model = lesson.with_new_head(start.body)
+        lesson.fit(model, [(known_x, known_y)] * 40, body_lr=0.003)
+        expected[f"{name}, tuned"] = lesson.accuracy(model, test_x, test_y)
+    assert two_of_each("cpu") == pytest.approx(expected, abs=1e-12)
 
 
 def test_with_two_pictures_of_each_digit_it_is_the_pretraining_that_wins(
@@ -718,35 +429,21 @@ def test_with_two_pictures_frozen_beats_scratch_on_average(
 
 
 # 5. The body's learning rate decides how much is forgotten
-@pytest.mark.parametrize("body_lr", [0, 0.001, 0.02])
 def test_the_new_task_is_twenty_steps_on_five_pictures_each_with_batch_norm_at_rest(
-    lesson, device, data, body_lr, recorded
+    lesson, data
 ):
-    model = lesson.after_new_task(*data(device), body_lr)
-    [(_, trained, found, settings)] = recorded
-    assert trained is model and settings == (body_lr, False) and len(found) == 20
-    x, y, _, _ = lesson.few_labels(*data(device), 5, seed=0)
-    assert all(torch.equal(a, x) and torch.equal(b, y) for a, b in found)
-    assert same(state(model), state(lesson.pretrained(device)))  # the old head again
-    assert model.body is not lesson.pretrained(device).body
-
-
-def test_a_new_task_starts_from_a_new_head(lesson, device, data, monkeypatch):
-    heads = []
-    monkeypatch.setattr(
-        lesson, "fit", lambda model, *a, **k: heads.append(state(model.head))
-    )
-    lesson.after_new_task(*data(device), 0.01)
-    assert same(heads[0], state(lesson.network(1).head))
+    x, y, _, _ = lesson.few_labels(*data("cpu"), 5, seed=0)
+    pretrained = lesson.pretrained("cpu")
+    model = lesson.with_new_head(pretrained.body)
+    lesson.fit(model, [(x, y)] * 20, 0.02, train_norm=False)
+    found = lesson.after_new_task(*data("cpu"), 0.02)
+    assert same(state(found.body), state(model.body))
+    assert same(state(found.head), state(pretrained.head))  # the old head again
 
 
 def test_a_rate_of_0_forgets_nothing_at_all(lesson, device, data):
     model = lesson.after_new_task(*data(device), 0)
     assert same(state(model), state(lesson.pretrained(device)))
-    old, new = (
-        lesson.old_task(m, *data(device)) for m in (lesson.pretrained(device), model)
-    )
-    assert old - new == 0
 
 
 def test_a_rate_of_a_tenth_forgets_the_old_task(lesson, device, data):
@@ -765,83 +462,43 @@ def test_resnet18_for_ten_classes_trains_512_times_10_and_10_of_11181642(lesson)
     total = 64 * 3 * 7 * 7 + 2 * 64 + 4 * (64 * 64 * 9 + 2 * 64)
     for n in (128, 256, 512):
         total += n * (n // 2) * 9 + 3 * (n * n * 9) + 4 * 2 * n + n * (n // 2) + 2 * n
-    assert (
-        total + 512 * 1000 + 1000 == models.ResNet18_Weights.DEFAULT.meta["num_params"]
-    )
+    published = models.ResNet18_Weights.DEFAULT.meta["num_params"]
+    assert total + 512 * 1000 + 1000 == published
     assert numbers(model) == total + 512 * 10 + 10 == 11181642
     assert lesson.trainable(model) == 512 * 10 + 10 == 5130
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
-        "fc.weight",
-        "fc.bias",
-    ]
-    found = model.eval()(torch.ones(2, 3, 32, 32))
-    assert found.shape == (2, 10)
-    found.sum().backward()
+    model.eval()(torch.ones(2, 3, 32, 32)).sum().backward()
     assert model.conv1.weight.grad is None and model.fc.bias.grad.tolist() == [2] * 10
 
 
-@pytest.mark.parametrize("white", [255, 0])
-def test_the_transforms_make_224_square_and_subtract_a_mean_for_each_colour(white):
+def test_the_transforms_make_224_square_and_subtract_a_mean_each_colour():
     from PIL import Image
 
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    expected = (white / 255 - mean) / std
+    white = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     transforms = models.ResNet18_Weights.DEFAULT.transforms()
-    for height, width in ((300, 300), (260, 700)):
-        found = transforms(Image.new("RGB", (width, height), (white,) * 3))
-        assert (found.shape, found.dtype) == ((3, 224, 224), torch.float32)
-        np.testing.assert_allclose(
-            found, np.broadcast_to(expected[:, None, None], found.shape), 1e-5
-        )
-    if white:
-        assert [f"{c:.4f}" for c in expected] == ["2.2489", "2.4286", "2.6400"]
+    found = transforms(Image.new("RGB", (260, 700), (255, 255, 255)))
+    expected = np.broadcast_to(white[:, None, None], (3, 224, 224))
+    assert_values(found, expected, dtype=torch.float32, rtol=1e-5)
+    assert [f"{colour:.4f}" for colour in white] == ["2.2489", "2.4286", "2.6400"]
 
 
 # 7. Mistake: a head that the optimizer does not know
-def test_an_optimizer_made_first_holds_the_old_head_and_moves_the_new_by_0(
-    lesson, monkeypatch
-):
-    made, kind = [], torch.optim.SGD
-
-    def spy(parameters, lr):
-        made.append(kind(parameters, lr=lr))
-        return made[-1]
-
-    monkeypatch.setattr(torch.optim, "SGD", spy)
-    found = lesson.head_moved(optimizer_first=True)
-    assert (found, type(found)) == (0, float)
+def test_an_optimizer_made_first_holds_the_old_head_and_moves_the_new_by_0(lesson):
+    assert lesson.head_moved(optimizer_first=True) == 0
     # The sum of the logits has the slope 1 by each bias: a step of lr.
     assert lesson.head_moved(optimizer_first=False) == pytest.approx(0.1, rel=1e-6)
-    for optimizer, outputs in zip(made, (2, 5) * 2, strict=True):
-        [group] = optimizer.param_groups
-        shapes = [tuple(p.shape) for p in group["params"]]
-        assert (group["lr"], shapes) == (0.1, [(4, 3), (4,), (outputs, 4), (outputs,)])
 
 
 # The picture
-def test_the_picture_shows_four_digits_and_a_curve_for_each_way(
-    lesson, device, monkeypatch
-):
-    names = [
-        "pretrained, frozen",
-        "pretrained, tuned",
-        "random, frozen",
-        "random, tuned",
-    ]
-
-    def four_ways(x, y, each, seed):
-        assert (len(x), len(y), x.device.type, seed) == (1797, 1797, device, 0)
-        return {name: each / 100 + i for i, name in enumerate(names)}
-
-    monkeypatch.setattr(lesson, "four_ways", four_ways)
-    four, curves = lesson.figure(device).axes
-    image = np.asarray(four.images[0].get_array())
-    assert image.shape == (12, 48)
-    canvas = torch.tensor(image.reshape(12, 4, 12).swapaxes(0, 1)[:, None].copy())
-    assert [row for row, _ in found_again(canvas)] == [0, 1, 2, 3]
-    assert [line.get_label() for line in curves.lines] == names
-    for i, line in enumerate(curves.lines):
-        assert list(line.get_xdata()) == [1, 2, 5, 10, 20]
-        assert list(line.get_ydata()) == pytest.approx(
-            [n / 100 + i for n in (1, 2, 5, 10, 20)]
-        )
+def test_the_picture_shows_four_digits_and_a_curve_each_way(lesson, monkeypatch):
+    # Training for each count of labels would take long.
+    names = list(lesson.four_ways(*lesson.digits(), 1, 0))
+    monkeypatch.setattr(
+        lesson, "four_ways", lambda x, y, each, seed: {n: each + len(n) for n in names}
+    )
+    four, curves = lesson.figure().axes
+    canvas = np.asarray(four.images[0].get_array()).reshape(12, 4, 12).swapaxes(0, 1)
+    shown = found_again(torch.tensor(canvas[:, None].copy()))
+    assert [row for row, _ in shown] == [0, 1, 2, 3]
+    for line, name in zip(curves.lines, names, strict=True):
+        assert line.get_label() == name
+        assert np.array_equal(line.get_ydata(), line.get_xdata() + len(name))

@@ -2,12 +2,10 @@
 
 import contextlib
 import copy
-import datetime
 import functools
 import io
 import itertools
 import math
-import multiprocessing
 import os
 import pickle
 import signal
@@ -23,10 +21,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import printed_if_tripled, warning_of_torch_save
+from reference import adam_step
 from torch import nn
 
-# torch 2.0 warns of its own torch.save.
-pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
+pytestmark = warning_of_torch_save
 
 START, EPOCH_END, MID_EPOCH, LAST_STEP = MOMENTS = [(0, 0), (5, 0), (5, 3), (9, 9)]
 PARTS = ("optimizer", "scheduler", "epoch", "batch", "order", "random")
@@ -60,27 +59,6 @@ def nothing_drawn():
 
 
 undrawn = pytest.mark.usefixtures("nothing_drawn")
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """The options of each call of torch.load: [{"weights_only": True}, ...]."""
-    calls, load = [], torch.load
-
-    def spy(file, **options):
-        calls.append(options)
-        return load(file, **options)
-
-    monkeypatch.setattr(torch, "load", spy)
-    return calls
-
-
-@pytest.fixture(scope="module")
-def second_process(lesson):
-    """A pool of one process, which imports torch and the lesson while other tests run."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.apply_async(lesson.first_step, (True,))
-        yield pool
 
 
 # The lesson's training once more: no positions, no scheduler, but a list of the steps
@@ -117,7 +95,7 @@ def begun(device):
 
 
 def trained(parts, random, steps):
-    """The same two after more steps, each (number of a permutation, batch in it, lr)."""
+    """The same two after more steps, each (a permutation's number, batch in it, lr)."""
     model, optimizer, x, y = copy.deepcopy(parts)
     with own_random_numbers():
         set_random_state(random)
@@ -213,7 +191,6 @@ def read(content):
 
 # 1. What a state_dict holds
 @undrawn
-@pytest.mark.usefixtures("second_process")  # begun here, for a test further down
 def test_batch_norm_saves_its_statistics_too_which_are_no_parameters(lesson):
     statistics = ["running_mean", "running_var", "num_batches_tracked"]
     layer = nn.BatchNorm1d(4)
@@ -245,19 +222,21 @@ def test_buffers_are_saved_and_a_plain_attribute_is_not(lesson):
 
 # 2. Mistake: the best weights, kept by reference
 @undrawn
-@pytest.mark.parametrize("lr", [2.2, 0.5, 3.0, 0.1, 1.0])
-@pytest.mark.parametrize("steps", [0, 1, 4, None])
+@pytest.mark.parametrize("lr", [2.2, 0.5])
+@pytest.mark.parametrize("steps", [0, 3, 5])
 def test_weights_kept_by_reference_go_on_training(lesson, lr, steps):
-    with own_random_numbers():
-        options = {} if steps is None else {"steps": steps}
-        by_reference = lesson.best_loss_later(False, lr, **options)
-        copied = lesson.best_loss_later(True, lr, **options)
-    # The slope of w^2 / 2 is w, so that a step multiplies w by 1 - lr; w is 1 at first.
-    w = (1 - lr) ** (5 if steps is None else steps)
-    assert (type(copied), copied) == (float, 0.5)
-    assert by_reference == pytest.approx(w**2 / 2, rel=1e-13, abs=1e-300)
-    if lr == 2.2 and steps is None:
-        assert by_reference == pytest.approx(1.2**10 / 2, rel=1e-13)
+    # The slope of w^2 / 2 is w: a step multiplies w, which is 1 at first, by 1 - lr.
+    expected = (1 - lr) ** (2 * steps) / 2
+    assert lesson.best_loss_later(False, lr, steps) == pytest.approx(
+        expected, rel=1e-13
+    )
+    assert lesson.best_loss_later(True, lr, steps) == 0.5
+
+
+def test_the_loss_in_theory_is_not_the_one_of_the_kept_weights(lesson):
+    printed = printed_if_tripled(lesson, 2, "best_loss_later")
+    assert f"theory after 5 steps {1.2**10 / 2:.4f}" in printed
+    assert printed.count("3.0959") == 1
 
 
 # 3. A checkpoint holds all that the next step depends on
@@ -267,33 +246,18 @@ def test_a_training_is_ten_epochs_of_ten_batches_and_a_rate_halved_every_three(
 ):
     with own_random_numbers():
         run = lesson.Training(device)
-        assert (
-            run.run(START) is run
-            and run.position["epoch"] == run.position["batch"] == 0
-        )
         parts, random = begun(device)
         assert different(numbers(run.model, run.optimizer), numbers(*parts[:2])) == []
-        assert run.optimizer.param_groups[0]["lr"] == 0.01
         # The rate is what the next step will have.
-        for until in ((0, 7), (1, 0), (3, 0), MID_EPOCH, LAST_STEP, (10, 0)):
-            assert run.run(until) is run
-            position = run.position["epoch"], run.position["batch"]
-            assert (position, run.optimizer.param_groups[0]["lr"]) == (
-                until,
-                0.01 / 2 ** (until[0] // 3),
-            )
-            if until == MID_EPOCH:
-                parts, random = interrupted(device)
-                assert (
-                    different(numbers(run.model, run.optimizer), numbers(*parts[:2]))
-                    == []
-                )
+        for until in ((0, 7), (3, 0), MID_EPOCH, LAST_STEP, (10, 0)):
+            run.run(until)
+            assert (run.position["epoch"], run.position["batch"]) == until
+            assert run.optimizer.param_groups[0]["lr"] == 0.01 / 2 ** (until[0] // 3)
+            if until in (MID_EPOCH, (10, 0)):
+                parts, random = (interrupted if until == MID_EPOCH else whole)(device)
+                expected = numbers(*parts[:2])
+                assert different(numbers(run.model, run.optimizer), expected) == []
                 assert all(map(torch.equal, random_state(), random))
-        parts, random = whole(device)
-        assert different(numbers(run.model, run.optimizer), numbers(*parts[:2])) == []
-        assert all(map(torch.equal, random_state(), random))
-        assert run.model.training and run.x.device.type == run.y.device.type == device
-        assert next(lesson.Training().model.parameters()).device.type == "cpu"
 
 
 @undrawn
@@ -302,47 +266,31 @@ def test_a_run_resumed_from_a_file_ends_with_the_same_bits(lesson, device, until
     with own_random_numbers():
         run = lesson.Training(device).run(until)
         content = written(run.checkpoint())
-        assert {tensor.device.type for tensor in read(content)["model"].values()} == {
-            "cpu"
-        }
         before = numbers(run.model, run.optimizer)
         torch.manual_seed(123)  # a new process has other random numbers
         torch.rand(3, device=device)
-        run = lesson.Training(device)
-        assert run.restore(read(content)) is run  # which weights_only=True lets through
+        # weights_only=True lets it through
+        run = lesson.Training(device).restore(read(content))
         assert different(numbers(run.model, run.optimizer), before) == []
         assert (run.position["epoch"], run.position["batch"]) == until
         run.run((10, 0))
         parts, random = whole(device)
         assert different(numbers(run.model, run.optimizer), numbers(*parts[:2])) == []
         assert all(map(torch.equal, random_state(), random))
-        assert run.scheduler.state_dict()["last_epoch"] == 10
-        assert run.optimizer.param_groups[0]["lr"] == 0.01 / 8
 
 
 @undrawn
-def test_a_checkpoint_holds_the_state_of_every_part(lesson, device):
+def test_a_checkpoint_holds_the_order_as_the_epoch_began_and_is_no_view(lesson, device):
     with own_random_numbers():
         run = lesson.Training(device).run(MID_EPOCH)
         checkpoint = run.checkpoint()
-        assert list(checkpoint) == [
-            "model",
-            "optimizer",
-            "scheduler",
-            "position",
-            "random",
-        ]
-        assert checkpoint["scheduler"] == run.scheduler.state_dict()
         assert all(map(torch.equal, checkpoint["random"], random_state()))
-        assert len(checkpoint["random"]) == 1 + torch.cuda.device_count()
-        # The order is that of the generator as the epoch began: 5 permutations have
-        # been drawn.
         generator = torch.Generator()
         generator.set_state(checkpoint["position"]["order"])
-        drawn = torch.randperm(200, generator=generator)
+        drawn = torch.randperm(200, generator=generator)  # 5 have been drawn before
         assert torch.equal(drawn, permutations()[5].flatten())
         run.run((5, 4))
-        assert checkpoint["position"]["batch"] == 3  # a copy of the position
+        assert checkpoint["position"]["batch"] == 3
 
 
 @undrawn
@@ -375,81 +323,40 @@ def test_restoring_leaves_out_what_it_shall_forget_and_no_more(lesson, device, p
         np.testing.assert_array_equal(value, fresh if name == part else kept)
 
 
-class PoolInThisProcess:
-    """Like multiprocessing.Pool, but the function is called here; what comes back is
-    changed."""
-
-    def __init__(self, called, change=lambda weights: weights):
-        self.called, self.change = called, change
-
-    def get_context(self, method):
-        self.called.append(method)
-        return self
-
-    def Pool(self, workers):
-        self.called.append(workers)
-        return contextlib.nullcontext(self)
-
-    def apply_async(self, function, arguments):
-        path, *more = arguments
-        position = read(Path(path).read_bytes())["position"]
-        self.called.append((function, position["epoch"], position["batch"], *more))
-        weights = self.change(function(path, *more))
-        return types.SimpleNamespace(get=lambda timeout: weights)
-
-
 @undrawn
-def test_what_a_resumed_process_hands_back_are_the_weights_of_the_whole_run(
-    lesson, device, tmp_path, loads, monkeypatch
+def test_a_resumed_process_hands_back_the_weights_of_the_whole_run(
+    lesson, device, tmp_path, monkeypatch
 ):
-    with own_random_numbers():
-        torch.save(
-            lesson.Training(device).run(EPOCH_END).checkpoint(), tmp_path / "run.pt"
-        )
-        torch.manual_seed(123)
-        threads = []
-        monkeypatch.setattr(torch, "set_num_threads", threads.append)
-        found = lesson.finish(tmp_path / "run.pt", device, 3)
-    assert found == [
-        parameter.tolist() for parameter in whole(device)[0][0].parameters()
-    ]
-    assert loads == [{"map_location": "cpu", "weights_only": True}]
+    path, threads = tmp_path / "run.pt", []
     # as many as the other process has: they decide in which order to add
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    with own_random_numbers():
+        torch.save(lesson.Training(device).run(EPOCH_END).checkpoint(), path)
+        torch.manual_seed(123)
+        found = lesson.finish(path, device, 3)
+    model = whole(device)[0][0]
+    assert found == [parameter.tolist() for parameter in model.parameters()]
     assert threads == [3]
 
 
 @undrawn
-def test_one_bit_of_one_weight_is_a_difference(lesson, device, monkeypatch):
-    def next_number(weights):
-        weights[0][3][5] = float(
-            np.nextafter(np.float32(weights[0][3][5]), np.float32(9))
-        )
-        return weights
+@pytest.mark.parametrize("bits", [0, 1])
+def test_one_bit_of_one_weight_is_a_difference(lesson, device, bits, monkeypatch):
+    class PoolHere(contextlib.nullcontext):
+        """Like multiprocessing.Pool, but for the process, and for one weight."""
 
-    called, threads = [], torch.get_num_threads()
-    for change in (next_number, lambda weights: weights):
-        monkeypatch.setattr(
-            lesson, "multiprocessing", PoolInThisProcess(called, change)
-        )
-        same = lesson.resumed_in_new_process((4, 7), device)
-        assert same is (change is not next_number)
-    assert called == ["spawn", 1, (lesson.finish, 4, 7, device, threads)] * 2
-    called.clear()
-    monkeypatch.setattr(lesson, "multiprocessing", PoolInThisProcess(called))
-    assert lesson.resumed_in_new_process(LAST_STEP) is True
-    assert called[2:] == [(lesson.finish, *LAST_STEP, "cpu", threads)]
+        def apply_async(self, function, arguments):
+            assert arguments[1:] == (device, torch.get_num_threads())
+            position = torch.load(arguments[0], weights_only=True)["position"]
+            assert (position["epoch"], position["batch"]) == (4, 7)
+            weights = function(*arguments)
+            weight = np.float32(weights[0][3][5]).view(np.int32) ^ np.int32(bits)
+            weights[0][3][5] = float(weight.view(np.float32))
+            return types.SimpleNamespace(get=lambda timeout: weights)
 
-
-@undrawn
-def test_a_run_resumed_in_a_new_process_ends_with_the_same_bits(
-    lesson, device, second_process, monkeypatch
-):
-    assert second_process.apply(os.getpid) != os.getpid()
-    pool = contextlib.nullcontext(second_process)
-    context = types.SimpleNamespace(Pool=lambda workers: pool)
+    context = types.SimpleNamespace(Pool=lambda workers: PoolHere(PoolHere()))
     monkeypatch.setattr(lesson.multiprocessing, "get_context", lambda method: context)
-    found = [lesson.resumed_in_new_process(until, device) for until in MOMENTS]
-    assert found == [True] * 4
+    assert lesson.resumed_in_new_process((4, 7), device) is (bits == 0)
 
 
 # 4. What each forgotten part costs
@@ -463,11 +370,8 @@ def test_the_cost_is_the_distance_of_a_run_that_takes_other_steps(
     # At (8, 0) the rates differ too: 0.0025 from epoch 6 on, 0.005 for a schedule that
     # forgot.
     found = lesson.cost_of_forgetting(forgotten, device, (8, 0))
-    undisturbed = resumed_without((), device, 8)
-    assert type(found) is float
-    assert found == largest_difference(
-        resumed_without(forgotten, device, 8), undisturbed
-    )
+    other = resumed_without(forgotten, device, 8)
+    assert found == largest_difference(other, resumed_without((), device, 8))
     assert (found > 0) == (len(forgotten) > 0)
 
 
@@ -476,65 +380,39 @@ def test_the_costs_are_those_at_the_end_unless_told(lesson):
     model = resumed_without(("scheduler",), "cpu", 10)
     expected = largest_difference(model, whole("cpu")[0][0])
     assert lesson.cost_of_forgetting(("scheduler",)) == expected
-    assert lesson.cost_of_forgetting(()) == 0
 
 
 @undrawn
-def test_without_its_epoch_a_run_takes_50_steps_too_many(lesson):
-    with own_random_numbers():
-        run = lesson.Training().run(MID_EPOCH)
-        checkpoint = copy.deepcopy(run.checkpoint())
-        counts = {}
-        for part in (None, "epoch", "batch"):
-            other = lesson.Training().restore(copy.deepcopy(checkpoint), forget=(part,))
-            other.run((10, 0))
-            counts[part] = other.optimizer.state_dict()["state"][0]["step"].item()
-    assert counts == {None: 100, "epoch": 150, "batch": 103}
-
-
-@undrawn
-@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(
-    lesson, monkeypatch, seed
+    lesson, monkeypatch
 ):
     # Seeds 0 to 19, on torch 2.0.1 and 2.14: the least and the largest difference
     # 0.0068 and 0.18; the loss of a whole run 0.54 to 0.66, with a part forgotten
-    # higher by -0.057 to 0.011.
+    # higher by -0.057 to 0.011. With its moments Adam's median step is 0.07 to 0.21 of
+    # the rate.
     manual_seed = torch.manual_seed
     random = np.random.default_rng(0)
-    x = random.normal(size=(2000, 8)).astype(np.float32)
-    y = torch.from_numpy((x[:, 0] * x[:, 1] > 0).astype(np.int64))
+    x = torch.from_numpy(random.normal(size=(2000, 8)).astype(np.float32))
+    y = (x[:, 0] * x[:, 1] > 0).long()
 
     def loss(model):
         model.eval()
         with torch.no_grad():
-            return F.cross_entropy(model(torch.from_numpy(x)), y).item()
+            return F.cross_entropy(model(x), y).item()
 
     with own_random_numbers():
-        monkeypatch.setattr(
-            torch, "manual_seed", lambda given: manual_seed(given + seed)
-        )
+        monkeypatch.setattr(torch, "manual_seed", lambda given: manual_seed(given + 1))
         run = lesson.Training().run(MID_EPOCH)
         checkpoint = copy.deepcopy(run.checkpoint())
         start = flat(run.model)
         usual = (flat(run.run((5, 4)).model) - start).abs() / 0.005
-        after_six, end = flat(run.run((6, 0)).model), flat(run.run((10, 0)).model)
+        end = flat(run.run((10, 0)).model)
         loss_of_whole = loss(run.model)
         for part in PARTS:
             other = lesson.Training().restore(copy.deepcopy(checkpoint), forget=(part,))
-            if part == "optimizer":
-                first = (flat(other.run((5, 4)).model) - start).abs() / 0.01
-            after = (flat(other.run((6, 0)).model) - after_six).abs().max()
-            # The rate of the epoch is kept by the optimizer, until its next change is
-            # due.
-            assert after == 0 if part == "scheduler" else 0.003 < after < 0.4
-            # At the end all are above 0.001.
             assert 0.003 < (flat(other.run((10, 0)).model) - end).abs().max() < 0.4
             assert loss(other.model) - loss_of_whole < 0.03
-    # With its moments Adam's median step is less than a third of the rate: 0.07 to
-    # 0.21.
     assert 0.03 < usual.median() < 1 / 3
-    assert first.median() == pytest.approx(1, abs=1e-3)
 
 
 # 5. Adam without its moments takes a first step of lr on every weight
@@ -542,41 +420,26 @@ def test_every_forgotten_part_moves_the_weights_and_hardly_the_loss(
 def test_with_its_moments_adam_steps_by_their_ratio(lesson, device):
     (model, optimizer, x, y), random = copy.deepcopy(interrupted(device))
     moments = optimizer.state_dict()["state"]
-    old = [
-        [moments[i][name].cpu().double() for i in moments]
-        for name in ("exp_avg", "exp_avg_sq")
-    ]
     with own_random_numbers():
         set_random_state(random)
         rows = permutations()[5][3]
         optimizer.zero_grad()
         F.cross_entropy(model(x[rows]), y[rows]).backward()
     steps = []
-    for m, v, parameter in zip(*old, model.parameters(), strict=True):
-        g = parameter.grad.cpu().double()
-        m = (0.9 * m + 0.1 * g) / (1 - 0.9**54)  # the 54th step
-        v = (0.999 * v + 0.001 * g**2) / (1 - 0.999**54)
-        steps.append((m / (v.sqrt() + 1e-8)).abs().flatten())
-    found = lesson.first_step(True, device)
+    for i, parameter in enumerate(model.parameters()):
+        old = moments[i]["exp_avg"], moments[i]["exp_avg_sq"], parameter.grad
+        m, v, gradient = (tensor.cpu().double().numpy() for tensor in old)
+        after, _, _ = adam_step(0, gradient, m, v, 54, lr=1)
+        steps.append(np.abs(after).ravel())
     # A weight of 1 is rounded to 6e-8, and that over the rate of 0.005 is 1.2e-5.
-    assert type(found) is float
-    assert found == pytest.approx(torch.cat(steps).median().item(), abs=5e-5)
+    expected = torch.from_numpy(np.concatenate(steps)).median().item()
+    assert lesson.first_step(True, device) == pytest.approx(expected, abs=5e-5)
 
 
 @undrawn
-def test_without_its_moments_adam_steps_by_the_rate(lesson, device, monkeypatch):
+def test_without_its_moments_adam_steps_by_the_rate(lesson, device):
     # The gradient over its own size and 1e-8: 1 for gradients well above 1e-8.
-    rates = []
-
-    class Adam(torch.optim.Adam):
-        def __init__(self, parameters, lr):
-            rates.append(lr)
-            super().__init__(parameters, lr=lr)
-
-    monkeypatch.setattr(torch.optim, "Adam", Adam)
     assert lesson.first_step(False, device) == pytest.approx(1, abs=1e-3)
-    assert rates and set(rates) == {0.01}
-    assert lesson.first_step(False) == pytest.approx(1, abs=1e-3)
 
 
 @undrawn
@@ -656,49 +519,33 @@ def test_a_save_that_stops_at_any_byte_leaves_the_old_file(
     lesson, tmp_path, monkeypatch
 ):
     path, part, save = tmp_path / "run.pt", tmp_path / "run.pt.part", torch.save
-    # which takes its time on a real disk
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # it takes its time
     lesson.save({"w": torch.tensor(1.0)}, path)
     old, size = path.read_bytes(), len(written({"w": torch.tensor(2.0)}))
-    assert read(old) == {"w": torch.tensor(1.0)} and size > 500
-    for n in range(size):
-        monkeypatch.setattr(
-            torch, "save", lambda state, file, n=n: save(state, Stopping(file, n))
-        )
-        with pytest.raises((OSError, RuntimeError)):
-            lesson.save({"w": torch.tensor(2.0)}, path)
-        assert path.read_bytes() == old and part.stat().st_size <= n
-    monkeypatch.setattr(
-        torch, "save", lambda state, file: save(state, Stopping(file, size))
-    )
+    for n in range(size + 1):
+
+        def stopping(state, file, n=n):
+            save(state, Stopping(file, n))
+
+        monkeypatch.setattr(torch, "save", stopping)
+        if n < size:
+            with pytest.raises((OSError, RuntimeError)):
+                lesson.save({"w": torch.tensor(2.0)}, path)
+            assert path.read_bytes() == old and part.stat().st_size <= n
     lesson.save({"w": torch.tensor(2.0)}, path)  # all of it, and nothing was in the way
     assert read(path.read_bytes()) == {"w": torch.tensor(2.0)}
     assert not part.exists()
 
 
-def test_a_file_cut_at_any_byte_is_loud():
-    content = written({"w": torch.tensor(2.0)})
-    size = len(content)
-    for n in (*range(0, size - 100, 9), *range(size - 100, size)):
-        with pytest.raises((RuntimeError, OSError, EOFError, pickle.UnpicklingError)):
-            read(content[:n])
-    assert read(content) == {"w": torch.tensor(2.0)}
-
-
-@undrawn
-def test_a_crash_leaves_the_old_number_or_nothing(lesson, tmp_path, monkeypatch, loads):
-    # which takes its time on a real disk
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+def test_a_crash_leaves_the_old_number_or_nothing(lesson, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # it takes its time
     size = len(written({"w": torch.tensor(2.0)}))
     for n in (0, 1, 50, *range(100, 900, 100), 950, size - 1, size):
-        found = lesson.left_after_crash(n, True, tmp_path)
-        assert (type(found), found) == (float, 1)
+        assert lesson.left_after_crash(n, True, tmp_path) == 1
         assert (tmp_path / "run.pt.part").stat().st_size == min(n, size)
-        # What was left by the last crash does no harm. Of a file that is whole 2.0 is
-        # loaded.
+        # What was left by the last crash does no harm. A whole file has 2.0.
         assert lesson.left_after_crash(n, False, tmp_path) == (None if n < size else 2)
         assert (tmp_path / "run.pt").stat().st_size == min(n, size)
-    assert all(options == {"weights_only": True} for options in loads)
 
 
 def killed_while_saving(save, path, seconds):
@@ -738,54 +585,35 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(lesson, tmp_path):
 
 
 # 7. A flipped bit is silent
-@undrawn
-@pytest.mark.parametrize(
-    "value", [0.5, 0.0, -0.25, 1.75e-12, 0.3, 5.0, -1e30, 1.0, -1.0, 1.5]
-)
-def test_the_highest_bit_of_the_exponent_is_a_factor_of_2_to_the_128(
-    lesson, value, loads
-):
+@pytest.mark.parametrize("value", [0.5, -0.25, 0.0, 1.0, 1.5, 5.0])
+def test_the_highest_bit_of_the_exponent_is_a_factor_of_2_to_the_128(lesson, value):
     found, record = lesson.flipped(value)
-    assert loads == [{"weights_only": True}]
-    single = float(np.float32(value))
     pattern = np.float32(value).view(np.uint32) ^ np.uint32(1 << 30)
     np.testing.assert_equal(found, float(pattern.view(np.float32)))
     assert record == "archive/data/0"
-    if value == 0:  # its exponent is that of the smallest, and without a leading 1
-        assert found == 2
-    elif abs(value) < 1:  # a weight as usual: 1e+38 and above for one of 0.3 and more
-        assert found == single * 2.0**128
-        assert (abs(found) > 1e38) == (abs(value) >= 0.3)
-    elif abs(value) == 1:
-        assert found == single * math.inf
-    elif abs(value) < 2:
-        assert math.isnan(found)
-    elif abs(value) >= 4:  # (below, a number without a leading 1)
-        assert found == single / 2.0**128
+    if 0 < abs(value) < 1:  # of a weight of 0.3 and more: 1e+38
+        assert found == value * 2.0**128 and (abs(found) > 1e38) == (abs(value) > 0.3)
+    if value in (1, 1.5):  # the eight bits are all 1: inf, or nan
+        assert not math.isfinite(found)
 
 
-def test_testzip_names_no_record_of_a_whole_file(tmp_path):
-    path = tmp_path / "run.pt"
-    torch.save({"a": torch.ones(100), "b": torch.zeros(100)}, path)
-    with zipfile.ZipFile(path) as file:
+def test_the_factor_in_theory_is_not_the_number_that_was_loaded(lesson):
+    assert f"theory 0.5 * 2^128 = {2.0**127:.2e}" == "theory 0.5 * 2^128 = 1.70e+38"
+    printed = printed_if_tripled(lesson, 7, "flipped")
+    assert (
+        "theory 0.5 * 2^128 = 1.70e+38" in printed and "loaded as 5.10e+38" in printed
+    )
+
+
+def test_testzip_names_no_record_of_a_whole_file():
+    with zipfile.ZipFile(io.BytesIO(written({"a": torch.ones(100)}))) as file:
         assert file.testzip() is None
-    data = bytearray(path.read_bytes())
-    data[data.index(torch.zeros(100).numpy().tobytes()) + 10] ^= 1
-    path.write_bytes(data)
-    with zipfile.ZipFile(path) as file:
-        assert file.testzip().endswith("data/1")
 
 
 # 8. Loading a file runs what is in it
-@undrawn
-def test_a_file_runs_code_unless_weights_only_refuses_it(lesson, tmp_path):
+def test_a_file_runs_code_unless_weights_only_refuses_it(lesson):
     assert lesson.ran_code(False) == (True, False)
     assert lesson.ran_code(True) == (False, True)
-    made = tmp_path / "made"
-    content = pickle.dumps(lesson.Touch(made))
-    assert not made.exists()
-    pickle.loads(content)
-    assert made.read_bytes() == b""
 
 
 def test_weights_only_is_the_default_from_2_6_on(lesson, tmp_path):
@@ -799,64 +627,46 @@ def test_weights_only_is_the_default_from_2_6_on(lesson, tmp_path):
 
 
 def test_weights_only_takes_tensors_numbers_strings_lists_and_dictionaries():
-    state = {
-        "t": torch.ones(2),
-        "n": [1, 2.5, True, None, "text"],
-        "d": {1: {"a": (1,)}},
-    }
-    state["o"] = OrderedDict(a=nn.Parameter(torch.zeros(1)))
-    found = read(written(state))
-    assert found["t"].tolist() == [1, 1] and found["o"]["a"].tolist() == [0]
-    assert (found["n"], found["d"]) == (state["n"], state["d"])
+    state = {"n": [1, 2.5, True, None, "text"], "d": {1: {"a": (1,)}}}
+    tensors = OrderedDict(a=nn.Parameter(torch.zeros(1)))
+    found = read(written({**state, "t": tensors}))
+    assert found.pop("t")["a"].tolist() == [0] and found == state
 
 
-@pytest.mark.parametrize(
-    "thing",
-    [
-        np.float64(1),
-        np.ones(2),
-        Path("a"),
-        datetime.date(2000, 1, 1),
-        nn.ReLU(),
-        defaultdict(int),
-    ],
-    ids=lambda thing: type(thing).__name__,
-)
-def test_weights_only_refuses_other_things(thing):
-    with pytest.raises(pickle.UnpicklingError):
-        read(written({"w": torch.ones(1), "other": thing}))
+def test_weights_only_refuses_other_things():
+    for thing in (np.float64(1), np.ones(2), Path("a"), nn.ReLU(), defaultdict(int)):
+        with pytest.raises(pickle.UnpicklingError):
+            read(written({"w": torch.ones(1), "other": thing}))
 
 
 # 9. Names must match
 @undrawn
 def test_names_that_do_not_match_load_nothing(lesson):
-    with own_random_numbers():
-        for strict in (True, False):
-            assert lesson.loaded("", strict) == (0, 0, 1)
-        for prefix in ("module.", "x"):
-            assert lesson.loaded(prefix, strict=False) == (2, 2, 0)
-            with pytest.raises(RuntimeError):
-                lesson.loaded(prefix, strict=True)
-        model = nn.Linear(1, 1)
-        assert lesson.names(nn.DataParallel(model))[0] == [
-            "module.weight",
-            "module.bias",
-        ]
-        assert lesson.names(nn.DataParallel(model).module)[0] == ["weight", "bias"]
+    for strict in (True, False):
+        assert lesson.loaded("", strict) == (0, 0, 1)
+    for prefix in ("module.", "x"):
+        assert lesson.loaded(prefix, strict=False) == (2, 2, 0)
+        with pytest.raises(RuntimeError):
+            lesson.loaded(prefix, strict=True)
 
 
-def test_another_shape_raises_always_after_the_rest_is_loaded():
+def test_a_wrapper_puts_module_before_the_names(lesson):
     with own_random_numbers():
-        for strict in (True, False):
-            model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2), nn.Linear(2, 1))
-            state = {name: torch.full((1, 1), 7.0) for name in ("0.weight", "1.weight")}
-            state |= {"2.weight": torch.full((1, 2), 7.0)}
-            with pytest.raises(RuntimeError):
-                model.load_state_dict(state, strict=strict)
-            assert model[0].weight.tolist() == [[7]] and model[2].weight.tolist() == [
-                [7, 7]
-            ]
-            assert (model[1].weight != 7).all()
+        wrapped = nn.DataParallel(nn.Linear(1, 1))
+    assert lesson.names(wrapped)[0] == ["module.weight", "module.bias"]
+    assert lesson.names(wrapped.module)[0] == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_another_shape_raises_always_after_the_rest_is_loaded(strict):
+    with own_random_numbers():
+        model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2), nn.Linear(2, 1))
+    state = {name: torch.full((1, 1), 7.0) for name in ("0.weight", "1.weight")}
+    state |= {"2.weight": torch.full((1, 2), 7.0)}
+    with pytest.raises(RuntimeError):
+        model.load_state_dict(state, strict=strict)
+    assert (model[0].weight == 7).all() and (model[2].weight == 7).all()
+    assert (model[1].weight != 7).all()
 
 
 # What else the chapter says goes wrong
@@ -879,56 +689,28 @@ def test_a_model_saved_whole_needs_its_class_where_it_is_loaded(monkeypatch):
 
 def test_each_python_orders_a_set_of_letters_anew():
     code = "letters = set('a vocabulary'); print(*letters); print(*sorted(letters))"
-    found = []
-    for seed in ("1", "2"):
-        # unless set, each Python draws one
+    orders = []
+    for seed in ("1", "2"):  # unless set, each Python draws one
         environment = os.environ | {"PYTHONHASHSEED": seed}
         command = [sys.executable, "-S", "-c", code]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        )
-        found.append(done.stdout.splitlines())
-    (as_it_comes, in_order), (as_it_comes_again, in_order_again) = found
-    assert as_it_comes != as_it_comes_again and in_order == in_order_again
+        orders.append(subprocess.check_output(command, env=environment).splitlines())
+    assert orders[0][0] != orders[1][0] and orders[0][1] == orders[1][1]
 
 
 def test_a_slice_brings_its_whole_storage():
     big = torch.zeros(1_000_000)  # 4 bytes a number: 4,000,000, or 4 MB
-    for thing, size in (
-        (big[:10], 4_000_000),
-        (big[:10].clone(), 40),
-        (big, 4_000_000),
-    ):
-        assert size < len(written(thing)) < size + 2000
+    assert 4_000_000 < len(written(big[:10])) < 4_002_000
+    assert 40 < len(written(big[:10].clone())) < 2040
 
 
 # The picture
 @undrawn
-def test_the_picture_shows_a_cost_for_each_part_and_epoch(lesson, device, monkeypatch):
-    called = []
-
-    def cost(parts, *arguments):
-        called.append((parts, *arguments))
-        return len(called) / 100
-
-    monkeypatch.setattr(lesson, "cost_of_forgetting", cost)
-    fig = lesson.figure(device)
-    [axes] = fig.axes
-    assert lesson.PARTS == PARTS
-    assert called == [
-        ((part,), device, (epoch, 0)) for part in PARTS for epoch in (6, 8, 10)
-    ]
-    assert [line.get_label() for line in axes.lines] == [
-        f"without {part}" for part in PARTS
-    ]
-    for number, line in enumerate(axes.lines):
-        assert list(line.get_xdata()) == [6, 8, 10] == list(axes.get_xticks())
-        np.testing.assert_allclose(
-            line.get_ydata(), np.arange(1, 4) / 100 + 3 * number / 100
-        )
-    assert axes.get_yscale() == "log" and axes.get_xscale() == "linear"
-    low, high = axes.get_ylim()
-    assert low < 0.003 and high > 0.4  # between which all costs lie, whatever the seed
-    called.clear()
-    lesson.figure()
-    assert {device for _, device, _ in called} == {"cpu"}
+def test_each_line_of_the_picture_is_the_cost_of_the_part_in_its_label(lesson, device):
+    [axes] = lesson.figure(device).axes
+    for part, line in zip(PARTS, axes.lines, strict=True):
+        assert line.get_label() == f"without {part}"
+        for epoch, cost in zip((6, 8, 10), line.get_ydata(), strict=True):
+            other = resumed_without((part,), device, epoch)
+            expected = largest_difference(other, resumed_without((), device, epoch))
+            assert cost == expected
+    assert axes.get_yscale() == "log"

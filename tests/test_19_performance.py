@@ -1,5 +1,6 @@
 """What lesson 19 claims."""
 
+import functools
 import itertools
 import logging
 import math
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import assert_values, printed_if_tripled
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -51,7 +53,7 @@ def nearest(number, digits):
 
 
 def graphs_of(function, *inputs, **options):
-    """How many graphs torch.compile makes of a function called with each of the inputs."""
+    """How many graphs torch.compile makes of a function called with these inputs."""
     found = []
 
     def backend(graph, inputs):
@@ -74,35 +76,24 @@ def graphs_of(function, *inputs, **options):
 def test_a_counter_notes_names_operations_and_bytes_and_changes_no_result(
     lesson, device
 ):
-    for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
-        a, b = (
-            numbers(3, 4, device=device, dtype=dtype),
-            numbers(4, 5, device=device, dtype=dtype),
-        )
-        bias, v = b[0], b[:, 0]
-        calls = {
-            "mm": (lambda a=a, b=b: torch.mm(a, b), 2 * 3 * 4 * 5, 15),
-            "addmm": (lambda a=a, b=b, c=bias: torch.addmm(c, a, b), 2 * 3 * 4 * 5, 15),
-            "mv": (lambda a=a, v=v: torch.mv(a, v), 2 * 3 * 4, 3),
-            # no product of matrices
-            "add": (lambda a=a: torch.add(a, a, alpha=2), 0, 12),
-            "ones": (lambda: torch.ones(2, 9, dtype=dtype, device=device), 0, 18),  # noqa: B023
-            "split": (lambda a=a: torch.split(a, 1), 0, 0),  # views: nothing is written
-        }
-        total = lesson.Count()
-        assert (total.calls, total.flops, total.bytes) == ([], 0, 0)
-        for name, (function, flops, length) in calls.items():
-            with lesson.Count() as count, total:
-                found = function()
-            assert (count.calls, count.flops, count.bytes) == (
-                [name],
-                flops,
-                length * size,
-            )
-            if name != "split":
-                same(found, function())
-        assert total.calls == list(calls)
-        assert (total.flops, total.bytes) == (264, 63 * size)
+    a, b = numbers(3, 4, device=device), numbers(4, 5, device=device)
+    bias, v = b[0], b[:, 0]
+    calls = {
+        "mm": (lambda: torch.mm(a, b), 2 * 3 * 4 * 5, 15),
+        "addmm": (lambda: torch.addmm(bias, a, b), 2 * 3 * 4 * 5, 15),
+        "mv": (lambda: torch.mv(a, v), 2 * 3 * 4, 3),
+        "add": (lambda: torch.add(a, a, alpha=2), 0, 12),  # no product of matrices
+        "split": (lambda: torch.split(a, 1), 0, 0),  # views: nothing is written
+    }
+    total = lesson.Count()
+    for name, (function, flops, length) in calls.items():
+        with lesson.Count() as count, total:
+            result = function()
+        assert (count.calls, count.flops, count.bytes) == ([name], flops, length * 8)
+        if name != "split":
+            same(result, function())
+    assert (total.calls, total.flops, total.bytes) == (list(calls), 264, 45 * 8)
+    assert lesson.counted(lambda: a.float()).bytes == 12 * 4
 
 
 def test_a_network_is_linear_layers_with_tanh_behind_each_from_seed_0(lesson, device):
@@ -117,54 +108,39 @@ def test_a_network_is_linear_layers_with_tanh_behind_each_from_seed_0(lesson, de
         expected = torch.tanh(expected @ linear.weight.T + linear.bias)
     torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-14)
     assert len(model) == 3
-    for parameter in model.parameters():
-        assert (parameter.dtype, parameter.device.type) == (torch.float64, device)
-    assert next(lesson.network([2, 2]).parameters()).device.type == "cpu"
-    assert next(lesson.network([2, 2], "meta").parameters()).device.type == "meta"
 
 
 def test_what_is_drawn_is_normal_and_from_seed_0(lesson, device):
     before = torch.get_rng_state()
-    found = lesson.draw(2000, 5, device=device)
+    drawn = lesson.draw(2000, 5, device=device)
     same(torch.get_rng_state(), before)
     torch.manual_seed(0)
-    same(found, torch.randn(2000, 5, dtype=torch.float64).to(device))
-    # 10,000 numbers: five standard errors of their mean, and of their std.
-    assert abs(found.mean().item()) < 5 / 100 and abs(found.std().item() - 1) < 5 / 141
-    assert (lesson.draw(4).shape, lesson.draw(4).device.type) == ((4,), "cpu")
-    assert lesson.draw(2, device="meta").device.type == "meta"
+    same(drawn, torch.randn(2000, 5, dtype=torch.float64).to(device))
 
 
 # 1. A training step costs three products for each layer, but for the first
-@pytest.mark.parametrize("sizes", [[5, 3], [6, 2, 9], [4, 4, 7, 1, 8]])
+@pytest.mark.parametrize("sizes", [[5, 3], [4, 4, 7, 1, 8]])
 @pytest.mark.parametrize("batch", [1, 6])
 def test_a_training_step_takes_6_n_less_2_n_1_operations_a_sample(
     lesson, device, sizes, batch
 ):
     model, x = lesson.network(sizes, device), numbers(batch, sizes[0], device=device)
-    forward, weights, inputs = 0, 0, 0
-    for number, (a, b) in enumerate(itertools.pairwise(sizes)):
-        forward += 2 * batch * a * b  # (batch, a) @ (a, b)
-        weights += 2 * b * batch * a  # (b, batch) @ (batch, a)
-        inputs += 2 * batch * b * a if number else 0  # (batch, b) @ (b, a)
-    counts = [
-        lesson.counted(lambda: model(x)).flops,
-        lesson.counted(lambda: model(x).sum().backward()).flops,
-    ]
-    assert counts == [forward, forward + weights + inputs]
-    assert lesson.training_flops(sizes, batch) == counts[1]
+    # (batch, a) @ (a, b), (b, batch) @ (batch, a) and (batch, b) @ (b, a)
+    forward = sum(2 * batch * a * b for a, b in itertools.pairwise(sizes))
+    first = 2 * batch * sizes[0] * sizes[1]  # which no gradient of x is for
+    assert lesson.counted(lambda: model(x)).flops == forward
+    step = lesson.counted(lambda: model(x).sum().backward()).flops
+    assert step == 3 * forward - first == lesson.training_flops(sizes, batch)
     x.requires_grad_()  # as within a larger network: no layer is the first
     every = lesson.counted(lambda: model(x).sum().backward()).flops
-    assert every == 3 * forward == counts[1] + 2 * batch * sizes[0] * sizes[1]
+    assert every == 3 * forward
 
 
 def test_torchs_own_counter_counts_the_same_step(lesson, device):
     counter = pytest.importorskip("torch.utils.flop_counter")
     for sizes, batch in (([20, 64, 10], 3), ([5, 7, 2, 2], 1)):
-        model, x = (
-            lesson.network(sizes, device),
-            numbers(batch, sizes[0], device=device),
-        )
+        model = lesson.network(sizes, device)
+        x = numbers(batch, sizes[0], device=device)
         with counter.FlopCounterMode(display=False) as count:
             model(x).sum().backward()
         assert count.get_total_flops() == lesson.training_flops(sizes, batch)
@@ -177,14 +153,12 @@ def test_torchs_own_counter_came_with_2_1_and_does_not_see_a_matrix_times_a_vect
     assert there == (version("2.1") <= TORCH)
     counter = pytest.importorskip("torch.utils.flop_counter")
     x, image = numbers(6, 4, device=device), numbers(2, 3, 8, 8, device=device)
+    kernels = numbers(4, 3, 3, 3, device=device)
     for function, flops in (
         (lambda: x @ x[0], 0),
         (lambda: x @ x[:1].T, 2 * 6 * 4),  # the same, as (k, 1)
         # 2 * 4 pictures of 6 * 6 numbers, each a sum of 27 products
-        (
-            lambda: F.conv2d(image, numbers(4, 3, 3, 3, device=device)),
-            2 * 2 * 4 * 36 * 27,
-        ),
+        (lambda: F.conv2d(image, kernels), 2 * 2 * 4 * 36 * 27),
     ):
         with counter.FlopCounterMode(display=False) as count:
             function()
@@ -195,46 +169,53 @@ def test_100_100_100_takes_100000_operations_a_sample(lesson):
     assert lesson.training_flops([100, 100, 100], 1) == 6 * 20000 - 2 * 10000 == 100000
 
 
-def test_counted_calls_the_function_once_and_only_while_counting(lesson):
-    seen = []
-    count = lesson.counted(lambda: seen.append(torch.ones(3)))
-    assert (len(seen), count.calls) == (1, ["ones"])
-    torch.ones(3)
-    assert count.calls == ["ones"] and type(count) is lesson.Count
+@pytest.mark.parametrize(
+    ("section", "theory", "measured"),
+    [
+        (1, "theory 268288", "8 samples: 804864"),
+        (2, "theory 4 * 100 + 1", "1203 calls"),
+        (3, "theory 100.5", "ratio 301.5"),
+        (10, "theory 500.5", "ratio 1501.5"),
+    ],
+)
+def test_the_theory_is_not_what_was_counted(
+    lesson, monkeypatch, capsys, section, theory, measured
+):
+    """The first count of each section is made three times as large.
+
+    268288 is 8 * (6 * (20 * 64 + 64 * 64 + 64 * 10) - 2 * 20 * 64).
+    """
+    counts, counted = [], lesson.counted
+
+    def miscounted(function):
+        count = counted(function)
+        counts.append(count)
+        if len(counts) == 1:
+            count.calls, count.flops = 3 * count.calls, 3 * count.flops
+            count.bytes *= 3
+        return count
+
+    monkeypatch.setattr(lesson, "counted", miscounted)
+    getattr(lesson, f"show_{section}")("cpu")
+    printed = capsys.readouterr().out
+    assert theory in printed and measured in printed
 
 
 # 2. One call instead of many
-@pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 1), (7, 4), (30, 2)])
+@pytest.mark.parametrize(("n", "d"), [(0, 3), (7, 4)])
 def test_row_by_row_takes_4_n_plus_1_calls_and_a_product_one(lesson, device, n, d):
-    for dtype, rtol in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
-        x, w = (
-            numbers(n, d, device=device, dtype=dtype),
-            numbers(d, device=device, dtype=dtype),
-        )
-        expected = x.double().cpu().numpy() @ w.double().cpu().numpy()
-        for function in (
-            lambda x=x, w=w: lesson.row_by_row(x, w),
-            lambda x=x, w=w: x @ w,
-        ):
-            found = function()
-            assert (found.dtype, found.device, found.shape) == (dtype, x.device, (n,))
-            np.testing.assert_allclose(found.cpu(), expected, rtol=rtol, atol=rtol)
-        loop = lesson.counted(lambda x=x, w=w: lesson.row_by_row(x, w))
-        assert len(loop.calls) == 4 * n + 1
-        assert lesson.counted(lambda x=x, w=w: x @ w).calls == ["mv"]
-
-
-def test_row_by_row_stays_on_the_device_of_its_rows(lesson):
-    x, w = torch.ones(3, 2, device="meta"), torch.ones(2, device="meta")
-    assert lesson.row_by_row(x, w).device.type == "meta"
+    x, w = numbers(n, d, device=device), numbers(d, device=device)
+    result = lesson.row_by_row(x, w)
+    assert_values(result, x.cpu().numpy() @ w.cpu().numpy(), device, atol=1e-13)
+    assert len(lesson.counted(lambda: lesson.row_by_row(x, w)).calls) == 4 * n + 1
+    assert lesson.counted(lambda: x @ w).calls == ["mv"]
 
 
 # 3. The order of products
-@pytest.mark.parametrize("n", [1, 2, 9, 50])
+@pytest.mark.parametrize("n", [2, 9])
 def test_two_matrices_first_cost_n_plus_1_halves_as_much(lesson, device, n):
     a, b = numbers(n, n, device=device), numbers(n, n, device=device).T
     v = numbers(n, device=device)
-    torch.testing.assert_close((a @ b) @ v, a @ (b @ v), rtol=1e-9, atol=1e-9)
     slow = lesson.counted(lambda: (a @ b) @ v).flops
     fast = lesson.counted(lambda: a @ (b @ v)).flops
     assert (slow, fast) == (2 * n**3 + 2 * n**2, 4 * n**2)
@@ -255,56 +236,32 @@ def least_operations(sizes):
 
 
 @pytest.mark.parametrize(
-    "sizes",
-    [
-        [10, 1000, 10, 1000, 10],
-        [3, 7, 2, 9, 4, 5],
-        [8, 2, 6, 1],
-        [5, 30, 2, 30, 2, 30, 4],
-    ],
+    "sizes", [[10, 1000, 10, 1000, 10], [3, 7, 2, 9, 4, 5], [8, 2, 6, 1]]
 )
 def test_multi_dot_finds_the_best_order(lesson, device, sizes):
     chain = [numbers(a, b, device=device) for a, b in itertools.pairwise(sizes)]
-    found = lesson.counted(lambda: torch.linalg.multi_dot(chain)).flops
-    assert found == least_operations(sizes)
+    best = lesson.counted(lambda: torch.linalg.multi_dot(chain)).flops
     left_to_right = 2 * sizes[0] * sum(a * b for a, b in itertools.pairwise(sizes[1:]))
-    product = chain[0]
-    with lesson.Count() as count:
-        for matrix in chain[1:]:
-            product = product @ matrix
-    assert count.flops == left_to_right > found
-    best = torch.linalg.multi_dot(chain)
-    torch.testing.assert_close(
-        best, product, rtol=1e-9, atol=1e-9 * product.abs().max().item()
-    )
+    assert best == least_operations(sizes) < left_to_right
     if sizes[1] == 1000:
-        assert (found, left_to_right) == (402000, 600000)
+        assert (best, left_to_right) == (402000, 600000)
 
 
 # 4. Operations for each byte: the roofline
 @pytest.mark.parametrize("n", [1, 6, 25])
 def test_a_product_makes_n_sixths_of_an_operation_a_byte(lesson, device, n):
-    for dtype, size in ((torch.float32, 4), (torch.float64, 8), (torch.float16, 2)):
-        a, b = (torch.zeros(n, n, device=device, dtype=dtype) for _ in range(2))
-        moved = 3 * n * n * size  # two are read and one written
-        assert a.element_size() == size
-        assert lesson.product_intensity(n, size) == pytest.approx(
-            2 * n**3 / moved, rel=1e-15
-        )
-        if dtype != torch.float16:  # on the CPU torch 2.0 has no such product
-            count = lesson.counted(lambda a=a, b=b: a @ b)
-            assert (count.flops, count.bytes) == (2 * n**3, moved / 3)
+    for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
+        a = torch.zeros(n, n, device=device, dtype=dtype)
+        count = lesson.counted(lambda a=a: a @ a)
+        intensity = count.flops / (3 * count.bytes)  # two are read and one written
+        assert lesson.product_intensity(n, size) == pytest.approx(intensity, rel=1e-15)
     assert lesson.product_intensity(n) == pytest.approx(n / 6, rel=1e-15)
 
 
 def test_x_plus_1_makes_an_eighth_whatever_the_size(lesson, device):
-    for n in (1, 40):
-        x = torch.zeros(n, device=device)
-        read, written = (
-            x.numel() * x.element_size(),
-            lesson.counted(lambda x=x: x + 1).bytes,
-        )
-        assert n / (read + written) == 1 / 8
+    x = torch.zeros(40, device=device)
+    bytes_read = x.numel() * x.element_size()
+    assert 40 / (bytes_read + lesson.counted(lambda: x + 1).bytes) == 1 / 8
 
 
 def test_the_roof_is_the_bandwidth_up_to_the_corner_and_the_peak_beyond(lesson):
@@ -320,27 +277,29 @@ def test_the_roof_is_the_bandwidth_up_to_the_corner_and_the_peak_beyond(lesson):
 
 
 # 5. What is kept for backward
-@pytest.mark.parametrize(("number", "width", "n"), [(1, 8, 3), (3, 5, 7), (6, 16, 4)])
+@pytest.mark.parametrize(("number", "width", "n"), [(1, 8, 3), (3, 5, 7)])
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.float64, 8)])
 def test_tanh_layers_keep_l_n_d_numbers_and_none_under_no_grad(
-    lesson, device, number, width, n
+    lesson, device, number, width, n, dtype, size
 ):
-    for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
-        model, x = (
-            layers(number, width, device, dtype),
-            numbers(n, width, device=device),
-        )
-        x = x.to(dtype)
-        parameters = list(model.parameters())
-        kept = lesson.bytes_kept(lambda m=model, x=x: m(x), [x, *parameters])
-        assert kept == number * n * width * size
-        # What is kept of x and the weights is theirs. The first layer's weight is for
-        # the gradient of x, which nobody wants.
-        kept_too = lesson.bytes_kept(lambda m=model, x=x: m(x), parameters)
-        assert kept_too == kept + n * width * size
-        kept_too = lesson.bytes_kept(lambda m=model, x=x: m(x), [x])
-        assert kept_too == kept + (number - 1) * width**2 * size
-        with torch.no_grad():
-            assert lesson.bytes_kept(lambda m=model, x=x: m(x), []) == 0
+    model, x = layers(number, width, device, dtype), numbers(n, width, device=device)
+    x = x.to(dtype)
+    parameters = list(model.parameters())
+    kept = lesson.bytes_kept(lambda: model(x), [x, *parameters])
+    assert kept == number * n * width * size
+    # What is kept of x and the weights is theirs. The first layer's weight is for
+    # the gradient of x, which nobody wants.
+    with_x = lesson.bytes_kept(lambda: model(x), parameters)
+    assert with_x == kept + n * width * size
+    with_weights = lesson.bytes_kept(lambda: model(x), [x])
+    assert with_weights == kept + (number - 1) * width**2 * size
+    with torch.no_grad():
+        assert lesson.bytes_kept(lambda: model(x), []) == 0
+
+
+def test_the_bytes_in_theory_are_not_those_that_were_counted(lesson):
+    printed = printed_if_tripled(lesson, 5, "bytes_kept")
+    assert f"256 samples: {3 * 524288}, theory {8 * 256 * 64 * 4}" in printed
 
 
 def test_a_storage_is_counted_once_and_whole(lesson, device):
@@ -351,11 +310,7 @@ def test_a_storage_is_counted_once_and_whole(lesson, device):
         torch.sin(y[:1]) + torch.cos(y[3:]).sum() + y * y
 
     assert lesson.bytes_kept(function, [x]) == 6 * 4 * 8
-    assert lesson.bytes_kept(lambda: x.sin(), [x]) == 0
     assert lesson.bytes_kept(lambda: x[2:].sin(), []) == 6 * 4 * 8
-    assert (
-        lesson.bytes_kept(lambda: x.sin(), [numbers(6, 4, device=device)]) == 6 * 4 * 8
-    )
 
 
 def test_backward_still_works_while_the_bytes_are_counted(lesson, device):
@@ -365,25 +320,19 @@ def test_backward_still_works_while_the_bytes_are_counted(lesson, device):
     torch.testing.assert_close(x.grad, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("number", "width", "n"), [(1, 8, 3), (3, 16, 8), (8, 64, 256)]
-)
+@pytest.mark.parametrize(("number", "width", "n"), [(3, 16, 8), (8, 64, 256)])
 def test_autocast_keeps_outputs_and_input_in_2_bytes_and_copies_of_weights(
     lesson, device, number, width, n
 ):
-    model, x = (
-        layers(number, width, device, torch.float32),
-        numbers(n, width, device=device),
-    )
-    x = x.float()
+    model = layers(number, width, device, torch.float32)
+    x = numbers(n, width, device=device).float()
     own = [x, *model.parameters()]
     with torch.autocast(device, dtype=torch.bfloat16):
         kept = lesson.bytes_kept(lambda: model(x), own)
     outputs, weights = (number + 1) * n * width * 2, (number - 1) * width**2 * 2
     assert kept == outputs + weights
-    if number == 8:
-        assert (outputs, weights) == (294912, 57344)
-        assert kept > lesson.bytes_kept(lambda: model(x), own) / 2  # not by half
+    assert number == 3 or (outputs, weights) == (294912, 57344)
+    assert kept > lesson.bytes_kept(lambda: model(x), own) / 2  # not by half
 
 
 def test_autocast_leaves_parameters_gradients_and_losses_in_float32(device):
@@ -391,20 +340,16 @@ def test_autocast_leaves_parameters_gradients_and_losses_in_float32(device):
     target = torch.zeros(3, 4, device=device)
     with torch.autocast(device, dtype=torch.bfloat16):
         output = model(x)
-        losses = (
-            F.mse_loss(output, target),
-            F.cross_entropy(output, target[:, 0].long()),
-        )
-    assert output.dtype == torch.bfloat16
-    sum(losses).backward()
-    for tensor in (*losses, *model.parameters(), *(p.grad for p in model.parameters())):
-        assert tensor.dtype == torch.float32
+        loss = F.mse_loss(output, target) + F.cross_entropy(output, target)
+    assert (output.dtype, loss.dtype) == (torch.bfloat16, torch.float32)
+    loss.backward()
+    for parameter in model.parameters():
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
 
 
 # 6. Checkpointing: keep less, compute again
 def most_held(function, own):
-    """The most bytes that autograd holds at once while function() runs, but for those
-    of own."""
+    """The most bytes that autograd holds at once in function(), own ones aside."""
     held, most = weakref.WeakSet(), [0]
     own = {tensor.untyped_storage().data_ptr() for tensor in own}
 
@@ -425,83 +370,65 @@ def most_held(function, own):
     return most[0]
 
 
-@pytest.mark.parametrize(
-    ("number", "width", "n"), [(16, 8, 3), (4, 3, 5), (9, 4, 2), (1, 2, 2), (7, 4, 2)]
-)
+@pytest.mark.parametrize(("number", "width", "n"), [(16, 8, 3), (9, 4, 2), (7, 4, 2)])
 def test_blocks_of_k_keep_l_over_k_less_1_and_rebuild_k_least_at_the_root(
     lesson, device, number, width, n
 ):
-    model, x = (
-        layers(number, width, device),
-        numbers(n, width, device=device).requires_grad_(),
-    )
+    model, x = layers(number, width, device), numbers(n, width, device=device)
+    x.requires_grad_()
     own, unit = [x, *model.parameters()], n * width * 8
     together = {}
     for size in range(1, number + 1):
-        kept = (
-            lesson.bytes_kept(lambda k=size: lesson.in_blocks(model, x, k), own) // unit
-        )
+        blocks = functools.partial(lesson.in_blocks, model, x, size)
+        kept = lesson.bytes_kept(blocks, own) // unit
         assert kept == math.ceil(number / size) - 1
-        most = most_held(
-            lambda k=size: lesson.in_blocks(model, x, k).sum().backward(), own
-        )
-        if number % size == 0:
-            assert most == (number // size - 1 + size) * unit
         together[size] = kept + size
+        if number % size == 0:
+            most = most_held(lambda f=blocks: f().sum().backward(), own)
+            assert most == together[size] * unit
     assert most_held(lambda: model(x).sum().backward(), own) == number * unit
     root = math.isqrt(number)
     if root**2 == number:
-        # L / k + k - 2 sqrt(L) = (sqrt(L / k) - sqrt(k))^2: never below 0, and 0 at the
-        # root
+        # L / k + k - 2 sqrt(L) = (sqrt(L / k) - sqrt(k))^2 is 0 at the root, else above
         assert min(together.values()) == together[root] == 2 * root - 1
     if number == 16:  # outputs instead of the 16 of a plain pass
         assert [together[k] for k in (1, 2, 4, 8, 16)] == [16, 9, 7, 9, 16]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 6, 10])
+@pytest.mark.parametrize("size", [1, 2, 6])
 def test_blocks_give_the_same_output_and_bit_for_bit_the_same_gradient(
     lesson, device, size
 ):
-    model, x = (
-        lesson.network([5, 4, 6, 3, 3, 7, 2], device),
-        numbers(8, 5, device=device),
-    )
-    x.requires_grad_()
+    model, x = lesson.network([5, 4, 6, 3, 3, 7, 2], device), numbers(8, 5)
+    x = x.to(device).requires_grad_()
     same(lesson.in_blocks(model, x, size).detach(), model(x).detach())
     whole = lesson.gradient(model, lambda: model(x))
-    of_x, x.grad = x.grad, None
-    same(lesson.gradient(model, lambda: lesson.in_blocks(model, x, size)), whole)
-    same(x.grad, of_x)
-    x.grad = None
-    of_torch = lesson.gradient(model, lambda: checkpoint(model, x, use_reentrant=False))
-    same(of_torch, whole)
-    same(x.grad, of_x)
+    of_x = x.grad.clone()
+    for function in (
+        lambda: lesson.in_blocks(model, x, size),
+        lambda: checkpoint(model, x, use_reentrant=False),
+    ):
+        x.grad = None
+        same(lesson.gradient(model, function), whole)
+        same(x.grad, of_x)
 
 
 def test_the_gradient_is_that_of_the_sum_of_squares_and_starts_from_0(lesson, device):
     model = nn.Linear(3, 2).to(device, torch.float64)
     x = numbers(5, 3, device=device)
-    a = np.column_stack([x.cpu(), np.ones(5)])
-    # (2, 4)
-    theta = np.column_stack([model.weight.detach().cpu(), model.bias.detach().cpu()])
-    by_hand = 2 * (a @ theta.T).T @ a  # of |a theta'|^2
-    expected = np.concatenate([by_hand[:, :3].ravel(), by_hand[:, 3]])
+    error = 2 * model(x).detach().cpu().numpy()
+    expected = np.concatenate([(error.T @ x.cpu().numpy()).ravel(), error.sum(axis=0)])
     for _ in range(2):
-        found = lesson.gradient(model, lambda: model(x))
-        assert (found.dtype, found.device.type) == (torch.float64, device)
-        np.testing.assert_allclose(found.cpu(), expected, rtol=1e-12)
+        assert_values(lesson.gradient(model, lambda: model(x)), expected, device)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_checkpointing_costs_one_more_forward_pass(lesson, device, size):
     model, x = layers(4, 6, device), numbers(3, 6, device=device).requires_grad_()
-    weights = 3 * 4 * 6 * 6  # times samples
-    assert lesson.counted(lambda: model(x)).flops == 2 * weights
-    plain = lesson.counted(lambda: model(x).sum().backward()).flops
-    blocks = lesson.counted(
-        lambda: lesson.in_blocks(model, x, size).sum().backward()
-    ).flops
-    assert (plain, blocks) == (6 * weights, 8 * weights)
+    forward = 2 * 3 * 4 * 6 * 6
+    blocks = functools.partial(lesson.in_blocks, model, x, size)
+    assert lesson.counted(lambda: model(x).sum().backward()).flops == 3 * forward
+    assert lesson.counted(lambda: blocks().sum().backward()).flops == 4 * forward
 
 
 def test_a_block_runs_once_forward_without_a_graph_and_once_more_in_backward(
@@ -522,39 +449,21 @@ def test_a_block_runs_once_forward_without_a_graph_and_once_more_in_backward(
     torch.testing.assert_close(x.grad, slope, rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("preserved", [True, False, None])
-def test_dropout_repeats_its_mask_if_the_random_state_is_kept(
-    lesson, device, preserved
-):
+@pytest.mark.parametrize("preserved", [True, False])
+def test_dropout_repeats_its_mask_if_the_random_state_is_kept(device, preserved):
     x = torch.full((4096,), 3.0, dtype=torch.float64, device=device, requires_grad=True)
-
-    def block(x):
-        return F.dropout(x * x, 0.5)
-
-    if preserved is None:  # the lesson's, which keeps no random state
-        y = lesson.Recompute.apply(x, block)
-    else:
-        y = checkpoint(block, x, use_reentrant=False, preserve_rng_state=preserved)
+    options = {} if preserved else {"preserve_rng_state": False}  # kept unless told
+    y = checkpoint(lambda x: F.dropout(x * x), x, use_reentrant=False, **options)
     torch.rand(5, device=device)  # what comes between
     y.sum().backward()
-    assert set(y.tolist()) == {0, 18} and set(x.grad.tolist()) == {0, 12}
     repeated = ((y > 0) == (x.grad > 0)).double().mean().item()
-    # Two masks agree at half of the places, within five standard errors: 0.5 /
-    # sqrt(4096).
+    # Two masks agree at half of the places, to five standard errors, 0.5 / sqrt(4096).
     assert repeated == 1 if preserved else abs(repeated - 0.5) < 5 * 0.5 / 64
-
-
-def test_the_random_state_is_kept_unless_told(device):
-    x = torch.ones(4096, device=device, requires_grad=True)
-    y = checkpoint(lambda x: F.dropout(x * x), x, use_reentrant=False)
-    y.sum().backward()
-    assert torch.equal(y > 0, x.grad > 0)
 
 
 # 7. Accumulation: a large batch in small parts
 def slope_of_mse(x, y, model):
-    """The gradient of the mean squared error of a linear layer, by hand: weight, then
-    bias."""
+    """The gradient of the mean squared error of a linear layer: weight, then bias."""
     theta = [t.detach().cpu().numpy() for t in (model.weight, model.bias)]
     error = 2 * (x @ theta[0].T + theta[1] - y) / y.size
     return np.concatenate([(error.T @ x).ravel(), error.sum(axis=0)])
@@ -566,21 +475,16 @@ def pairs():
     return random.normal(size=(12, 3)), random.normal(size=(12, 2))
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 12])
+@pytest.mark.parametrize("parts", [1, 3, 12])
 def test_parts_give_the_gradient_of_the_whole_and_undivided_so_many_times_it(
     lesson, device, pairs, parts
 ):
     model = nn.Linear(3, 2).to(device, torch.float64)
     x, y = (torch.from_numpy(part).to(device) for part in pairs)
     whole = slope_of_mse(*pairs, model)
-    for arguments, times in (((), 1), ((True,), 1), ((False,), parts), ((), 1)):
-        found = lesson.accumulated(model, x, y, parts, *arguments)
-        assert (found.dtype, found.device.type, found.shape) == (
-            torch.float64,
-            device,
-            (8,),
-        )
-        np.testing.assert_allclose(found.cpu(), times * whole, rtol=1e-11, atol=1e-14)
+    for divided, times in ((True, 1), (False, parts), (True, 1)):
+        result = lesson.accumulated(model, x, y, parts, divided)
+        assert_values(result, times * whole, device, rtol=1e-11, atol=1e-14)
 
 
 def test_unequal_parts_need_the_weight_of_their_share(lesson, device, pairs):
@@ -590,67 +494,40 @@ def test_unequal_parts_need_the_weight_of_their_share(lesson, device, pairs):
     whole = slope_of_mse(x, y, model)
     # as chunk cuts 10 in 4
     pieces = [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
-    found = lesson.accumulated(model, *ours, 4).cpu().numpy()
-    mean = np.mean([slope_of_mse(x[part], y[part], model) for part in pieces], axis=0)
-    np.testing.assert_allclose(found, mean, rtol=1e-11, atol=1e-14)
-    assert np.linalg.norm(found - whole) > 0.01 * np.linalg.norm(whole)
-    model.zero_grad()
-    for part in pieces:
-        loss = F.mse_loss(model(ours[0][part]), ours[1][part])
-        (loss * len(ours[0][part]) / len(x)).backward()
-    weighed = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    np.testing.assert_allclose(weighed.cpu(), whole, rtol=1e-11, atol=1e-14)
-
-
-def test_parts_without_their_targets_are_an_error(lesson, device):
-    model = nn.Linear(3, 2).to(device, torch.float64)
-    with pytest.raises(ValueError):
-        lesson.accumulated(
-            model, numbers(6, 3, device=device), numbers(4, 2, device=device), 6
-        )
-
-
-def test_a_part_keeps_its_share_of_what_the_whole_batch_keeps(lesson, device):
-    model, x = layers(3, 4, device), numbers(20, 4, device=device)
-    own = [x, *model.parameters()]
-    whole, part = (
-        lesson.bytes_kept(lambda r=rows: model(r), own) for rows in (x, x[:5])
+    slopes = [slope_of_mse(x[part], y[part], model) for part in pieces]
+    mean = lesson.accumulated(model, *ours, 4)
+    assert_values(mean, np.mean(slopes, axis=0), device, rtol=1e-11, atol=1e-14)
+    assert np.linalg.norm(np.mean(slopes, axis=0) - whole) > 0.01 * np.linalg.norm(
+        whole
     )
-    assert whole == 4 * part
+    weighed = np.average(slopes, axis=0, weights=[3, 3, 3, 1])
+    np.testing.assert_allclose(weighed, whole, rtol=1e-11, atol=1e-14)
 
 
 # 8. Half the bytes, and what they cannot hold
 @pytest.mark.parametrize(("dtype", "digits"), DIGITS.items())
 def test_counting_by_ones_stops_at_2_to_the_digits(lesson, dtype, digits):
-    assert torch.finfo(dtype).eps == 2.0 ** (1 - digits)
     assert lesson.counts_to(dtype) == 2**digits
     # one more is a tie between two numbers that are 2 apart, and the even one wins
     assert nearest(2**digits + 1, digits) == 2**digits
 
 
 def test_bfloat16_has_the_range_of_float32_and_float16_one_from_6e_8_to_65504():
-    for exponent in (-126, 127):
-        power = torch.tensor(2.0**exponent, dtype=torch.float64)
-        for dtype in (torch.float32, torch.bfloat16):
-            assert power.to(dtype).double() == power
-            assert (2 * power).to(dtype).isinf() == (exponent == 127)
-            assert torch.finfo(dtype).smallest_normal == 2.0**-126
-    assert torch.finfo(torch.float16).max == 65504 == (2 - 2**-10) * 2**15
-    assert f"{2**-24:.0e}" == "6e-08"
+    for dtype in (torch.float32, torch.bfloat16):
+        power = torch.tensor(2.0**127, dtype=torch.float64).to(dtype)
+        assert power == 2.0**127 and (2 * power).isinf()
+        assert torch.finfo(dtype).smallest_normal == 2.0**-126
     small = torch.tensor([2.0**-24, 2.0**-25, 1e-8, 65519, 65520, 70000])
     assert small.half().tolist() == [2.0**-24, 0, 0, 65504, math.inf, math.inf]
-    assert small[2].bfloat16().item() == pytest.approx(1e-8, rel=2**-8)
+    assert f"{2**-24:.0e}" == "6e-08" and (2 - 2**-10) * 2**15 == 65504
     assert small[5].bfloat16().item() == nearest(70000, 8) == 70144
 
 
 def test_bfloat16_numbers_are_a_256th_apart_below_1_and_a_128th_beyond():
-    one = torch.ones((), dtype=torch.bfloat16)
-    for sign in (1, -1):
-        bits = (sign * one).view(torch.int16)
-        # the neighbours, by their bits
-        below, beyond = (bits + step for step in (-1, 1))
-        assert abs(sign - below.view(torch.bfloat16).item()) == 1 / 256
-        assert abs(sign - beyond.view(torch.bfloat16).item()) == 1 / 128
+    bits = torch.ones((), dtype=torch.bfloat16).view(torch.int16)
+    below, beyond = (bits + step for step in (-1, 1))  # the neighbours, by their bits
+    assert 1 - below.view(torch.bfloat16).item() == 1 / 256
+    assert beyond.view(torch.bfloat16).item() - 1 == 1 / 128
     assert torch.tensor(0.999).bfloat16().item() == nearest(0.999, 8) == 1
     # Half of the spacing is what a step has to exceed: 0.001 nowhere, 0.003 as far as
     # -1.
@@ -658,29 +535,25 @@ def test_bfloat16_numbers_are_a_256th_apart_below_1_and_a_128th_beyond():
     assert nearest(-1 - 0.003, 8) == -1 and nearest(-255 / 256 - 0.003, 8) == -1
 
 
-@pytest.mark.parametrize("steps", [None, 0, 1, 10, 137, 1500])
+@pytest.mark.parametrize("steps", [10, 1000])
 @pytest.mark.parametrize(("dtype", "digits"), HALVES.items())
 def test_a_weight_of_few_digits_is_rounded_at_each_step(lesson, dtype, digits, steps):
     weight = 1.0
-    for _ in range(1000 if steps is None else steps):
-        # in float32, and then to the digits
+    for _ in range(steps):  # in float32, and then to the digits
         weight = nearest(float(np.float32(weight) - np.float32(0.001)), digits)
-    found = lesson.after_steps(dtype, **({} if steps is None else {"steps": steps}))
-    assert type(found) is float and found == weight
-    if dtype == torch.bfloat16:
-        assert found == 1  # none of 1000 steps counts, nor of any other number
-    if steps is None and dtype == torch.float16:
-        assert f"{found:.2f}" == "0.02"  # the errors of 1000 roundings
+    assert lesson.after_steps(dtype, steps) == weight
+    assert dtype == torch.float16 or weight == 1  # none of 1000 steps counts
 
 
-@pytest.mark.parametrize("steps", [1, 250, 1000, 1200])
-def test_a_weight_of_many_digits_loses_a_thousandth_a_step(lesson, steps):
-    for dtype, digits in ((torch.float32, 24), (torch.float64, 53)):
+@pytest.mark.parametrize(
+    ("dtype", "digits"), [(torch.float32, 24), (torch.float64, 53)]
+)
+def test_a_weight_of_many_digits_loses_a_thousandth_a_step(lesson, dtype, digits):
+    for steps in (1, 1000):
         # Each step rounds a number of at most 1, and 0.001, by half a unit.
-        bound = steps * 2.0**-digits
-        assert (
-            abs(lesson.after_steps(dtype, steps) - (1 - 0.001 * steps)) <= bound + 1e-15
-        )
+        bound = steps * 2.0**-digits + 1e-15
+        expected = pytest.approx(1 - 0.001 * steps, rel=0, abs=bound)
+        assert lesson.after_steps(dtype, steps) == expected
 
 
 def test_a_float64_array_makes_float64_of_what_it_meets():
@@ -689,9 +562,8 @@ def test_a_float64_array_makes_float64_of_what_it_meets():
     assert (array * torch.ones(3)).element_size() == 8
 
 
-@pytest.mark.parametrize("by_hand", [True, False])
-def test_clipping_before_unscaling_leaves_a_norm_of_2_to_the_minus_16(device, by_hand):
-    if not by_hand and not hasattr(torch.amp, "GradScaler"):
+def test_clipping_before_unscaling_leaves_a_norm_of_2_to_the_minus_16(device):
+    if not hasattr(torch.amp, "GradScaler"):
         pytest.skip("torch.amp.GradScaler is newer")
     norms = []
     for unscaled_first in (False, True):
@@ -699,53 +571,22 @@ def test_clipping_before_unscaling_leaves_a_norm_of_2_to_the_minus_16(device, by
         optimizer = torch.optim.SGD([weight], lr=1.0)
         # slope of norm 7
         loss = (weight * torch.tensor([2.0, -3.0, 6.0], device=device)).sum()
-        if by_hand:
-            (loss * 2**16).backward()
-            if unscaled_first:
-                weight.grad /= 2**16
-            nn.utils.clip_grad_norm_([weight], 1.0)
-            if not unscaled_first:
-                weight.grad /= 2**16
-            optimizer.step()
-        else:
-            scaler = torch.amp.GradScaler(device)
-            scaler.scale(loss).backward()
-            if unscaled_first:
-                scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_([weight], 1.0)
-            scaler.step(optimizer)
+        scaler = torch.amp.GradScaler(device)
+        scaler.scale(loss).backward()
+        if unscaled_first:
+            scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_([weight], 1.0)
+        scaler.step(optimizer)
         norms.append(weight.norm().item())  # of the step
     assert norms == pytest.approx([2.0**-16, 1.0], rel=1e-6)
 
 
 # 9. Waiting for the device
 @pytest.mark.parametrize(
-    ("steps", "every", "times"),
-    [(12, 1, 13), (12, 5, 3), (12, 12, 2), (12, 13, 1), (0, 4, 1)],
+    ("steps", "every", "times"), [(12, 1, 13), (12, 5, 3), (12, 13, 1), (0, 4, 1)]
 )
-def test_a_loop_waits_at_each_item_and_at_the_end(
-    lesson, device, monkeypatch, steps, every, times
-):
-    seen = []
-
-    class Watched(lesson.Count):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            output = super().__torch_dispatch__(function, types, args, kwargs)
-            if self.calls[-1] == "_local_scalar_dense":
-                seen.append(output)
-            return output
-
+def test_a_loop_waits_at_each_item_and_at_the_end(lesson, device, steps, every, times):
     assert lesson.waits(steps, every, device) == times
-    monkeypatch.setattr(lesson, "Count", Watched)
-    assert lesson.waits(steps, every, device) == times
-    asked = [step for step in range(1, steps + 1) if step % every == 0]
-    assert seen == [step / 2 for step in (*asked, steps)]  # the sum so far
-
-
-def test_the_sum_is_kept_on_the_device(lesson):
-    assert lesson.waits(3, 2) == 2
-    with pytest.raises(RuntimeError):  # there are no numbers to wait for
-        lesson.waits(3, 2, "meta")
 
 
 def test_float_and_if_wait_as_item_does_and_print_too(lesson, device, monkeypatch):
@@ -784,94 +625,52 @@ def test_torch_2_0_has_no_compile_from_python_3_11_on():
 
 
 # 10. Mistake: cat in a loop
-@pytest.mark.parametrize(("n", "d"), [(1, 3), (2, 1), (9, 5)])
+@pytest.mark.parametrize(("n", "d"), [(1, 3), (9, 5)])
 def test_cat_in_a_loop_writes_n_plus_1_halves_times_the_bytes(lesson, device, n, d):
-    for dtype, size in ((torch.float64, 8), (torch.float32, 4)):
-        table = numbers(n, d, device=device, dtype=dtype)
-        rows = table.split(1)
-        same(lesson.grown(rows), table)
-        same(torch.cat(rows), table)
-        loop, once = (
-            lesson.counted(lambda f=f, r=rows: f(r)) for f in (lesson.grown, torch.cat)
-        )
-        assert loop.bytes == sum(range(1, n + 1)) * d * size
-        assert (once.calls, once.bytes) == (["cat"], n * d * size)
-        assert loop.bytes / once.bytes == (n + 1) / 2
-        assert loop.calls.count("cat") == n
+    table = numbers(n, d, device=device)
+    rows = table.split(1)
+    same(lesson.grown(rows), table)
+    loop = lesson.counted(lambda: lesson.grown(rows))
+    once = lesson.counted(lambda: torch.cat(rows))
+    assert loop.bytes == sum(range(1, n + 1)) * d * 8
+    assert (once.calls, once.bytes) == (["cat"], n * d * 8)
+    assert loop.bytes / once.bytes == (n + 1) / 2
 
 
 # The picture
-def test_a_rate_is_the_operations_over_the_shortest_of_ten_times(
-    lesson, device, monkeypatch
-):
+def test_a_rate_is_the_operations_over_the_shortest_of_ten_times(lesson, monkeypatch):
     events, times = [], iter([0.0, 0.5, 1.0, 1.25, 2.0, 3.0] + [4.0, 5.0] * 7)
+
+    class Slow(torch.Tensor):
+        def item(self):
+            events.append("number")
 
     def clock():
         events.append("clock")
         return next(times)
 
-    def function():
-        events.append("function")
-        return numbers(2, 3, device=device)
-
-    class Watched(lesson.Count):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            output = super().__torch_dispatch__(function, types, args, kwargs)
-            if self.calls[-1] == "_local_scalar_dense":
-                events.append("number")
-            return output
-
     monkeypatch.setattr(lesson.time, "perf_counter", clock)
-    with Watched():
-        assert lesson.measured_rate(3e9, function) == 3e9 / 0.25 / 1e9 == 12
-    monkeypatch.undo()
+    rate = lesson.measured_rate(3e9, lambda: torch.ones(2, 3).as_subclass(Slow))
+    assert rate == 3e9 / 0.25 / 1e9
     # The clock stops when a number is there, not before.
-    assert events == 10 * ["clock", "function", "number", "clock"]
-    rate = lesson.measured_rate(1000, lambda: torch.ones(1, device=device))
-    assert 0 < rate < math.inf
+    assert events == 10 * ["clock", "number", "clock"]
 
 
 def test_the_picture_shows_a_roofline_under_the_best_and_what_blocks_keep(
     lesson, device, monkeypatch
 ):
-    measured = []
-
     def rate(flops, function):
-        with lesson.Count() as count:
-            output = function()
-        measured.append(
-            (flops, count.calls, output.shape, output.dtype, output.device.type)
-        )
-        products = {"mm": count.flops, "add_": output.numel()}
-        assert flops == products[count.calls[0]]
-        return {"mm": 5.0, "add_": 0.75}[count.calls[0]] * (1 + len(measured) % 3)
+        count = lesson.counted(function)
+        return 5.0 if count.flops == flops else 0.75  # a product, or x + 1
 
     monkeypatch.setattr(lesson, "measured_rate", rate)
     left, right = lesson.figure(device).axes
-    sizes = [16, 32, 64, 128, 256, 512, 1024]
-    kinds = [(["mm"], (n, n), torch.float32, device) for n in sizes]
-    assert [one[1:] for one in measured] == [
-        *kinds,
-        (["add_"], (2**24,), torch.float32, device),
-    ]
     roof, points = left.lines
-    rates = [0.75 * (1 + 8 % 3), *(5.0 * (1 + i % 3) for i in range(1, 8))]
-    positions = [1 / 8, *(n / 6 for n in sizes)]
+    positions = [1 / 8, *(2**k / 6 for k in range(4, 11))]
     np.testing.assert_allclose(points.get_xdata(), positions, rtol=1e-14)
-    np.testing.assert_allclose(points.get_ydata(), rates, rtol=1e-14)
-    line = np.array(roof.get_xdata())
-    # a smooth corner
-    np.testing.assert_allclose(np.diff(np.log2(line)), 1 / 8, rtol=1e-10)
-    assert line[0] == positions[0] and positions[-1] / 2 < line[-1] <= positions[-1] * 2
-    np.testing.assert_allclose(
-        roof.get_ydata(), np.minimum(15.0, 8 * rates[0] * line), rtol=1e-14
-    )
-    assert roof.get_ydata()[0] == rates[0]  # x + 1 is what the bandwidth is taken from
-    assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
+    assert points.get_ydata().tolist() == [0.75, *7 * [5.0]]
+    expected = np.minimum(5.0, 8 * 0.75 * np.array(roof.get_xdata()))
+    np.testing.assert_allclose(roof.get_ydata(), expected, rtol=1e-14)
     [curve] = right.lines
-    blocks = np.array([1, 2, 4, 8, 16])
-    np.testing.assert_array_equal(curve.get_xdata(), blocks)
-    np.testing.assert_array_equal(
-        curve.get_ydata(), [15 + 1, 7 + 2, 3 + 4, 1 + 8, 0 + 16]
-    )
-    assert right.get_ylim()[0] == 0 and right.get_ylim()[1] > 16
+    blocks = {1: 15 + 1, 2: 7 + 2, 4: 3 + 4, 8: 1 + 8, 16: 0 + 16}
+    assert dict(zip(curve.get_xdata(), curve.get_ydata(), strict=True)) == blocks

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib
-import inspect
 import io
 import itertools
 import multiprocessing
@@ -22,7 +21,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from course import ROOT, beside, blocks, start, typed_storage
+from helpers import (
+    ROOT,
+    assert_values,
+    blocks,
+    printed_if_tripled,
+    start_python,
+    warning_of_torch_save,
+)
+from reference import adam_step
 from torch import nn
 from torch.utils.data import DistributedSampler
 
@@ -34,8 +41,7 @@ sizes = pytest.mark.parametrize("n", [1, 2, 4])
 
 @pytest.fixture(scope="module", autouse=True)
 def pool(lesson):
-    """The four workers that the tests ask; their work ends when nobody can ask any
-    more."""
+    """The four workers that the tests ask; they end when nobody can ask any more."""
     before = set(multiprocessing.active_children())
     lesson.workers()
     yield
@@ -49,11 +55,9 @@ def pool(lesson):
 
 
 def ask(lesson, function, size, *arguments, **options):
-    """What the workers answer to a function of this file, by the name that they can
-    import."""
-    function = getattr(
-        importlib.import_module("test_20_distributed"), function.__name__
-    )
+    """What the workers answer to a function of this file, which they import by name."""
+    here = importlib.import_module("test_20_distributed")
+    function = getattr(here, function.__name__)
     return lesson.together(function, size, *arguments, **options)
 
 
@@ -66,15 +70,8 @@ def the_lesson():
 def place(rank, group, *arguments):
     """Where it runs, and what it was given."""
     threads, interface = torch.get_num_threads(), os.environ.get("GLOO_SOCKET_IFNAME")
-    size = dist.get_world_size(group), dist.get_world_size()
-    return (
-        rank,
-        dist.get_rank(group),
-        *size,
-        dist.get_backend(group),
-        threads,
-        interface,
-    ), arguments
+    size, backend = dist.get_world_size(group), dist.get_backend(group)
+    return (dist.get_rank(group), size, backend, threads, interface), arguments
 
 
 def behave(rank, group, *manners):
@@ -99,21 +96,24 @@ def numbers(model):
     return nn.utils.parameters_to_vector(model.parameters()).tolist()
 
 
+def in_ddp(model, group):
+    return nn.parallel.DistributedDataParallel(model, process_group=group)
+
+
 def data_of(rank, group):
     model, x, y = the_lesson().model_and_data()
     return numbers(model), x.tolist(), y.tolist()
 
 
 def drift(rank, group, wrapped):
-    """The weights before DDP, after it, and after 20 steps with the wrapper or past it."""
+    """The weights before DDP, after it, and after 20 steps with or past the wrapper."""
     model, x, y = the_lesson().model_and_data()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += rank
     before = numbers(model)
-    parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
+    parallel, n = in_ddp(model, group), group.size()
     after = numbers(model)
-    n = dist.get_world_size(group)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8)
     for _ in range(20):
         optimizer.zero_grad()
@@ -124,23 +124,15 @@ def drift(rank, group, wrapped):
 
 
 def wrapper(rank, group):
-    """The gradient of a sum of losses under DDP; names in two state_dicts; batch norm's
-    output."""
+    """DDP's gradient of a sum, the names in two state_dicts, batch norm's output."""
     model, x, y = the_lesson().model_and_data()
-    parallel, n = (
-        nn.parallel.DistributedDataParallel(model, process_group=group),
-        group.size(),
-    )
+    parallel, n = in_ddp(model, group), group.size()
     F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank], reduction="sum").backward()
-    gradient = torch.cat(
-        [parameter.grad.flatten() for parameter in model.parameters()]
-    ).tolist()
+    gradient = torch.cat([part.grad.flatten() for part in model.parameters()])
     names = list(parallel.state_dict()), list(parallel.module.state_dict())
-    norm = nn.parallel.DistributedDataParallel(
-        nn.BatchNorm1d(1).double(), process_group=group
-    )
+    norm = in_ddp(nn.BatchNorm1d(1).double(), group)
     shares = torch.arange(8, dtype=torch.float64)[:, None].chunk(n)
-    return gradient, names, norm(shares[rank]).flatten().tolist()
+    return gradient.tolist(), names, norm(shares[rank]).flatten().tolist()
 
 
 def zero_redundancy(rank, group, steps):
@@ -148,10 +140,7 @@ def zero_redundancy(rank, group, steps):
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     model, x, y = the_lesson().model_and_data()
-    parallel, n = (
-        nn.parallel.DistributedDataParallel(model, process_group=group),
-        group.size(),
-    )
+    parallel, n = in_ddp(model, group), group.size()
     parts = model.parameters(), torch.optim.Adam
     optimizer = ZeroRedundancyOptimizer(*parts, process_group=group, lr=0.01)
     for _ in range(steps):
@@ -162,8 +151,7 @@ def zero_redundancy(rank, group, steps):
 
 
 def watched(rank, group, folder):
-    """What this rank writes in the lesson's training, and what it loads to go on from
-    there."""
+    """What this rank writes in the lesson's training, and loads to go on from there."""
     events, save, replace, load = [], torch.save, os.replace, torch.load
 
     def spy_on_save(state, file):
@@ -202,8 +190,7 @@ def network(lesson):
 
 
 def slope(theta, x, y, weights):
-    """The gradient of the sum of weights times squared errors, of an 8-16-1 network
-    with tanh."""
+    """The gradient of the weighted sum of an 8-16-1 tanh network's squared errors."""
     w1, b1, w2, b2 = np.split(theta, [128, 144, 160])
     w1 = w1.reshape(16, 8)
     h = np.tanh(x @ w1.T + b1)
@@ -229,13 +216,11 @@ def sgd(theta, x, y, steps, lr, momentum):
 
 
 def adam(theta, x, y, steps, lr):
+    """The parameters after so many steps on the whole of x and y."""
     m = v = np.zeros_like(theta)
     for step in range(1, steps + 1):
         gradient = slope(theta, x, y, equal(len(x)))
-        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
-        theta = theta - lr * (m / (1 - 0.9**step)) / (
-            np.sqrt(v / (1 - 0.999**step)) + 1e-8
-        )
+        theta, m, v = adam_step(theta, gradient, m, v, step, lr)
     return theta
 
 
@@ -245,20 +230,17 @@ def test_a_call_goes_to_the_first_workers_and_their_answers_come_in_the_order_of
     lesson, n
 ):
     loopback = {"darwin": "lo0", "win32": None}.get(sys.platform, "lo")
-    answers = ask(lesson, place, n, "a", [2])
-    common = (n, 4, "gloo", 1, loopback)  # one thread each
-    assert answers == [((rank, rank, *common), ("a", [2])) for rank in range(n)]
+    common = (n, "gloo", 1, loopback)  # one thread each
+    expected = [((rank, *common), ("a", [2])) for rank in range(n)]
+    assert ask(lesson, place, n, "a", [2]) == expected
 
 
 def test_the_workers_are_started_once(lesson):
     started = lesson.workers()
-    pids = [process.pid for process, _ in started]
-    assert len(set(pids)) == 4 and os.getpid() not in pids
+    assert len({process.pid for process, _ in started} - {os.getpid()}) == 4
     assert all(process.daemon for process, _ in started)  # they end with this process
     ask(lesson, place, 4)
-    assert lesson.workers() is started and all(
-        process.is_alive() for process, _ in started
-    )
+    assert lesson.workers() is started
 
 
 def test_on_linux_they_are_forked_off_a_process_that_has_torch_and_elsewhere_spawned(
@@ -304,7 +286,8 @@ def test_a_worker_that_has_ended_between_two_calls_is_named_too(lesson):
         ((None, "raises"), "rank 1: ArithmeticError: 1 in the denominator"),
         (
             ("raises", None, "ends", "raises"),
-            "rank 2: ended with status 5; rank 0: ArithmeticError: 0 in the denominator; "
+            "rank 2: ended with status 5; "
+            "rank 0: ArithmeticError: 0 in the denominator; "
             "rank 3: ArithmeticError: 3 in the denominator",
         ),
         (("hangs", None), "rank 0: no answer within 1 seconds"),
@@ -346,13 +329,9 @@ def test_an_answer_that_waits_is_taken_however_late_another_was(lesson):
     assert "rank 2: ArithmeticError" in str(failure.value)
 
 
-def test_a_worker_is_given_60_seconds_and_a_rank_30_minutes(lesson):
-    assert inspect.signature(lesson.together).parameters["seconds"].default == 60
-    half_an_hour = datetime.timedelta(minutes=30)
-    assert (
-        importlib.import_module("torch.distributed.constants").default_pg_timeout
-        == half_an_hour
-    )
+def test_a_rank_waits_30_minutes_unless_told():
+    constants = importlib.import_module("torch.distributed.constants")
+    assert constants.default_pg_timeout == datetime.timedelta(minutes=30)
 
 
 # 1. Every rank runs the same program; collectives join them
@@ -369,18 +348,22 @@ def test_the_collectives_are_a_sum_a_copy_and_a_row_of_all(lesson, n):
 
 # 2. all_reduce in a ring
 @sizes
-@pytest.mark.parametrize("blocks_of", [1, 3, 250])
+@pytest.mark.parametrize("blocks_of", [1, 250])
 def test_the_ring_sums_up_and_sends_2_n_minus_1_over_n_of_the_data(
     lesson, n, blocks_of
 ):
-    numbers = n * blocks_of
-    data = np.outer(np.arange(1, n + 1), np.arange(numbers))
+    data = np.outer(np.arange(1, n + 1), np.arange(n * blocks_of))
     sent = 2 * (n - 1) * data[0].nbytes // n  # n - 1 blocks of n, twice
-
-    assert lesson.together(lesson.ring, n, numbers) == n * [
-        (data.sum(axis=0).tolist(), sent)
-    ]
+    expected = n * [(data.sum(axis=0).tolist(), sent)]
+    assert lesson.together(lesson.ring, n, n * blocks_of) == expected
     assert 2 * 7 * 400 // 8 == 700  # the chapter's first answer, in MB
+
+
+def test_the_bytes_and_sums_in_theory_are_not_those_of_the_ring(lesson):
+    printed = printed_if_tripled(lesson, 2, "together")
+    for n, sent in ((2, 8000), (4, 12000)):
+        line = f"{n} ranks: right False, each sends {3 * sent}, theory {sent}"
+        assert line in printed
 
 
 # 3. Data parallel: each rank takes a share of the batch, and gradients are averaged
@@ -395,12 +378,8 @@ def test_every_rank_has_the_same_model_and_data_and_nobody_elses_numbers_are_tou
         same = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()
         inputs = torch.randn(32, 8, dtype=torch.float64)
     assert str(model) == str(same) and numbers(model) == numbers(same)
-    assert (x.dtype, x.device.type, y.device.type) == (torch.float64, device, device)
-    assert {parameter.device.type for parameter in model.parameters()} == {device}
-    assert torch.equal(x.cpu(), inputs) and y.shape == (32, 1)
-    np.testing.assert_allclose(
-        y[:, 0].cpu(), inputs.numpy().sum(axis=1), rtol=0, atol=1e-14
-    )
+    assert_values(x, inputs, device, rtol=0)
+    assert_values(y, inputs.numpy().sum(axis=1)[:, None], device, rtol=0, atol=1e-14)
     if device == "cpu":
         assert ask(lesson, data_of, 4) == 4 * [(numbers(model), x.tolist(), y.tolist())]
 
@@ -409,33 +388,21 @@ def test_the_gradient_is_one_vector_and_starts_anew(lesson, device):
     theta, x, y = network(lesson)
     model, *data = lesson.model_and_data(device)
     for rows in (32, 5):
-        part = [tensor[:rows] for tensor in data]
-        found = lesson.gradient(model, F.mse_loss(model(part[0]), part[1]))
-        assert (found.dtype, found.device.type, found.shape) == (
-            torch.float64,
-            "cpu",
-            (161,),
-        )
+        inputs, targets = (tensor[:rows] for tensor in data)
+        gradient = lesson.gradient(model, F.mse_loss(model(inputs), targets))
         expected = slope(theta, x[:rows], y[:rows], equal(rows))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+        assert_values(gradient, expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize(
-    "shares", [[32], [5, 27], [2, 30], [16, 16], [1, 2, 3, 26], [8, 8, 8, 8]]
-)
+@pytest.mark.parametrize("shares", [[32], [5, 27], [2, 30], [1, 2, 3, 26]])
 def test_means_weighted_by_their_shares_are_the_mean_of_all(lesson, device, shares):
-    found = lesson.together(lesson.by_hand, len(shares), device, shares)
-    assert max(found) < 1e-12 and {type(number) for number in found} == {float}
+    assert max(lesson.together(lesson.by_hand, len(shares), device, shares)) < 1e-12
 
 
 @sizes
 def test_ddp_gives_each_rank_the_gradient_of_the_whole_batch(lesson, device, n):
-    found = lesson.together(lesson.by_ddp, n, device)
-    assert (
-        len(found) == n
-        and max(found) < 1e-12
-        and {type(number) for number in found} == {float}
-    )
+    differences = lesson.together(lesson.by_ddp, n, device)
+    assert len(differences) == n and max(differences) < 1e-12
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -472,23 +439,12 @@ def test_the_wrappers_names_begin_with_module(lesson):
 
 
 def test_batch_norm_sees_its_own_share_alone(lesson):
-    numbers = np.arange(8.0)
-    shares, means, variances = np.split(numbers, 2), [1.5, 5.5], [5 / 3, 5 / 3]
-    parts = zip([*shares, numbers], [*means, 3.5], [*variances, 6], strict=True)
-    for part, mean, variance in parts:  # the mean and variance of its share, not of all
-        norm = nn.BatchNorm1d(1, momentum=1.0).double()
-        norm(torch.from_numpy(part)[:, None])
-        assert norm.running_mean.item() == mean == part.mean()
-        assert norm.running_var.item() == pytest.approx(variance, rel=1e-12)
-        assert part.var(ddof=1) == pytest.approx(variance, rel=1e-12)
-    assert f"{variances[0]:.2f}" == "1.67"
-    for rank, (_, _, output) in enumerate(ask(lesson, wrapper, 2)):
-        expected = (shares[rank] - means[rank]) / np.sqrt(shares[rank].var() + 1e-5)
+    shares = np.split(np.arange(8.0), 2)
+    assert [share.mean() for share in shares] == [1.5, 5.5]  # and 3.5 of all
+    assert np.arange(8.0).mean() == 3.5
+    for share, (_, _, output) in zip(shares, ask(lesson, wrapper, 2), strict=True):
+        expected = (share - share.mean()) / np.sqrt(share.var() + 1e-5)
         np.testing.assert_allclose(output, expected, rtol=0, atol=1e-12)
-
-
-def joined(lists):
-    return list(itertools.chain(*lists))
 
 
 def shares_of(rows, ranks, **options):
@@ -501,17 +457,12 @@ def shares_of(rows, ranks, **options):
 
 def test_the_sampler_hands_out_rows_twice_where_the_number_does_not_come_out_even():
     _, shares = shares_of(10, 4, shuffle=False)
-    assert shares == [[(rank + 4 * i) % 10 for i in range(3)] for rank in range(4)]
-    rows = joined(shares)
-    assert [row for row in range(10) if rows.count(row) == 2] == [0, 1] and len(
-        rows
-    ) == 12
+    rows = list(itertools.chain(*shares))
+    assert len(rows) == 12 and [n for n in range(10) if rows.count(n) == 2] == [0, 1]
     # the first 7 of 10 are right
-    assert sum(row < 7 for row in rows) == 9 and 9 / 12 == 0.75
-    own = {sum(row < 7 for row in dict.fromkeys(share)) for share in shares}
-    assert own == {2, 3}  # no rank's own mean is 0.7
-    _, even = shares_of(12, 4)
-    assert sorted(joined(even)) == list(range(12))
+    assert sum(row < 7 for row in rows) / 12 == 0.75
+    own = {sum(row < 7 for row in set(share)) / len(set(share)) for share in shares}
+    assert 0.7 not in own
 
 
 def test_without_set_epoch_each_epoch_comes_in_the_same_order():
@@ -520,21 +471,16 @@ def test_without_set_epoch_each_epoch_comes_in_the_same_order():
     for sampler in samplers:
         sampler.set_epoch(1)
     second = [list(sampler) for sampler in samplers]
-    assert second != first and sorted(joined(second)) == sorted(joined(first)) == list(
-        range(100)
-    )
+    assert second != first
+    assert sorted(itertools.chain(*second)) == list(range(100))
 
 
 # 4. Mistake: the mean of unequal means
-@pytest.mark.parametrize("shares", [[2, 30], [5, 27], [1, 2, 3, 26], [16, 16]])
+@pytest.mark.parametrize("shares", [[2, 30], [1, 2, 3, 26], [16, 16]])
 def test_uncorrected_a_sample_of_a_small_share_counts_more(lesson, device, shares):
     theta, x, y = network(lesson)
     weights = np.repeat([1 / (len(shares) * share) for share in shares], shares)
-    assert weights.sum() == pytest.approx(1, rel=1e-12)
-    assert weights.max() / weights.min() == pytest.approx(
-        max(shares) / min(shares), rel=1e-12
-    )
-    assert shares != [2, 30] or round(weights.max() / weights.min(), 12) == 15
+    assert shares != [2, 30] or weights[0] == pytest.approx(15 * weights[-1])
     error = np.abs(slope(theta, x, y, weights) - slope(theta, x, y, equal(32))).max()
     assert error > 1e-3 or shares == [16, 16]
     found = lesson.together(lesson.by_hand, len(shares), device, shares, False)
@@ -551,45 +497,38 @@ def test_each_rank_keeps_1_over_n_of_adams_two_moments(lesson, n):
 @sizes
 def test_adam_in_parts_ends_with_the_weights_of_adam(lesson, n):
     theta, x, y = network(lesson)
-    found = ask(lesson, zero_redundancy, n, 5)
-    assert found == n * [found[0]]
-    np.testing.assert_allclose(
-        found[0], adam(theta, x, y, 5, lr=0.01), rtol=0, atol=1e-12
-    )
-    assert np.abs(found[0] - theta).max() > 0.04  # five steps of nearly lr
+    weights, *others = ask(lesson, zero_redundancy, n, 5)
+    assert others == (n - 1) * [weights]
+    expected = adam(theta, x, y, 5, lr=0.01)
+    np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-12)
 
 
 @sizes
 def test_a_layer_in_parts_gives_the_output_of_the_whole(lesson, n):
     for kept, difference in lesson.together(lesson.tensor_parallel, n):
-        assert kept == (8 * 16 + 16) // n
-        assert type(difference) is float and difference < 1e-12
+        assert kept == (8 * 16 + 16) // n and difference < 1e-12
 
 
 # 6. A worker dies, and the training ends as if it had not
-@typed_storage
+@warning_of_torch_save
 @sizes
 def test_the_training_is_20_steps_of_sgd_with_momentum(lesson, n, tmp_path):
     theta, x, y = network(lesson)
     expected, velocity = sgd(theta, x, y, 20, lr=0.1, momentum=0.9)
-    folder = tmp_path / "not" / "there"
     # rank 0 never dies
-    found = lesson.together(lesson.trained, n, folder, 3 if n == 1 else None)
+    found = lesson.together(lesson.trained, n, tmp_path, 3 if n == 1 else None)
     assert found == n * [(0, found[0][1])]
     np.testing.assert_allclose(found[0][1], expected, rtol=0, atol=1e-12)
     # The checkpoint holds all of it: the model, the momentum, the step.
-    assert [path.name for path in folder.iterdir()] == ["run.pt"]
-    state = torch.load(folder / "run.pt", weights_only=True)
-    assert state["step"] == 20 and state.keys() == {"model", "optimizer", "step"}
-    assert (
-        torch.cat([part.flatten() for part in state["model"].values()]).tolist()
-        == found[0][1]
-    )
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert state["step"] == 20
     moments = [part["momentum_buffer"] for part in state["optimizer"]["state"].values()]
-    moments = torch.cat([moment.flatten() for moment in moments])
-    np.testing.assert_allclose(moments, velocity, rtol=0, atol=1e-12)
+    for parts, vector in ((state["model"].values(), expected), (moments, velocity)):
+        saved = torch.cat([part.flatten() for part in parts])
+        np.testing.assert_allclose(saved, vector, rtol=0, atol=1e-12)
     # Nothing is left to do: the state is as it was.
-    assert lesson.together(lesson.trained, n, folder) == n * [(20, found[0][1])]
+    assert lesson.together(lesson.trained, n, tmp_path) == n * [(20, found[0][1])]
 
 
 def test_rank_0_alone_saves_every_5_steps_beside_and_renames_and_all_load(
@@ -607,7 +546,7 @@ def test_rank_0_alone_saves_every_5_steps_beside_and_renames_and_all_load(
         )
 
 
-@pytest.mark.parametrize("dies_at", [0, 4, 5, 12, 19])
+@pytest.mark.parametrize("dies_at", [0, 4, 5, 19])
 def test_a_training_that_lost_a_worker_goes_on_from_its_last_checkpoint(
     lesson, dies_at, tmp_path, monkeypatch
 ):
@@ -617,91 +556,51 @@ def test_a_training_that_lost_a_worker_goes_on_from_its_last_checkpoint(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_training_that_lost_nobody_has_no_error_and_nothing_left_to_do(lesson):
-    assert lesson.restarted(20) == (None, 20, True)
-
-
 def test_restarted_says_so_if_the_weights_differ(lesson, monkeypatch):
-    answers = [
-        [(0, [1.0]), (0, [1.0])],
-        [(0, [2.0]), (0, [2.0])],
-        [(15, [2.0]), (15, [2.0])],
-    ]
-    calls = []
+    answers = [[(start, [w]), (start, [w])] for start, w in ((0, 1), (0, 2), (15, 2))]
+    folders = []
 
     def together(function, size, folder, *dies_at):
-        calls.append((function, size, Path(folder), dies_at))
-        return answers[len(calls) - 1]
+        folders.append(folder)
+        return answers[len(folders) - 1]
 
     monkeypatch.setattr(lesson, "together", together)
     assert lesson.restarted(7) == (None, 15, False)
-    (_, _, other, _), (_, _, folder, _), _ = calls
-    assert other != folder and not other.exists() and not folder.exists()
-    arguments = [(other, ()), (folder, (7,)), (folder, ())]
-    assert calls == [(lesson.trained, 2, *rest) for rest in arguments]
+    assert folders[0] != folders[1] == folders[2]
 
 
-@pytest.mark.parametrize(
-    ("environment", "dies_at"),
-    [
-        ({"TORCHELASTIC_RESTART_COUNT": "0"}, None),
-        ({"TORCHELASTIC_RESTART_COUNT": "0", "DIES_AT": "7"}, 7),
-        ({"TORCHELASTIC_RESTART_COUNT": "1", "DIES_AT": "7"}, None),
-        ({"TORCHELASTIC_RESTART_COUNT": "3"}, None),
-    ],
-)
+@pytest.mark.parametrize("attempt", ["0", "1"])
 @pytest.mark.parametrize("same", [True, False])
 def test_a_process_of_torchrun_dies_in_its_first_attempt_alone(
-    lesson, environment, dies_at, same, tmp_path, monkeypatch, capsys
+    lesson, attempt, same, tmp_path, monkeypatch
 ):
-    events = []
+    deaths = []
 
     def trained(rank, group, folder, dies_at=None):
         folder.mkdir(parents=True)
-        events.append((rank, group, folder, dies_at if dies_at in range(20) else None))
+        deaths.append(dies_at)
         return 10, [1.0 if same else folder.name]
 
+    environment = {"TORCHELASTIC_RUN_ID": "mine", "DIES_AT": "7"}
+    for name, value in (environment | {"TORCHELASTIC_RESTART_COUNT": attempt}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(lesson, "trained", trained)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("DIES_AT", raising=False)
-    for name, value in (
-        {"RANK": "1", "TORCHELASTIC_RUN_ID": "mine"} | environment
-    ).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(dist, "init_process_group", events.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend: None)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     # Nobody removes what another may read yet.
     monkeypatch.setattr(
-        dist, "barrier", lambda: events.append(len(list(tmp_path.iterdir())))
+        dist, "barrier", lambda: deaths.append(len(os.listdir(tmp_path)))
     )
     assert lesson.one_of_several() == (1, 10, same)
-    folder = tmp_path / "lesson_20_mine"
-    runs = [
-        (1, None, folder / "disturbed", dies_at),
-        (1, None, folder / "undisturbed", None),
-    ]
-    assert events == ["gloo", *runs, 1]
+    assert deaths == [7 if attempt == "0" else None, None, 1]
     assert not list(tmp_path.iterdir())
-    lesson.main("cpu")
-    assert (
-        capsys.readouterr().out
-        == f"rank 1: from step 10 on, ends with the same bits: {same}\n"
-    )
 
 
 # The picture
 def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
-    fig = lesson.figure()
-    *panels, bar = fig.axes
-    assert [axes.get_title() for axes in panels] == [
-        f"after {number}" for number in range(7)
-    ]
-    assert bar.get_ylabel() == "ranks in the sum" and bar.get_yticks().tolist() == [
-        1,
-        2,
-        3,
-        4,
-    ]
+    *panels, bar = lesson.figure().axes
+    assert bar.get_ylabel() == "ranks in the sum"
     for number, axes in enumerate(panels):
         # Block b starts on rank b. The rank d further on adds its own in round d, and
         # gets the finished block, which has been three further on, in round d + 4 (that
@@ -710,22 +609,14 @@ def test_the_picture_counts_the_ranks_in_each_block_after_each_round(lesson):
         expected = np.where(number >= further, further + 1, 1)
         expected[number >= further + 4] = 4
         np.testing.assert_array_equal(axes.images[0].get_array(), expected)
-        assert axes.images[0].get_clim() == (1, 4)
-        assert (axes.get_xlabel(), axes.get_xticks().tolist()) == (
-            "block",
-            [0, 1, 2, 3],
-        )
-    assert (fig.axes[0].get_ylabel(), fig.axes[0].get_yticks().tolist()) == (
-        "rank",
-        [0, 1, 2, 3],
-    )
-    assert (expected == 4).all()
+        assert axes.get_title() == f"after {number}"
 
 
 # When all else ends: no worker outlives its parent
 PARENT = """
 import importlib, signal, sys, types
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores Ctrl-C
+# a shell's background ignores Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 lesson = importlib.import_module("20_distributed")
 lesson.sys = types.SimpleNamespace(platform=sys.argv[1])
 from test_20_distributed import behave, stay
@@ -734,27 +625,18 @@ lesson.together(stay, 4, sys.argv[2], seconds=1000)
 """
 
 
-def parent(folder, platform):
-    """A process that takes its system for another, and whose workers are busy while it
-    lives."""
+def start_parent(folder, platform):
+    """A process that takes its system for another, with workers busy while it lives."""
     (folder / "here").mkdir()
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)}
     arguments = "-c", PARENT, platform, folder / "here"
-    return start(*arguments, environment=os.environ | own, start_new_session=True)
-
-
-def parent_to_interrupt(folder):
-    return parent(folder, sys.platform)
-
-
-# By spawn, each of the four workers imports torch: 10 s of a core.
-def parent_by_spawn_to_kill(folder):
-    return parent(folder, "darwin")
+    return start_python(
+        *arguments, environment=os.environ | own, start_new_session=True
+    )
 
 
 def in_the_middle(process):
-    """The folder where its workers say that they are in the middle of a call, once they
-    do."""
+    """The folder where its workers say that they are in a call, once they do."""
     folder, deadline = Path(process.args[-1]), time.monotonic() + 300
     while len(list(folder.glob("rank_*"))) < 4:
         assert time.monotonic() < deadline and process.poll() is None
@@ -763,23 +645,21 @@ def in_the_middle(process):
 
 
 def left_beside(folder):
-    """The temporary files that are left, but for the folder in which torch keeps its
-    code."""
+    """The temporary files that are left, torch's folder of compiled code aside."""
     found = [path.name for path in folder.parent.iterdir() if path != folder]
     return [name for name in found if not name.startswith("torchinductor_")]
 
 
 def last_words(process):
-    """What it and its workers have printed: the end comes when the last of them has
-    ended."""
+    """What it and its workers have printed, when the last of them has ended."""
     out, err = process.communicate(timeout=60)
     assert out == b"[0, 1, 2, 3]\n"
     return err.decode()
 
 
 @posix
-@beside(parent_to_interrupt)
-def test_after_ctrl_c_no_worker_and_no_folder_remains(process):
+def test_after_ctrl_c_no_worker_and_no_folder_remains(tmp_path):
+    process = start_parent(tmp_path, sys.platform)
     folder = in_the_middle(process)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
     err = last_words(process)
@@ -789,8 +669,9 @@ def test_after_ctrl_c_no_worker_and_no_folder_remains(process):
 
 
 @posix
-@beside(parent_by_spawn_to_kill)
-def test_no_spawned_worker_outlives_a_parent_that_was_killed(process):
+def test_no_spawned_worker_outlives_a_parent_that_was_killed(tmp_path):
+    # By spawn, each of the four workers imports torch: 10 s of a core.
+    process = start_parent(tmp_path, "darwin")
     folder = in_the_middle(process)
     process.kill()
     last_words(process)
@@ -801,15 +682,6 @@ def test_no_spawned_worker_outlives_a_parent_that_was_killed(process):
 # The chapter's second console block: torchrun, and two processes that start twice.
 # Without the long variable the second start may look for the first one's processes:
 # pytorch#135712.
-def two_of_torchrun(folder):
-    environment, arguments, _ = with_torchrun()
-    environment = os.environ | environment | {"TMPDIR": str(folder)}
-    torchrun = shutil.which("torchrun", path=sysconfig.get_path("scripts"))
-    process = start(torchrun, *arguments, environment=environment, cwd=ROOT)
-    process.kill, process.temporary = process.terminate, folder  # it ends its workers
-    return process
-
-
 def with_torchrun():
     """({"DIES_AT": ...}, [arguments of torchrun], [lines]) of the chapter."""
     chapter = ROOT / "lessons" / "20_distributed.md"
@@ -820,9 +692,15 @@ def with_torchrun():
 
 
 @posix
-@beside(two_of_torchrun)
-def test_torchrun_starts_both_again_and_they_end_with_the_same_bits(process):
-    out, err = process.communicate(timeout=300)
+def test_torchrun_starts_both_again_and_they_end_with_the_same_bits(tmp_path):
+    environment, arguments, lines = with_torchrun()
+    environment = os.environ | environment | {"TMPDIR": str(tmp_path)}
+    torchrun = shutil.which("torchrun", path=sysconfig.get_path("scripts"))
+    process = start_python(torchrun, *arguments, environment=environment, cwd=ROOT)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.terminate()  # where it hangs, it ends its workers
     assert process.returncode == 0, err.decode()
-    assert sorted(out.decode().splitlines()) == sorted(with_torchrun()[2])
-    assert not list(process.temporary.glob("lesson_20_*"))
+    assert sorted(out.decode().splitlines()) == sorted(lines)
+    assert not list(tmp_path.glob("lesson_20_*"))

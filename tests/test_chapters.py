@@ -1,30 +1,50 @@
-"""Every chapter: its six steps, its transcript, its changes, its numbers and its links."""
+"""Every chapter: what it shows is what runs, its numbers have witnesses, its links lead
+somewhere."""
 
 import ast
+import contextlib
+import functools
+import importlib
+import io
 import itertools
+import math
+import os
 import re
+import runpy
+import shutil
+import tempfile
+import textwrap
+import types
+import warnings
 from decimal import Decimal
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
-from course import (
+from helpers import (
     CHAPTERS,
+    FENCE,
+    LESSONS_WITH_DATA,
     NUMBER,
     ROOT,
-    ahead,
     blocks,
     differences,
-    each,
-    needs,
+    for_each,
+    in_sections,
+    marks_for,
     needs_cuda,
+    outputs_of_sections,
     read,
-    section_after,
+    run_block,
+    run_lesson,
     shown_in,
-    transcript,
+    side_of_diff,
 )
 
-STEPS = ["Idea", "Predict", "Run", "Change it", "Go wrong", "Solve it"]
-LATER = CHAPTERS[1:]
+LATER = CHAPTERS[1:]  # the first has a form of its own
+SECTIONED = [path for path in LATER if in_sections(path)]
+IN_STEPS = [path for path in LATER if not in_sections(path)]
 PAGES = [
     ROOT / "README.md",
     *CHAPTERS,
@@ -52,78 +72,40 @@ def lesson_of(chapter):
     return chapter.with_suffix(".py")
 
 
-def prose(path):
-    """A page without its blocks, the targets of links, and the numbers of lessons and
-    lists."""
-    text = re.sub(r"^```.*?^```$", "", read(path), flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"\]\([^)]*\)|^\d\. |\[\d\d ", " ", text, flags=re.MULTILINE)
-    return re.sub(r"\b([Ll]essons?|[Ss]ections?)\s\d+(,? (and|to) \d+)?", "", text)
-
-
-@each(CHAPTERS)
-def test_a_chapter_has_its_links_and_the_six_steps(path):
-    script, number = lesson_of(path), path.stem[:2]
+# All chapters
+@for_each(CHAPTERS)
+def test_a_chapter_begins_with_its_title_and_its_links_and_leads_on(path):
     title, _, links = read(path).split("\n")[:3]
-    docstring = ast.get_docstring(ast.parse(read(script)))
+    docstring = ast.get_docstring(ast.parse(read(lesson_of(path))))
     assert title == f"# {docstring.split(':')[0]}"
-    assert f"[Script]({script.name})" in links and re.search(r"\d+ minutes", links)
-    assert path == CHAPTERS[0] or f"[Exercises](../exercises/{script.name})" in links
-    steps = re.findall(r"^## (.+)$", read(path), re.MULTILINE)
-    own = [*STEPS[:-1], "Troubleshooting"] if path == CHAPTERS[0] else STEPS
-    assert steps == own, number
+    assert f"[Script]({path.stem}.py)" in links and re.search(r"\d+ minutes", links)
+    assert path == CHAPTERS[0] or f"](../exercises/{path.stem}.py)" in links
     position = CHAPTERS.index(path) + 1
     if position < len(CHAPTERS):
         last = read(path).rstrip().split("\n\n")[-1]
         assert re.match(rf"Next: \[.+\]\({CHAPTERS[position].name}\)", last)
-    assert (
-        re.search(rf"!\[[^\]]{{20,}}\]\(figures/{path.stem}\.png\)", read(path))
-        or number == "01"
-    )
-    assert "<details><summary>Answers</summary>" in read(path)
 
 
-def test_the_picture_of_each_chapter_is_there():
-    for path in LATER:
-        assert (ROOT / "lessons" / "figures" / f"{path.stem}.png").read_bytes()[
-            :4
-        ] == b"\x89PNG"
+@for_each(LATER)
+def test_the_pictures_of_a_chapter_are_there(path):
+    pictures = re.findall(r"!\[[^\]]+\]\((figures/.+?\.png)\)", read(path))
+    assert f"figures/{path.stem}.png" in pictures
+    if in_sections(path):  # the others are drawn by what the reader types
+        assert read_through(path).pictures == len(pictures) - 1 > 0
+    for picture in pictures:
+        assert (path.parent / picture).read_bytes()[:4] == b"\x89PNG"
 
 
-# Run
-@each(LATER)
+@for_each(LATER)
 @pytest.mark.parametrize("on", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-@ahead(transcript)
-def test_a_transcript_is_what_the_script_prints(path, on, result):
-    consoles = [text for language, text in blocks(path) if language == "console"]
-    command, shown = consoles[0].split("\n", 1)[0], shown_in(path)
-    assert command == f"$ python lessons/{lesson_of(path).name}"
-    # the lesson's own test runs these
-    assert all("torchrun" in text for text in consoles[1:])
-    status, printed, err = result
+def test_a_transcript_is_what_the_script_prints(path, on):
+    consoles = "".join(text for language, text in blocks(path) if language == "console")
+    commands = re.findall(r"^\$ (.+)$", consoles, re.MULTILINE)
+    assert f"python lessons/{path.stem}.py" in commands
+    status, printed, err = run_lesson(lesson_of(path), "--device", on)
     assert (status, err) == (0, "")
-    assert not differences(shown, printed)
+    assert not differences(shown_in(path), printed)
     assert printed.isascii() and max(map(len, printed.splitlines())) < 80
-
-
-# Idea: its Python runs, and a comment behind an expression is its value
-@each(LATER)
-def test_the_python_of_a_chapter_runs_and_says_what_its_comments_say(
-    path, monkeypatch, capsys
-):
-    monkeypatch.chdir(ROOT)
-    names = {}
-    code = [text for language, text in blocks(path) if language == "python"]
-    assert code, "code first"
-    torch.manual_seed(0)
-    for text in code:
-        for statement in ast.parse(text).body:
-            source = ast.unparse(statement)
-            comment = text.split("\n")[statement.end_lineno - 1].partition("  # ")[2]
-            if isinstance(statement, ast.Expr):
-                value = eval(source, names)
-                assert value is None or not comment or repr(value) == comment
-            else:
-                exec(source, names)
 
 
 # Change it
@@ -138,42 +120,237 @@ def changes(path):
 
 
 CHANGES = [
-    pytest.param(path, *change, id=f"{path.stem}-{number}", marks=needs(path))
+    pytest.param(path, *change, id=f"{path.stem}-{number}", marks=marks_for(path))
     for path in LATER
-    if path.exists()
     for number, change in enumerate(changes(path), 1)
 ]
 
 
 @pytest.mark.parametrize(("path", "diff", "text"), CHANGES)
-@ahead(section_after)
-def test_a_change_prints_what_the_chapter_says(path, diff, text, result):
-    printed = result.splitlines(keepends=True)
+def test_a_change_prints_what_the_chapter_says(path, diff, text, tmp_path):
+    script = lesson_of(path)
+    source, before = read(script), side_of_diff(diff, "-")
+    assert source.count(before) == 1
+    end = source.index(before) + len(before)
+    section = re.findall(r"^# %% (\d+)\. ", source[:end], re.MULTILINE)[-1]
+    changed = tmp_path / "lessons" / script.name
+    changed.parent.mkdir()
+    changed.write_text(source.replace(before, side_of_diff(diff, "+")), "utf-8")
+    if script in LESSONS_WITH_DATA:
+        shutil.copytree(ROOT / "data", tmp_path / "data")
+    status, out, err = run_lesson(changed, "--device", "cpu", "--section", section)
+    assert (status, err) == (0, "")
+    printed = out.splitlines(keepends=True)
     size = len(text.splitlines())
     parts = ["".join(printed[i : i + size]) for i in range(len(printed) - size + 1)]
-    assert any(not differences(text, part) for part in parts), "".join(printed)
+    assert any(not differences(text, part) for part in parts), out
 
 
-@each(LATER)
-def test_at_least_two_changes_a_lesson(path):
-    assert len(changes(path)) >= 2
+# Chapters in sections
+@for_each(SECTIONED)
+def test_the_sections_are_those_of_the_script(path):
+    titles = re.findall(r"^# %% (\d+\. .+)$", read(lesson_of(path)), re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", read(path), re.MULTILINE)
+    assert headings == [*titles, "Go wrong", "Solve it"]
+    outputs = outputs_of_sections(path)
+    assert [text.split("\n")[0] for text in outputs.values()] == titles
+
+
+class Run:
+    """A chapter in sections, read from top to bottom in a temporary folder.
+
+    printed: {number of a block of Python among all blocks: what it printed}
+    pictures: how often a block showed one
+    problems: a line for each number without a witness
+    """
+
+    def __init__(self, path):
+        self.printed, self.pictures, self.problems = {}, 0, []
+        self.lesson = vars(importlib.import_module(path.stem))
+        self.names = {"__name__": "chapter"}
+        self.shown = "\n".join(text for _, text in blocks(path)) + read(lesson_of(path))
+        torch.manual_seed(0)
+        before = os.getcwd()
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+            shutil.copytree(ROOT / "data", Path(folder) / "data")
+            os.chdir(folder)
+            try:
+                self.run_programs(path)
+                self.read(path)
+            finally:
+                os.chdir(before)
+
+    def run_programs(self, path):
+        """A block that begins with `# train.py` is a program of its own.
+
+        The witnesses of the chapter know its variables as train_py.x, train_py.y, ...
+        """
+        for number, (language, code) in enumerate(blocks(path)):
+            file = re.match(r"# (\w+)\.py\b", code)
+            if language == "python" and file:
+                program = Path(f"{file[1]}.py")
+                program.write_text(code, "utf-8")
+                out = io.StringIO()
+                with contextlib.redirect_stdout(out):
+                    names = runpy.run_path(str(program), run_name="__main__")
+                self.printed[number] = out.getvalue()
+                self.names[f"{file[1]}_py"] = types.SimpleNamespace(**names)
+
+    def read(self, path):
+        parts = FENCE.split(read(path).split("\n", 3)[3])  # prose, language, text, ...
+        for number, prose in enumerate(parts[::3]):
+            for paragraph in re.split(r"\n\s*\n|\n(?=\||- )", plain(prose)):
+                self.look_for_witnesses(paragraph)
+            language, code = [*parts, "", ""][3 * number + 1 : 3 * number + 3]
+            if language == "python" and number not in self.printed:
+                self.printed[number] = run_block(code, self.names)
+                self.pictures += len(plt.get_fignums())
+                plt.close("all")
+
+    def look_for_witnesses(self, paragraph):
+        names = {"math": math, **self.lesson, **self.names}
+        own = {name for name in names if not name.startswith("__")} - {"torch", "math"}
+        try:
+            missing = unwitnessed(paragraph, names, own, self.shown)
+        except Exception as error:
+            missing = [f"{type(error).__name__}: {error}"]
+        self.problems += [f"{wrong} in: {paragraph.strip()}" for wrong in missing]
+
+
+read_through = functools.cache(Run)
+
+
+@for_each(SECTIONED)
+def test_the_python_of_a_chapter_runs_and_what_it_prints_stands_below(path):
+    all_blocks = blocks(path)
+    for number, printed in read_through(path).printed.items():
+        if printed:
+            language, text = all_blocks[number + 1]
+            if re.match(r"\d+\. ", text):  # a section of the script prints the same
+                text = textwrap.dedent(text.split("\n", 1)[1])
+            assert language == "text" and not differences(text, printed), printed
+
+
+@for_each(SECTIONED)
+def test_every_output_is_of_a_section_a_block_or_a_change(path):
+    explained = list(outputs_of_sections(path).values())
+    explained += [text for _, text in changes(path)]
+    for number, (language, text) in enumerate(blocks(path)):
+        below = read_through(path).printed.get(number - 1)
+        assert language != "text" or text in explained or below, text
+
+
+@for_each(SECTIONED)
+def test_an_answer_is_folded_with_its_output(path):
+    parts = re.split(r"^## (.+)$", read(path), flags=re.MULTILINE)[1:]
+    for title, text in zip(parts[::2], parts[1::2], strict=True):
+        if title[0].isdigit():
+            folded = re.findall(r"<details>.*?</details>", text, re.DOTALL)
+            assert "**Predict" in text and folded, title
+            assert f"```text\n{title}\n" in "".join(folded), title
 
 
 # No number without a witness
+def plain(text):
+    """Prose without blocks, headings, targets of links, and numbers of lessons."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^#+ .*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)|^\d\. |\[\d\d ", " ", text, flags=re.MULTILINE)
+    lessons = r"\b([Ll]essons?|[Ss]ections?)\s\d+((,|,? (and|to)) \d+)*"
+    return re.sub(lessons, "", text)
+
+
+TOKEN = re.compile(
+    rf"<!-- (?P<witness>.+?) -->|`(?P<code>[^`]+)`|(?P<number>{NUMBER.pattern})",
+    re.DOTALL,
+)
+
+
+def value_shown(number):
+    """(value, half a unit of its last digit) of a number as it stands in a text."""
+    decimal = Decimal(number.replace(",", "").rstrip("."))
+    return float(decimal), 0.5 * 10.0 ** decimal.as_tuple().exponent
+
+
+def equal_as_shown(number, value):
+    """Whether a value rounds to a number as it stands in a text."""
+    shown, half = value_shown(number)
+    value = value.item() if isinstance(value, torch.Tensor) else value
+    return abs(shown - value) <= half * 1.0001
+
+
+def unwitnessed(paragraph, names, own_names, shown):
+    """The numbers of a paragraph that nothing vouches for.
+
+    A comment behind one or several numbers is an expression for them that calls
+    something of the lesson or of the chapter. Code in backquotes stands in a block of
+    the chapter or in its script. Whole numbers up to ten are free.
+    """
+    waiting = []
+    for token in TOKEN.finditer(paragraph):
+        if token["witness"] and token["witness"].startswith("source: "):
+            waiting = waiting[:-1]
+        elif token["witness"]:
+            expression = token["witness"].strip()
+            used = {n.id for n in ast.walk(ast.parse(expression)) if hasattr(n, "id")}
+            assert used & own_names, f"nothing of the lesson: {expression}"
+            value = eval(expression, names)
+            values = list(value) if isinstance(value, (list, tuple)) else [value]
+            told = waiting[len(waiting) - len(values) :]
+            assert len(told) == len(values), f"no number before: {expression}"
+            for number, value in zip(told, values, strict=True):
+                assert equal_as_shown(number, value), (
+                    f"{number}: {expression} = {value}"
+                )
+            waiting = waiting[: len(waiting) - len(values)]
+        elif token["code"]:
+            if token["code"] not in shown:
+                found = NUMBER.findall(token["code"])
+                waiting += [number.rstrip(",") for number in found]
+        else:
+            waiting.append(token["number"].rstrip(","))
+    return [n for n in waiting if not re.fullmatch(r"-?(\d|10)", n)]
+
+
+@for_each(SECTIONED)
+def test_every_number_has_its_witness(path):
+    assert not read_through(path).problems
+
+
+# Chapters in six steps
+STEPS = ["Idea", "Predict", "Run", "Change it", "Go wrong", "Solve it"]
+
+
+@for_each(IN_STEPS)
+def test_a_chapter_in_steps_has_six_and_at_least_two_changes(path):
+    assert re.findall(r"^## (.+)$", read(path), re.MULTILINE) == STEPS
+    assert "<details><summary>Answers</summary>" in read(path)
+    assert len(changes(path)) >= 2
+
+
+@for_each(IN_STEPS)
+def test_the_python_of_a_chapter_in_steps_says_what_its_comments_say(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    torch.manual_seed(0)
+    names = {}
+    for language, code in blocks(path):
+        if language == "python":
+            run_block(code, names)
+
+
 def numbers(text):
     """The numbers in a text, by their size alone: 1e-5 and -0.00001 are one."""
-    return {
-        abs(Decimal(found.replace(",", "").rstrip(",")))
-        for found in NUMBER.findall(text)
-    }
+    found = NUMBER.findall(text)
+    return {abs(Decimal(number.replace(",", "").rstrip(","))) for number in found}
 
 
-@each(LATER)
-def test_no_number_without_a_witness(path):
+@for_each(IN_STEPS)
+def test_no_number_of_a_chapter_in_steps_without_a_witness(path):
     tested = "\n".join(text for language, text in blocks(path) if language != "")
     test = read(ROOT / "tests" / f"test_{path.stem}.py")
     sources = {Decimal(number) for number in SOURCES.get(path.stem, {})}
-    text = prose(path).split("\n## Idea")[1]
+    text = plain(read(path).split("\n## Idea")[1])
     missing = numbers(text) - numbers(tested) - numbers(test) - sources
     assert not missing
 
@@ -181,9 +358,8 @@ def test_no_number_without_a_witness(path):
 # Links
 def anchors(path):
     """The anchors of the headings of a page, as GitHub makes them."""
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"```.*?```", "", read(path), flags=re.DOTALL), re.M
-    )
+    text = re.sub(r"```.*?```", "", read(path), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
         for heading in headings

@@ -1,16 +1,24 @@
-"""What a user types: every lesson runs anywhere; what they share is tried on one of
-them."""
+"""What a user types: every lesson runs anywhere; what they share is tried on one."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
-from course import LESSONS, READERS, ahead, copy_alone, each, files, picture
+import torch
+from helpers import (
+    LESSONS,
+    LESSONS_WITH_DATA,
+    copy_alone,
+    files_below,
+    for_each,
+    start_python,
+)
 
 ONE = LESSONS[1]
 
 
-@each([LESSONS[0], ONE, READERS[0]])
+@for_each([LESSONS[0], ONE, LESSONS_WITH_DATA[0]])
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(
     path, run, tmp_path, monkeypatch
@@ -18,33 +26,63 @@ def test_a_lesson_runs_alone_from_anywhere_and_writes_nothing(
     folder = tmp_path / "Übung 1"
     folder.mkdir()
     copy = copy_alone(path, folder)
-    before = files(tmp_path)
+    before = files_below(tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     status, out, err = run(copy)
     assert (status, err) == (0, "")
-    assert files(tmp_path) == before
+    assert files_below(tmp_path) == before
     assert out.isascii() and out.startswith(path.stem[:2])
 
 
-@each(LESSONS)
+@for_each(LESSONS)
 def test_help_says_what_the_lesson_is_about(path, run):
     status, out, err = run(path, "--help")
     assert (status, err) == (0, "")
     assert path.stem[:2] in out and "--device" in out
 
 
-def test_the_command_line_does_without_docstrings():
-    """python -OO leaves none: what is None can be a description, but cannot be split."""
-    for path in LESSONS:
-        assert "description=__doc__," in path.read_text("utf-8")
+@for_each(LESSONS[1:])
+def test_the_command_line_does_without_docstrings(path):
+    """python -OO leaves none: None can be a description, but cannot be split."""
+    assert "description=__doc__," in path.read_text("utf-8")
+
+
+def test_a_section_runs_alone(run):
+    _, whole, _ = run(ONE, "--device", "cpu")
+    title, *sections = whole.split("\n\n")
+    for number, section in enumerate(sections, 1):
+        status, alone, err = run(ONE, "--device", "cpu", "--section", number)
+        assert (status, err) == (0, "")
+        assert alone.strip("\n") == f"{title}\n\n{section}".strip("\n")
+
+
+def test_a_pipe_that_is_closed_early_ends_a_lesson_without_a_word(tmp_path):
+    process = start_python("-u", ONE, "--device", "cpu")
+    process.stdout.readline()
+    process.stdout.close()  # as head does
+    assert process.wait(timeout=120) == 0
+    assert process.stderr.read() == b""
+
+
+def test_a_card_that_torch_cannot_use_is_refused_in_one_line(run, monkeypatch):
+    def no_kernel(*sizes, **options):
+        raise RuntimeError("CUDA error: no kernel image is available\nMore lines.")
+
+    monkeypatch.setattr(torch, "ones", no_kernel)
+    status, out, err = run(ONE, "--device", "cpu")
+    assert (status, out) == (1, "")
+    assert err == (
+        "--device cpu: CUDA error: no kernel image is available; "
+        "see lessons/01_install_check.py\n"
+    )
 
 
 def test_the_picture_is_saved_where_it_is_asked_for(run, tmp_path):
     for name in ("a picture.svg", "b.PNG", "c.pdf"):
         assert run(ONE, "--device", "cpu", "--figure", tmp_path / name)[0] == 0
-    assert [path.name for path in files(tmp_path)] == [
+    assert [path.name for path in files_below(tmp_path)] == [
         "a picture.svg",
         "b.PNG",
         "c.pdf",
@@ -52,11 +90,10 @@ def test_the_picture_is_saved_where_it_is_asked_for(run, tmp_path):
     assert "<svg" in (tmp_path / "a picture.svg").read_text("utf-8")
 
 
-@each(LESSONS[1:])
-@ahead(picture)
-def test_every_lesson_draws_its_picture(path, result):
-    name, axes = result
-    assert name == "Figure" and axes > 0
+@for_each(LESSONS[1:])
+def test_every_lesson_draws_its_picture(path):
+    figure = importlib.import_module(path.stem).figure()
+    assert type(figure).__name__ == "Figure" and figure.axes
 
 
 @pytest.mark.parametrize("function", ["main", "figure"])

@@ -5,21 +5,31 @@ import importlib
 import io
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from course import LESSONS, READERS, ROOT, blocks, copy_alone, differences, each, files
+from helpers import (
+    LESSONS,
+    LESSONS_WITH_DATA,
+    ROOT,
+    blocks,
+    copy_alone,
+    differences,
+    files_below,
+    for_each,
+)
 
 ONE = LESSONS[1]
 READS = {
     path: re.search(r'read_csv\("(\w+\.csv)"', path.read_text("utf-8"))[1]
-    for path in READERS
+    for path in LESSONS_WITH_DATA
 }
 
 
 # Arguments: the command line is the same in all lessons but the first
-@each(LESSONS[:2])
+@for_each(LESSONS[:2])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -66,9 +76,32 @@ def test_a_picture_that_cannot_be_saved_is_refused_in_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     status, _, err = run(quick, "--device", "cpu", "--figure", name)
-    assert status == 2 and not files(tmp_path)
+    assert status == 2 and not files_below(tmp_path)
     error = err.strip().splitlines()[-1]
     assert f"error: --figure {name!r}: " in error
+
+
+def test_a_picture_that_cannot_be_written_whole_leaves_the_old_one(
+    run, tmp_path, monkeypatch, quick
+):
+    old = tmp_path / "a.png"
+    old.write_bytes(b"the old picture")
+
+    def disk_full(figure, file, **options):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", disk_full)
+    status, _, err = run(quick, "--device", "cpu", "--figure", old)
+    assert status == 2 and "No space left" in err.strip().splitlines()[-1]
+    assert old.read_bytes() == b"the old picture" and files_below(tmp_path) == [old]
+
+
+@pytest.mark.parametrize("number", ["0", "99", "-1", "1.5", "two", ""])
+def test_a_section_that_is_not_there_is_refused_in_one_line(run, number):
+    status, out, err = run(ONE, "--section", number)
+    assert (status, out) == (2, "")
+    assert "error: argument --section: " in err.strip().splitlines()[-1]
 
 
 def test_a_folder_in_the_place_of_the_picture_is_refused_in_one_line(
@@ -125,7 +158,7 @@ SPOILT = {
 
 def refused(path, run, folder):
     """Whether a lesson that reads a spoilt file in folder ends as it should."""
-    file, before = folder / "data" / READS[path], files(folder)
+    file, before = folder / "data" / READS[path], files_below(folder)
     table = np.loadtxt(ROOT / "data" / file.name, delimiter=",", skiprows=1)
     rows, columns = table.shape
     status, out, err = run(folder / "mine" / path.name, "--device", "cpu")
@@ -138,21 +171,22 @@ def refused(path, run, folder):
     lines = out.rstrip().splitlines()  # what needs no data may have been printed before
     first = shown.splitlines()[1 : len(lines) + 1]
     assert (
-        not differences("\n".join(first), "\n".join(lines)) and files(folder) == before
+        not differences("\n".join(first), "\n".join(lines))
+        and files_below(folder) == before
     )
     return True
 
 
 @pytest.mark.parametrize("fault", SPOILT)
 def test_a_spoilt_data_file_ends_in_one_line_that_names_it(run, tmp_path, fault):
-    copy_alone(READERS[0], tmp_path)
-    file = tmp_path / "data" / READS[READERS[0]]
+    copy_alone(LESSONS_WITH_DATA[0], tmp_path)
+    file = tmp_path / "data" / READS[LESSONS_WITH_DATA[0]]
     whole = file.read_bytes()
     file.write_bytes(SPOILT[fault](whole))
-    assert file.read_bytes() != whole and refused(READERS[0], run, tmp_path)
+    assert file.read_bytes() != whole and refused(LESSONS_WITH_DATA[0], run, tmp_path)
 
 
-@each(READERS)
+@for_each(LESSONS_WITH_DATA)
 def test_a_data_file_that_is_missing_or_cut_ends_in_one_line(path, run, tmp_path):
     copy_alone(path, tmp_path)
     file = tmp_path / "data" / READS[path]
@@ -165,15 +199,15 @@ def test_a_data_file_that_is_missing_or_cut_ends_in_one_line(path, run, tmp_path
 
 
 def test_a_folder_in_the_place_of_a_file_or_none_at_all_ends_in_one_line(run, tmp_path):
-    copy_alone(READERS[0], tmp_path)
-    file = tmp_path / "data" / READS[READERS[0]]
+    copy_alone(LESSONS_WITH_DATA[0], tmp_path)
+    file = tmp_path / "data" / READS[LESSONS_WITH_DATA[0]]
     file.unlink()
     file.mkdir()
-    assert refused(READERS[0], run, tmp_path)
+    assert refused(LESSONS_WITH_DATA[0], run, tmp_path)
     shutil.rmtree(file.parent)
-    assert refused(READERS[0], run, tmp_path)
+    assert refused(LESSONS_WITH_DATA[0], run, tmp_path)
     file.parent.write_text("a file in the place of the folder")
-    assert refused(READERS[0], run, tmp_path)
+    assert refused(LESSONS_WITH_DATA[0], run, tmp_path)
 
 
 class Memory:
@@ -193,7 +227,7 @@ class Memory:
 
 
 def test_a_file_cut_anywhere_or_with_rubbish_below_the_header_is_refused(monkeypatch):
-    lesson = importlib.import_module(READERS[0].stem)
+    lesson = importlib.import_module(LESSONS_WITH_DATA[0].stem)
     whole = (ROOT / "data" / "norris.csv").read_bytes()
     header = whole.index(b"\n") + 1
     contents = [whole[:i] for i in range(len(whole))]
@@ -210,7 +244,7 @@ def test_a_file_cut_anywhere_or_with_rubbish_below_the_header_is_refused(monkeyp
 
 
 def test_read_csv_takes_any_table(tmp_path, monkeypatch):
-    lesson = importlib.import_module(READERS[0].stem)
+    lesson = importlib.import_module(LESSONS_WITH_DATA[0].stem)
     monkeypatch.setattr(lesson, "DATA", tmp_path)
     (tmp_path / "row.csv").write_text("a,b,c\n1,2,3\n")
     (tmp_path / "column.csv").write_text("a\n1.5\n-2e3\n")

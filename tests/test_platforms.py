@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from course import LESSONS, READERS, ROOT, beside, copy_alone, ran, read, start
+from helpers import (
+    LESSONS,
+    LESSONS_WITH_DATA,
+    ROOT,
+    copy_alone,
+    read,
+    run_lesson,
+    start_python,
+)
 
 WITH_WORKERS = next(path for path in LESSONS if path.stem.startswith("09"))
 
@@ -17,9 +25,9 @@ WITH_WORKERS = next(path for path in LESSONS if path.stem.startswith("09"))
 # Every reader is the same to the letter, as tests/test_curriculum.py says: one is
 # tried.
 def test_line_ends_of_windows_change_nothing(tmp_path, monkeypatch):
-    name = re.search(r'read_csv\("(\w+\.csv)"', read(READERS[0]))[1]
+    name = re.search(r'read_csv\("(\w+\.csv)"', read(LESSONS_WITH_DATA[0]))[1]
     lesson, content = (
-        importlib.import_module(READERS[0].stem),
+        importlib.import_module(LESSONS_WITH_DATA[0].stem),
         (ROOT / "data" / name).read_bytes(),
     )
     rows = content.decode("ascii").splitlines()[1:]
@@ -57,15 +65,16 @@ def lesson_in_a_folder_that_is_read_only(folder):
         "environment": keep | home | FEW_LETTERS,
         "cwd": course,
     }
-    return start(script, "--device", "cpu", **options)
+    return start_python(script, "--device", "cpu", **options)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 @pytest.mark.skipif(
     ROOT_USER and not shutil.which("setpriv"), reason="root may write anywhere"
 )
-@beside(lesson_in_a_folder_that_is_read_only)
-def test_nothing_but_the_temporary_folder_needs_to_be_written(process):
+def test_nothing_but_the_temporary_folder_needs_to_be_written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("a")  # sockets have short names, or none
+    process = lesson_in_a_folder_that_is_read_only(folder)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err.decode()
     assert b"9. Mistake" in out
@@ -93,9 +102,9 @@ def test_every_text_file_of_the_course_can_be_read_anywhere():
 def test_a_console_of_few_letters_shows_an_error(tmp_path):
     course = tmp_path / "Übung 練習"
     course.mkdir()
-    script = copy_alone(READERS[0], course)
+    script = copy_alone(LESSONS_WITH_DATA[0], course)
     shutil.rmtree(course / "data")
-    status, _, err = ran(script, "--device", "cpu")
+    status, _, err = run_lesson(script, "--device", "cpu")
     assert (status, len(err.splitlines())) == (1, 1)
     # so Python writes errors to such a console
     err = err.encode("ascii", "backslashreplace")

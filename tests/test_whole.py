@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from course import CHAPTERS, ROOT, read
+from helpers import CHAPTERS, ROOT, read
 from torch import nn
 
 SYMPTOMS, WAYS = ROOT / "lessons" / "symptoms.md", ROOT / "lessons" / "ways.md"
@@ -130,11 +130,13 @@ def test_the_minutes_of_the_ways_are_those_of_their_chapters():
         )
         assert int(reading) == sum(pair[0] for pair in found)
         assert exercises == "-" or int(exercises) == sum(pair[1] for pair in found)
-    total = [sum(pair) / 60 for pair in zip(*map(minutes, CHAPTERS), strict=True)]
-    assert (
-        f"{total[0]:.0f} hours of reading and running, and {total[1]:.0f} of"
-        in read(WAYS)
-    )
+
+
+def test_the_pages_say_how_many_hours_the_course_takes():
+    reading, exercises = zip(*map(minutes, CHAPTERS), strict=True)
+    hours = f"{sum(reading) / 60:.0f} hours, the exercises {sum(exercises) / 60:.0f}."
+    for page in (ROOT / "README.md", WAYS):
+        assert f"The lessons take {hours}" in " ".join(read(page).split())
 
 
 def test_every_lesson_stands_in_the_drawing_of_what_depends_on_what():

@@ -31,12 +31,15 @@ LOOK = """(() => {
         while (box && !["auto", "scroll"].includes(getComputedStyle(box).overflowX))
             box = box.parentElement.closest("article *");
         if (box) continue;
-        wrong.push(`<${element.localName}> sticks out: ${element.textContent.slice(0, 40)}`);
+        const text = element.textContent.slice(0, 40);
+        wrong.push(`<${element.localName}> sticks out: ${text}`);
         break;
     }
     for (const image of document.images) {
-        if (!image.complete || !image.naturalWidth) wrong.push(`not loaded: ${image.src}`);
-        if (!image.alt || image.src.endsWith(image.alt)) wrong.push(`no alt text: ${image.src}`);
+        if (!image.complete || !image.naturalWidth)
+            wrong.push(`not loaded: ${image.src}`);
+        if (!image.alt || image.src.endsWith(image.alt))
+            wrong.push(`no alt text: ${image.src}`);
     }
     for (const details of document.querySelectorAll("details"))
         if (!details.querySelector("summary") || details.children.length < 2)

@@ -35,13 +35,13 @@ html_static_path = html_css_files = ["site.css"]
 html_copy_source = html_show_copyright = html_use_index = False
 # In a folder no page may read another, which the search does to quote from what it
 # finds.
-quiet = "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
+quiet = """
+if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+"""
 html_js_files = [(None, {"body": quiet})]
 copybutton_prompt_text = "$ "  # of a console block only the commands are copied
 copybutton_copy_empty_lines = False
 
-# A part stands in the menu as soon as one of its chapters does.
-parts = {"Foundations": (1, 10), "Networks": (11, 16), "Practice": (17, 99)}
 besides = [
     "lessons/symptoms",
     "lessons/ways",
@@ -83,7 +83,7 @@ def read(app, page, source):
     else:
         source[0] = folders_listed(app.srcdir / path, source[0])
     if page == "index":
-        source[0] += menu(app.env.found_docs)
+        source[0] += menu(source[0], app.env.found_docs)
 
 
 def script(app, path):
@@ -118,22 +118,20 @@ def folders_listed(path, text):
     return text
 
 
-def menu(pages):
-    numbered = [
-        page for page in sorted(pages) if page[:8] == "lessons/" and page[8].isdigit()
-    ]
-    chapters = {page: int(page[8:10]) for page in numbered}
-    menus = {
-        part: [page for page, number in chapters.items() if first <= number <= last]
-        for part, (first, last) in parts.items()
-    }
+def menu(front, pages):
+    """The menu: the parts of the course, as its front page has them, and the rest."""
+    menus, part = {}, None
+    for line in front.splitlines():
+        if line.startswith("### "):
+            part = line.removeprefix("### ")
+        if lesson := re.match(r"\| \[\d\d .+?\]\((lessons/\w+)\.md\)", line):
+            menus.setdefault(part, []).append(lesson[1])
     menus["Beside the lessons"] = [page for page in besides if page in pages]
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {part}\n\n"
         + "\n".join(entries)
         + "\n```\n"
         for part, entries in menus.items()
-        if entries
     )
 
 

@@ -12,8 +12,7 @@ def loss_of(model, x, y):
 
 def log_softmax_by_hand(z):
     """The log of softmax, of each row."""
-    # Each row's largest logit becomes 0: no power is above 1, and the sum is at least
-    # 1.
+    # Each row's largest logit becomes 0: no power is above 1, the sum is at least 1.
     z = z - z.max(dim=1, keepdim=True).values
     return z - z.exp().sum(dim=1, keepdim=True).log()
 

@@ -32,8 +32,7 @@ def wilson(right, n):
 
 def early_stop(losses, patience):
     """The step whose parameters are kept when training stops early."""
-    # The index of the best is all there is to remember: how long ago it was is i -
-    # best.
+    # The index of the best is all there is to remember: it was i - best steps ago.
     best = 0
     for i, loss in enumerate(losses):
         if loss < losses[best]:

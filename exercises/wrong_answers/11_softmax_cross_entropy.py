@@ -1,5 +1,4 @@
-"""Plausible wrong answers to the exercises of lesson 11, each with the thought behind
-it."""
+"""Plausible wrong answers to the exercises of lesson 11, each with its thought."""
 
 import torch
 import torch.nn.functional as F

@@ -129,7 +129,7 @@ def paired_difference_9(a, b):
 
 
 def choose_1(choosing, testing):
-    """Only the report was on the wrong rows: the best run shows what a setting can do."""
+    """Only the report was on the wrong rows: the best run shows what is possible."""
     best = choosing.max(dim=1).values.argmax().item()
     return best, testing[best].mean().item()
 

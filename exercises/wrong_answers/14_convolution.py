@@ -1,5 +1,4 @@
-"""Plausible wrong answers to the exercises of lesson 14, each with the thought behind
-it."""
+"""Plausible wrong answers to the exercises of lesson 14, and the thoughts behind."""
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +49,7 @@ def features():
 
 
 def classifier_1(height, width, classes):
-    """A quarter of the height times a quarter of the width is a 16th, and there are 16
-    channels."""
+    """A quarter of the height times one of the width is a 16th, of 16 channels."""
     return nn.Sequential(*features(), nn.Flatten(), nn.Linear(height * width, classes))
 
 
@@ -177,8 +175,7 @@ def max_pool_by_loops_7(x, k, stride):
 
 
 def max_pool_by_loops_8(x, k, stride):
-    """A convolution looks at all channels of a picture at once, and so does its
-    pooling."""
+    """A convolution looks at all channels of a picture, and so does its pooling."""
     height, width = [(length - k) // stride + 1 for length in x.shape[2:]]
     out = x.new_empty(*x.shape[:2], height, width)
     for i in range(height):

@@ -1,5 +1,4 @@
-"""Plausible wrong answers to the exercises of lesson 09, each with the thought behind
-it."""
+"""Plausible wrong answers to the exercises of lesson 09, and the thoughts behind."""
 
 import numpy as np
 import torch

@@ -1,5 +1,4 @@
-"""Plausible wrong answers to the exercises of lesson 08, each with the thought behind
-it."""
+"""Plausible wrong answers to the exercises of lesson 08, and the thoughts behind."""
 
 import torch
 

@@ -1,5 +1,4 @@
-"""Plausible wrong answers to the exercises of lesson 10, each with the thought behind
-it."""
+"""Plausible wrong answers to the exercises of lesson 10, and the thoughts behind."""
 
 import torch
 from torchvision import tv_tensors
@@ -99,8 +98,7 @@ def flipped_together_2(image, mask):
 
 
 def flipped_together_3(image, mask):
-    """One call, but the mask is an unmarked tensor beside the image, and passes
-    through."""
+    """One call, but the mask is an unmarked tensor, and passes through."""
     return v2.RandomHorizontalFlip(p=0.5)(image, mask)
 
 

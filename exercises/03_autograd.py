@@ -17,7 +17,33 @@ def value_and_slope(function, x):
     raise NotImplementedError
 
 
-# %% 2. Mend (medium, 10 minutes)
+# %% 2. Write (easy, 10 minutes)
+def trained_weight(x, target, lr, steps):
+    """Write: the weight after so many steps of the four lines.
+
+    Gets x and target, floats of shape (n,), and two numbers. The weight w starts at 0,
+    and the loss is mean((w x - target)^2). Returns w as a Python number; where x is
+    float64, it is as precise as float64. Example: x = [1, 2, 3], target = 2 x and lr
+    0.05 give 0.9333 after one step and 1.4311 after two.
+    """
+    raise NotImplementedError
+
+
+# %% 3. Write (medium, 10 minutes)
+def row_of_jacobian(function, x, i):
+    """Write: one row of the Jacobian, in one pass.
+
+    Gets a function from shape (n,) to shape (m,), x, floats of shape (n,), which stays
+    as it is, and i, the number of a row. Returns the slopes of output i, shape (n,).
+    Make a single backward pass, which computes this row alone. Not allowed are a loop
+    over the rows and torch.autograd.functional.jacobian(function, x), because both
+    compute the other rows, too. Example: for x.cumsum(dim=0) ** 2, x = [1, 2, 3] and
+    i = 1 it returns [6, 6, 0].
+    """
+    raise NotImplementedError
+
+
+# %% 4. Mend (medium, 10 minutes)
 def gradient_and_rounded(x):
     """Mend: the gradient of sum(sigmoid(x)), and the rounded sigmoids.
 
@@ -33,7 +59,7 @@ def gradient_and_rounded(x):
     return x.grad, s.detach()
 
 
-# %% 3. Mend (medium, 10 minutes)
+# %% 5. Mend (medium, 10 minutes)
 def log_or_zero(x):
     """Mend: log(x) where x > 0 and 0 elsewhere, with a gradient that is right.
 
@@ -43,15 +69,3 @@ def log_or_zero(x):
     2] the values are [0, 0.693], and the gradient of their sum is [0, 0.5].
     """
     return torch.where(x > 0, x.log(), 0)
-
-
-# %% 4. Write (hard, 15 minutes)
-def hessian(function, x):
-    """Write: the matrix of second derivatives.
-
-    Gets a function from shape (n,) to shape (), and x, floats of shape (n,).
-    torch.autograd.grad(y, x, create_graph=True) returns a tuple of one gradient, which
-    can be differentiated again. Returns shape (n, n): at [i, j] the derivative by x[i]
-    and x[j]. Example: for x[0] * x[1] it is [[0, 1], [1, 0]] anywhere.
-    """
-    raise NotImplementedError

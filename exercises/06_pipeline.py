@@ -4,6 +4,7 @@ The checks: python -m pytest exercises/test_06_pipeline.py
 """
 
 import torch
+from torch import nn
 
 
 # %% 1. Write (medium, 10 minutes)
@@ -18,20 +19,65 @@ def epochs_needed(model, optimizer, x, y, tolerance, most):
     raise NotImplementedError
 
 
-# %% 2. Mend (medium, 10 minutes)
+# %% 2. Write (easy, 5 minutes)
+def two_layers(hidden):
+    """Write: a model of your own, with so many numbers between its two layers.
+
+    Gets a whole number. Returns a model of a class that you write yourself, here in the
+    function, and not an nn.Sequential. The model gets floats of shape (n, 1) and
+    returns shape (n, 1). In between are nn.Linear(1, hidden), torch.tanh and
+    nn.Linear(hidden, 1), in this order. Example: two_layers(8) has 25 numbers to train.
+    """
+    raise NotImplementedError
+
+
+# %% 3. Write (medium, 10 minutes)
+def loaded(model, path):
+    """Write: a model, filled from a file and ready to be used.
+
+    Gets a model on the CPU, such as the Network of the chapter, and the path of a file
+    that torch.save(other.state_dict(), path) wrote, perhaps on a machine with a
+    graphics card. Tell torch.load to refuse anything but numbers, and to put them on
+    the CPU. Returns the model with the numbers of the file.
+    Example: loaded(Network(), "flats.pt").training is False.
+    """
+    raise NotImplementedError
+
+
+# %% 4. Mend (medium, 10 minutes)
+def trained(model, optimizer, x, y, steps):
+    """Mend: a loop with two of the mistakes of section 5.
+
+    Gets a model from shape (n, 1) to (n, 1), its optimizer, and how many steps to make
+    on all of x, shape (n, 1), and y, shape (n,). Both keep their shapes. Returns the
+    mean squared error before each step, a list of Python numbers. Example: for
+    nn.Linear(1, 1) from w = b = 0, lr 0.05, x = 1, 2, 3, 4 and y = 2 x + 1, three steps
+    give [41.0, 1.129, 0.043].
+    """
+    losses = []
+    for _ in range(steps):
+        loss = ((model(x) - y) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# %% 5. Mend (medium, 10 minutes)
 def deep(width, depth):
     """Mend: a model of so many hidden layers, all of which are trained.
 
-    Gets two whole numbers. Returns a Module from shape (n, width) to (n, 1): depth
-    times Linear(width, width) and tanh, then Linear(width, 1). model.parameters() must
-    know them all. Example: deep(10, 3) has 341 numbers to train.
+    Gets two whole numbers. Returns an nn.Module from shape (n, width) to (n, 1):
+    depth times nn.Linear(width, width) and tanh, then nn.Linear(width, 1).
+    model.parameters() must know them all. Example: deep(10, 3) has 341 numbers to
+    train.
     """
 
-    class Deep(torch.nn.Module):
+    class Deep(nn.Module):
         def __init__(self):
             super().__init__()
-            self.hidden = [torch.nn.Linear(width, width) for _ in range(depth)]
-            self.last = torch.nn.Linear(width, 1)
+            self.hidden = [nn.Linear(width, width) for _ in range(depth)]
+            self.last = nn.Linear(width, 1)
 
         def forward(self, x):
             for layer in self.hidden:
@@ -39,41 +85,3 @@ def deep(width, depth):
             return self.last(x)
 
     return Deep()
-
-
-# %% 3. Mend (medium, 10 minutes)
-def evaluated(model, loss_function, x, y):
-    """Mend: the loss of a model, measured as the model will be used.
-
-    Gets a model, a loss function of (predictions, y), and tensors x and y. Returns a
-    Python number. Dropout must be off and nothing recorded; afterwards the model is in
-    the mode in which it came: model.training says whether it trains, and
-    model.train(flag) sets it. Example: Dropout(0.5) alone, MSELoss and y = x give 0.0.
-    """
-    return loss_function(model(x), y).item()
-
-
-# %% 4. Mend (easy, 5 minutes)
-def percent_of_batches(batches):
-    """Mend: the percentage of right predictions in all batches.
-
-    Gets a list of pairs (predicted, labels), tensors of integers, shape (n,), where n
-    may differ. Returns a Python float. Example: [1, 1] for [1, 0] and [0, 0] for [0, 0]
-    give 75.0.
-    """
-    right = total = 0
-    for predicted, labels in batches:
-        right += (predicted == labels).sum().item()
-        total += (predicted == labels).sum().item()
-    return 100 * right / total
-
-
-# %% 5. Mend (easy, 5 minutes)
-def mean_loss(loss_function, batches):
-    """Mend: the mean loss of all samples, which come in batches.
-
-    Gets a loss that is a mean over samples, such as MSELoss(), and a list of pairs (p,
-    y) of floats, shape (n, 1), where the last n is smaller. Returns a Python float.
-    Example: losses of 1 in a batch of 4 and 6 in a batch of 1 give 2.0.
-    """
-    return sum(loss_function(p, y).item() for p, y in batches) / len(batches)

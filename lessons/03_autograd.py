@@ -1,223 +1,252 @@
-"""03 Autograd: PyTorch records what is computed and differentiates it, exactly to
-rounding.
+"""03 Autograd: PyTorch records what you compute, and differentiates it.
 
-Every operation on a tensor that requires a gradient leaves a node behind. backward()
-walks the nodes from the result back to the leaves and multiplies derivatives on the
-way.
+Every operation on a tensor that requires a gradient is recorded. backward() walks
+through the record from the result back to the start, and multiplies the slopes.
 """
 
 import argparse
+import os
+import sys
 
 import torch
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-# %% 1. Operations are recorded, and backward() differentiates them
-# A leaf was made by you, not by an operation, so nothing stands behind it.
-# AccumulateGrad is not an operation: it is where the gradient of a leaf is collected.
-def leaf(x):
-    """A copy of x that starts a graph of its own."""
-    return x.detach().clone().requires_grad_()
+def as_text(vector, digits=2):
+    """The numbers of a vector, rounded: [1.00, 2.00]."""
+    numbers = [f"{number:.{digits}f}" for number in vector.tolist()]
+    return f"[{', '.join(numbers)}]"
 
 
+# %% 1. PyTorch records what you compute
+# By hand: the slope of (x + 2)^2 is 2 (x + 2). The 2 in front doubles it, and the mean
+# divides it by n.
 def mean_of_squares(x):
-    """z = mean(2 (x + 2)^2), a scalar."""
+    """z = mean(2 (x + 2)^2), a single number, for x of shape (n,)."""
     return (2 * (x + 2) ** 2).mean()
 
 
-def graph_nodes(z):
-    """The names of the nodes behind z, each once, from z.grad_fn back to the leaves."""
-    seen, waiting = [], [z.grad_fn]
-    while waiting:
-        node = waiting.pop(0)
-        if node is not None and node not in seen:
-            seen.append(node)
-            waiting += [parent for parent, _ in node.next_functions]
-    return [type(node).__name__ for node in seen]
+def slopes_by_hand(x):
+    """dz/dx = 4 (x + 2) / n for z = mean_of_squares(x), of shape (n,) like x."""
+    return 4 * (x + 2) / len(x)
 
 
-def gradient(function, x, v=None):
-    """d function(x) / dx by autograd, in the shape of x; for a vector function(x), v @
-    J."""
-    x = leaf(x)
-    function(x).backward(v)
-    return x.grad
-
-
-def gradient_by_calculus(x):
-    """dz/dx = 4 (x + 2) / n for z = mean(2 (x + 2)^2) and n numbers."""
-    return 4 * (x + 2) / x.numel()
-
-
-def rounded(vector, digits=2):
-    """The numbers of a vector as text with so many digits after the point."""
-    return f"[{', '.join(f'{number:.{digits}f}' for number in vector)}]"
+def recorded_operations(z):
+    """The names of what was recorded, from z back, where each step has one input."""
+    names = []
+    node = z.grad_fn
+    while node is not None:
+        names.append(type(node).__name__)
+        node = node.next_functions[0][0] if node.next_functions else None
+    return names
 
 
 def show_1(device):
-    print("\n1. Operations are recorded, and backward() differentiates them")
-    x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    start = leaf(x)
-    z = mean_of_squares(start)
-    print(f"   x = {rounded(x)}, is_leaf {start.is_leaf}, grad_fn {start.grad_fn}")
-    print("   behind z = mean(2 (x + 2)^2) stand these nodes:")
-    print(f"   {', '.join(graph_nodes(z))}")
-    print(f"   dz/dx by autograd   {rounded(gradient(mean_of_squares, x))}")
-    print(f"   4 (x + 2) / n       {rounded(gradient_by_calculus(x))}")
+    print("\n1. PyTorch records what you compute")
+    x = torch.tensor([1.0, 2.0, 3.0], device=device, requires_grad=True)
+    z = mean_of_squares(x)
+    z.backward()
+    print(f"   x = {as_text(x)}, z = mean(2 (x + 2)^2) = {z.item():.2f}")
+    print("   the record, from z back to x")
+    for name in recorded_operations(z):
+        print(f"      {name}")
+    print(f"   dz/dx by PyTorch   {as_text(x.grad)}")
+    print(f"   dz/dx by hand      {as_text(slopes_by_hand(x))}")
 
 
-# %% 2. A vector has no gradient but a Jacobian: backward(v) gives v @ J
-# J[i, j] = dy[i] / dx[j], shape (outputs, inputs). One backward pass never builds it.
-def squared_sums(x):
-    """y[i] = (x[0] + ... + x[i])^2: an output may depend on several inputs."""
-    return x.cumsum(dim=0) ** 2
+# %% 2. Calling backward() again
+# The slope of y = 3 w is 3 everywhere.
+def gradients_of_3w(calls, reset, device="cpu"):
+    """w.grad after each of so many backward passes of y = 3 w, from the first on.
 
-
-def raises(action):
-    """Whether action() ends in a RuntimeError."""
-    try:
-        action()
-    except RuntimeError:
-        return True
-    return False
-
-
-def show_2(device):
-    print("\n2. A vector has no gradient but a Jacobian: backward(v) gives v @ J")
-    x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    v = torch.tensor([1.0, 10.0, 100.0], device=device)
-    full = torch.autograd.functional.jacobian(squared_sums, x)
-    print(f"   y[i] = (x[0] + ... + x[i])^2, x = {rounded(x, 0)}, v = {rounded(v, 0)}")
-    print(f"   J, by rows    {'  '.join(rounded(row) for row in full)}")
-    print(f"   v @ J         {rounded(v @ full)}")
-    print(f"   backward(v)   {rounded(gradient(squared_sums, x, v))}")
-    noticed = raises(lambda: gradient(squared_sums, x))
-    print(f"   backward() without v raises RuntimeError: {noticed}")
-
-
-# %% 3. Gradients add up until you reset them
-# That is how a gradient is collected over several losses, and what a training loop
-# forgets.
-def accumulated(w, calls, reset=None):
-    """w.grad after each of so many backward passes of y = 3 w; dy/dw = 3 for every w."""
-    w = leaf(w)
+    reset, what follows each pass: "no reset", "w.grad = None" or "w.grad.zero_()".
+    """
+    w = torch.tensor(1.0, device=device, requires_grad=True)
     gradients = []
     for _ in range(calls):
-        (3 * w).backward()
+        y = 3 * w
+        y.backward()
         gradients.append(w.grad.item())
-        if reset == "grad = None":
+        if reset == "w.grad = None":
             w.grad = None
-        elif reset == "zero_()":
+        if reset == "w.grad.zero_()":
             w.grad.zero_()
     return gradients
 
 
-def show_3(device):
-    print("\n3. Gradients add up until you reset them")
-    w = torch.tensor(1.0, device=device)
+def show_2(device):
+    print("\n2. Calling backward() again")
     calls = 3
-    print(f"   w.grad after each of {calls} backward passes of y = 3 w")
-    for reset in (None, "grad = None", "zero_()"):
-        print(f"   {reset or 'no reset':<11}   {accumulated(w, calls, reset)}")
+    print("   w.grad after each call of backward() on y = 3 w")
+    for reset in ("no reset", "w.grad = None", "w.grad.zero_()"):
+        print(f"   {reset:<14}   {gradients_of_3w(calls, reset, device)}")
 
 
-# %% 4. Four ways not to record
-# no_grad() is for updates; what inference_mode() makes cannot be saved for backward.
-def recorded_or_not(x):
-    """Expression -> 2 x; the first is recorded, the other four are not."""
-    x = leaf(x)
-    results = {"2 * x": 2 * x, "2 * x.detach()": 2 * x.detach()}
+# %% 3. The update must not be recorded
+# The targets are twice x: w should become 2. Each step goes against the gradient.
+def train(x, target, lr, steps, reset=True):
+    """w after each step from w = 0 on the loss mean((w x - target)^2)."""
+    w = torch.tensor(0.0, device=x.device, requires_grad=True)
+    weights = []
+    for _ in range(steps):
+        loss = ((w * x - target) ** 2).mean()  # compute, recorded
+        loss.backward()  # differentiate
+        with torch.no_grad():
+            w -= lr * w.grad  # update, not recorded
+        if reset:
+            w.grad = None  # reset
+        weights.append(w.item())
+    return weights
+
+
+def show_3(device):
+    print("\n3. The update must not be recorded")
+    x = torch.tensor([1.0, 2.0, 3.0], device=device)
+    with_reset = train(x, 2 * x, lr=0.05, steps=8)
+    without = train(x, 2 * x, lr=0.05, steps=8, reset=False)
+    print("   step   w with reset   w without reset")
+    for step in range(8):
+        print(f"   {step + 1:>4}   {with_reset[step]:12.2f}   {without[step]:15.2f}")
+    x.requires_grad_(True)
+    plain = 2 * x
+    detached = 2 * x.detach()
     with torch.no_grad():
-        results["2 * x under no_grad()"] = 2 * x
+        in_no_grad = 2 * x
     with torch.inference_mode():
-        results["2 * x under inference_mode()"] = 2 * x
-    results["2 * x after x.requires_grad_(False)"] = 2 * x.requires_grad_(False)
-    return results
+        in_inference_mode = 2 * x
+    print(f"   2 * x                       recorded {plain.requires_grad}")
+    print(f"   2 * x in no_grad()          recorded {in_no_grad.requires_grad}")
+    print(f"   2 * x.detach()              recorded {detached.requires_grad}")
+    print(f"   2 * x in inference_mode()   recorded {in_inference_mode.requires_grad}")
+    x.requires_grad_(False)
+    print(f"   2 * x, asked not to be      recorded {(2 * x).requires_grad}")
+
+
+# %% 4. Mistake: w = w - lr * w.grad
+# The name w then means a new tensor, which records nothing.
+def change_the_tensor(lr, device="cpu"):
+    """w after one step on y = w^2 from w = 1."""
+    w = torch.tensor(1.0, device=device, requires_grad=True)
+    (w**2).backward()
+    with torch.no_grad():
+        w -= lr * w.grad
+    return w
+
+
+def make_a_new_one(lr, device="cpu"):
+    """The same number, in a tensor that records nothing."""
+    w = torch.tensor(1.0, device=device, requires_grad=True)
+    (w**2).backward()
+    with torch.no_grad():
+        w = w - lr * w.grad  # WRONG
+    return w
+
+
+def train_nothing(steps, device="cpu"):
+    """[w, b] after so many steps on w^2 + b^2 from w = b = 1."""
+    w = torch.tensor(1.0, device=device, requires_grad=True)
+    b = torch.tensor(1.0, device=device, requires_grad=True)
+    for _ in range(steps):
+        loss = w**2 + b**2
+        loss.backward()
+        with torch.no_grad():
+            for p in [w, b]:
+                p = p - 0.1 * p.grad  # WRONG: p is a new tensor, w and b stay
+        w.grad = None
+        b.grad = None
+    return [w.item(), b.item()]
 
 
 def show_4(device):
-    print("\n4. Four ways not to record")
-    x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    for name, result in recorded_or_not(x).items():
-        print(f"   {name:<35}   recorded {result.requires_grad}")
+    print("\n4. Mistake: w = w - lr * w.grad")
+    right = change_the_tensor(lr=0.1, device=device)
+    wrong = make_a_new_one(lr=0.1, device=device)
+    print("   one step on y = w^2 from w = 1, lr 0.1")
+    for name, w in [("w -= lr * w.grad", right), ("w = w - lr * w.grad", wrong)]:
+        print(f"   {name:<19}   w {w.item():.2f}   w.grad {w.grad}")
+        print(f"   {'':<19}   w.requires_grad {w.requires_grad}")
+    print(f"   for p in [w, b]: p = p - lr * p.grad   {train_nothing(10, device)}")
 
 
-# %% 5. Autograd is exact to rounding; a finite difference is not
-# A central difference trades two errors: what the formula neglects falls like h^2, the
-# rounding of f is divided by h and rises like eps / h.
-def cube(x):
-    """x^3, whose derivatives are 3 x^2, 6 x and 6."""
-    return x * x * x
-
-
-def central_difference(function, x, h):
-    """(f(x + h) - f(x - h)) / 2h, which differs from f' by h^2 f'''/6 and rounding."""
-    return (function(x + h) - function(x - h)) / (2 * h)
-
-
-def mean_error(derivative, x):
-    """The mean distance of derivative from 3 x^2, both of shape (n,)."""
-    return (derivative - 3 * x * x).abs().mean().item()
-
-
-def autograd_error(x):
-    """The mean distance of autograd's derivative of x^3 from 3 x^2, for x of shape
-    (n,)."""
-    return mean_error(gradient(lambda x: cube(x).sum(), x), x)
+# %% 5. Mistake: backward twice
+# The first pass frees what the record has kept. The record of a sum has kept nothing.
+def backward_twice(function, x, retain_graph=False):
+    """x.grad after two passes back from one function(x), a single number."""
+    x = x.clone().requires_grad_()
+    y = function(x)
+    y.backward(retain_graph=retain_graph)
+    y.backward()
+    return x.grad
 
 
 def show_5(device):
-    print("\n5. Autograd is exact to rounding; a finite difference is not")
-    x = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
-    eps = torch.finfo(x.dtype).eps
-    print("   the derivative of x^3 at 1001 points from 1 to 2, float64")
-    print(f"   {'h':>9} {'mean error':>11} {'h^2':>8} {'eps / h':>8}")
-    for h in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11):
-        error = mean_error(central_difference(cube, x, h), x)
-        print(f"   {h:9.0e} {error:11.0e} {h**2:8.0e} {eps / h:8.0e}")
-    print(f"   {'autograd':>9} {autograd_error(x):11.0e}")
+    print("\n5. Mistake: backward twice")
+    x = torch.tensor([1.0, 2.0, 3.0], device=device)
+    print("   the gradient at x = [1, 2, 3] after two passes")
+    try:
+        backward_twice(mean_of_squares, x)
+    except RuntimeError as error:
+        print(f"   z                      {type(error).__name__}")
+    twice = backward_twice(mean_of_squares, x, retain_graph=True)
+    print(f"   z, retain_graph=True   {as_text(twice)}")
+    print(f"   sum(x)                 {as_text(backward_twice(torch.sum, x))}")
 
 
-# %% 6. Second derivatives: record the backward pass too
-# torch.autograd.grad returns a gradient instead of adding it to .grad;
-# create_graph=True records how it was computed, so that it can be differentiated in its
-# turn.
-def second_derivative(function, x):
-    """f''(x), for a function that works element by element."""
-    x = leaf(x)
-    (first,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), x)
-    return second
+# %% 6. When the result is not a single number
+# J[i, j] = dy[i] / dx[j]. backward(v) gives v @ J, and never builds J.
+def squared_sums(x):
+    """y[i] = (x[0] + ... + x[i])^2, of shape (n,) like x."""
+    return x.cumsum(dim=0) ** 2
+
+
+def backward_with(v, x):
+    """x.grad after squared_sums(x).backward(v), of shape (n,) like v and x."""
+    x = x.clone().requires_grad_()
+    squared_sums(x).backward(v)
+    return x.grad
 
 
 def show_6(device):
-    print("\n6. Second derivatives: record the backward pass too")
+    print("\n6. When the result is not a single number")
     x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    print(f"   x             {rounded(x)}")
-    print(f"   d2(x^3)/dx2   {rounded(second_derivative(cube, x))}")
-    print(f"   6 x           {rounded(6 * x)}")
+    v = torch.tensor([1.0, 10.0, 100.0], device=device)
+    table = torch.autograd.functional.jacobian(squared_sums, x)
+    print("   y[i] = (x[0] + ... + x[i])^2 at x = [1, 2, 3]")
+    for row in table:
+        print(f"   a row of J    {as_text(row, 0)}")
+    print(f"   v @ J         {as_text(v @ table, 0)}")
+    print(f"   backward(v)   {as_text(backward_with(v, x), 0)}")
 
 
 # %% 7. Mistake: writing through .data
-# The derivative of the sigmoid s is s (1 - s): backward needs the s of the forward
-# pass. Autograd counts the writes to it and refuses, but it cannot see those through
-# .data.
-WRITES = {
-    "no write": lambda s: None,
-    "s.data.zero_()": lambda s: s.data.zero_(),
-    "s.detach().zero_()": lambda s: s.detach().zero_(),
-    "s.detach().clone().zero_()": lambda s: s.detach().clone().zero_(),
-}
-
-
-def sigmoid_gradient(x, write):
-    """The gradient of sum(s), s = sigmoid(x), after write(s); a RuntimeError if it is
-    noticed."""
-    x = leaf(x)
-    s = x.sigmoid()
+# The slope of the sigmoid s is s (1 - s): backward() needs the s that was computed.
+def slope_after_data(x):
+    """The gradient of sum(sigmoid(x)) after the sigmoids were rounded through .data."""
+    x = x.clone().requires_grad_()
+    s = torch.sigmoid(x)
     total = s.sum()
-    write(s)
+    s.data.round_()  # WRONG
+    total.backward()
+    return x.grad
+
+
+def slope_after_detach(x):
+    """The same with .detach(): PyTorch sees the write, and raises RuntimeError."""
+    x = x.clone().requires_grad_()
+    s = torch.sigmoid(x)
+    total = s.sum()
+    s.detach().round_()
+    total.backward()
+    return x.grad
+
+
+def slope_after_copy(x):
+    """The same with a copy: nothing that backward() needs is changed."""
+    x = x.clone().requires_grad_()
+    s = torch.sigmoid(x)
+    total = s.sum()
+    s.detach().clone().round_()
     total.backward()
     return x.grad
 
@@ -225,138 +254,94 @@ def sigmoid_gradient(x, write):
 def show_7(device):
     print("\n7. Mistake: writing through .data")
     x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    print(f"   the gradient of sum(s), s = sigmoid(x), at x = {rounded(x, 0)}, after")
-    for name, write in WRITES.items():
-        noticed = raises(lambda write=write: sigmoid_gradient(x, write))
-        result = "RuntimeError" if noticed else rounded(sigmoid_gradient(x, write), 5)
-        print(f"   {name:<26}   {result}")
+    s = torch.sigmoid(x)
+    print("   the gradient of sum(sigmoid(x)) at x = [1, 2, 3]")
+    print(f"   s (1 - s), by hand           {as_text(s * (1 - s), 3)}")
+    print(f"   s.data.round_()              {as_text(slope_after_data(x), 3)}")
+    try:
+        slope_after_detach(x)
+    except RuntimeError as error:
+        print(f"   s.detach().round_()          {type(error).__name__}")
+    print(f"   s.detach().clone().round_()  {as_text(slope_after_copy(x), 3)}")
 
 
-# %% 8. Mistake: w = w - lr * w.grad loses the leaf
-# The name w then means a new tensor, which records nothing and has no gradient.
-def step_on_square(w, lr, in_place):
-    """w after one step on y = w^2, w - lr * 2 w: the old tensor changed, or a new one."""
-    w = leaf(w)
-    (w**2).backward()
-    with torch.no_grad():
-        if in_place:
-            w -= lr * w.grad
-        else:
-            w = w - lr * w.grad
-    return w
+# %% 8. Mistake: an infinite slope behind where
+# where(x > 0, a, b) takes a where x > 0, else b. The slope of sqrt at 0 is infinite.
+def root_or_zero(x):
+    """sqrt(x) where x > 0, else 0: the values are right, the gradient at 0 is not."""
+    return torch.where(x > 0, torch.sqrt(x), 0)  # WRONG
+
+
+def root_or_zero_mended(x):
+    """The same values: 0 never reaches the root."""
+    safe = torch.where(x > 0, x, 1)
+    return torch.where(x > 0, torch.sqrt(safe), 0)
 
 
 def show_8(device):
-    print("\n8. Mistake: w = w - lr * w.grad loses the leaf")
-    print("   one step on y = w^2 from w = 1, lr 0.1")
-    for name, in_place in {
-        "w -= lr * w.grad": True,
-        "w = w - lr * w.grad": False,
-    }.items():
-        w = step_on_square(torch.tensor(1.0, device=device), 0.1, in_place)
-        print(
-            f"   {name:<19}   w {w:.2f}, requires_grad {w.requires_grad}, grad {w.grad}"
-        )
-
-
-# %% 9. Mistake: backward twice
-# The first pass frees the tensors that the graph saved, and a second one raises. A
-# graph that saved none, such as that of a sum, lets the second pass add its gradient
-# without a word.
-def backward_twice(function, x, retain_graph=False):
-    """The gradient of function(x), a scalar, after two passes over one graph."""
-    x = leaf(x)
-    y = function(x)
-    y.backward(retain_graph=retain_graph)
-    y.backward()
-    return x.grad
-
-
-def show_9(device):
-    print("\n9. Mistake: backward twice")
-    x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    noticed = raises(lambda: backward_twice(mean_of_squares, x))
-    print(f"   z = mean(2 (x + 2)^2): the second pass raises RuntimeError: {noticed}")
-    print(f"   gradients at x = {rounded(x, 0)} after two passes")
-    print(
-        f"   z, retain_graph=True   {rounded(backward_twice(mean_of_squares, x, True))}"
-    )
-    print(f"   sum(x)                 {rounded(backward_twice(torch.sum, x))}")
-
-
-# %% 10. Mistake: where() does not stop an infinite derivative
-# where(condition, a, b) takes a where the condition holds, else b. The branch not taken
-# gets gradient 0, and 0 times the infinite slope of sqrt at 0 is nan.
-def root_gradient(x, safe):
-    """The gradient of sum(where(x > 0, sqrt(x), 0)); safe: a second where keeps 0 from
-    sqrt."""
-    x = leaf(x)
-    inside = torch.where(x > 0, x, 1) if safe else x
-    torch.where(x > 0, inside.sqrt(), 0).sum().backward()
-    return x.grad
-
-
-def show_10(device):
-    print("\n10. Mistake: where() does not stop an infinite derivative")
-    x = torch.tensor([0.0, 0.25, 4.0], device=device)
-    for safe in (False, True):
-        gradients = rounded(root_gradient(x, safe), 3)
-        print(f"   safe={safe!s:<5}   at x = {rounded(x)} the gradient is {gradients}")
+    print("\n8. Mistake: an infinite slope behind where")
+    print("   sqrt(x) where x > 0, else 0, at x = [0.00, 0.25, 4.00]")
+    for function in (root_or_zero, root_or_zero_mended):
+        x = torch.tensor([0.0, 0.25, 4.0], device=device, requires_grad=True)
+        y = function(x)
+        y.sum().backward()
+        print(f"   {function.__name__:<20} {as_text(y)}, gradient {as_text(x.grad)}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The error of the central difference against its step h, and autograd's."""
+    """The weight of section 3 after each step, with and without the reset."""
     from matplotlib.figure import Figure
 
-    x = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
-    steps = torch.logspace(-13, 0, 131, dtype=torch.float64)
-    errors = [mean_error(central_difference(cube, x, h.item()), x) for h in steps]
-    eps = torch.finfo(torch.float64).eps
-    fig = Figure(figsize=(7, 4.5), layout="constrained")
+    x = torch.tensor([1.0, 2.0, 3.0], device=device)
+    fig = Figure(figsize=(8, 3.5), layout="constrained")
     axes = fig.subplots()
-    axes.loglog(steps, errors, color="tab:blue", label="central difference")
-    axes.loglog(steps, steps**2, "--", color="tab:orange", label="$h^2$")
-    axes.loglog(steps, eps / steps, ":", color="tab:red", label="eps / h, eps = 2e-16")
-    axes.axhline(autograd_error(x), color="tab:green", label="autograd")
-    axes.set(
-        title="The derivative of $x^3$ in float64", xlabel="step h", ylabel="mean error"
-    )
-    axes.set_ylim(1e-17, 10)
-    axes.legend()
+    axes.axhline(2, color="gray", linestyle=":", label="the answer, 2")
+    axes.plot([0, *train(x, 2 * x, 0.05, 30)], "o-", label="with reset")
+    axes.plot([0, *train(x, 2 * x, 0.05, 30, reset=False)], "o-", label="without reset")
+    axes.set(xlabel="step", ylabel="w", ylim=(-0.5, 5.5))
+    axes.legend(loc="upper center", ncols=3)
     return fig
 
 
 # %% Run it
-def main(device):
-    print(f"03 Autograd on {device}")
-    for show in (
-        show_1,
-        show_2,
-        show_3,
-        show_4,
-        show_5,
-        show_6,
-        show_7,
-        show_8,
-        show_9,
-        show_10,
-    ):
-        show(device)
+TITLE = "03 Autograd"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

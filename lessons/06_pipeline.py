@@ -1,366 +1,358 @@
-"""06 Pipeline: design the model, construct loss and optimizer, and train in one small
-loop.
+"""06 Pipeline: a model, a loss, an optimizer, and one small loop.
 
-The parts of torch.nn and torch.optim replace what the last lesson wrote by hand, one
-rung after the other, and change nothing: every rung takes the same path.
+Lesson 05 wrote the loop by hand. Here the parts of PyTorch take its place, one after
+the other, and become a whole program.
 """
 
 import argparse
+import os
+import sys
+import tempfile
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-# %% 1. Three rungs, one path
-# By hand; with nn.Linear, MSELoss and SGD; with an nn.Module of one's own. A Parameter
-# is a tensor that a module knows by name, so that an optimizer can be told of it.
-def samples(device="cpu"):
-    """x = 1, 2, 3, 4 and y = 2 x, both of shape (4, 1): a row for each sample."""
-    x = torch.arange(1.0, 5.0, device=device)[:, None]
-    return x, 2 * x
+# %% 1. By hand: five lines make a step
+def four_points(device="cpu"):
+    """x = 1, 2, 3, 4 and y = 2 x + 1, both of shape (4, 1): a row for each sample."""
+    x = torch.tensor([[1.0], [2.0], [3.0], [4.0]], device=device)
+    return x, 2 * x + 1
 
 
-def path_by_hand(x, y, start, lr, steps):
-    """[(w, b), ...] from start, after each step on mean((w x + b - y)^2)."""
-    w, b = (
-        torch.tensor(number, device=x.device, requires_grad=True) for number in start
-    )
-    path = [(w.item(), b.item())]
+def train_by_hand(x, y, lr, steps):
+    """(w, b, losses before each step) from w = b = 0, by mean((w x + b - y)^2)."""
+    w = torch.tensor(0.0, device=x.device, requires_grad=True)
+    b = torch.tensor(0.0, device=x.device, requires_grad=True)
+    losses = []
     for _ in range(steps):
-        ((w * x + b - y) ** 2).mean().backward()
-        with torch.no_grad():
+        prediction = w * x + b  # 1. predict
+        loss = ((prediction - y) ** 2).mean()  # 2. loss
+        loss.backward()  # 3. backward
+        with torch.no_grad():  # 4. step
             w -= lr * w.grad
             b -= lr * b.grad
-        w.grad = b.grad = None
-        path.append((w.item(), b.item()))
-    return path
+        w.grad = None  # 5. reset
+        b.grad = None
+        losses.append(loss.item())
+    return w.item(), b.item(), losses
 
 
-def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one step an epoch, on all of x and y."""
-    model.train()
-    losses = []
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        loss = loss_function(model(x), y)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return [loss.item() for loss in losses]
-
-
-class Line(nn.Module):
-    """f(x) = w x + b for x of shape (n, 1), from (w, b) = start."""
-
-    def __init__(self, start):
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor(start[0]))
-        self.b = nn.Parameter(torch.tensor(start[1]))
-
-    def forward(self, x):
-        return self.w * x + self.b
-
-
-def linear(start):
-    """nn.Linear(1, 1) with weight and bias set to (w, b) = start."""
-    model = nn.Linear(1, 1)
-    nn.utils.vector_to_parameters(torch.tensor(start), model.parameters())
-    return model
-
-
-def path_by_model(model, x, y, lr, steps):
-    """The same path, by train, for a model of two parameters that says where it starts."""
-    [w, b] = model.parameters()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    path = [(w.item(), b.item())]
-    for _ in range(steps):
-        train(model, nn.MSELoss(), optimizer, x, y, epochs=1)
-        path.append((w.item(), b.item()))
-    return path
-
-
-def three_paths(x, y, start, lr, steps):
-    """Name -> path, for all three."""
-    return {
-        "by hand": path_by_hand(x, y, start, lr, steps),
-        "nn.Linear": path_by_model(linear(start).to(x.device), x, y, lr, steps),
-        "nn.Module": path_by_model(Line(start).to(x.device), x, y, lr, steps),
-    }
+def print_losses(losses, every):
+    for step in range(0, len(losses), every):
+        print(f"   step {step:>4}   loss {losses[step]:8.4f}")
 
 
 def show_1(device):
-    print("\n1. Three rungs, one path")
-    x, y = samples(device)
-    start, lr = (0.0, 0.0), 0.05
-    print(f"   from {start}, lr {lr}: (w, b) after 1, 2 and 100 steps")
-    for name, path in three_paths(x, y, start, lr, 100).items():
-        shown = "   ".join(
-            f"{w:.4f}, {b:.4f}" for w, b in (path[1], path[2], path[100])
-        )
-        print(f"   {name:<12}   {shown}")
-    w, b = path[-1]
-    print(f"   f(5) after 100 steps {5 * w + b:.3f}; the data says 10")
+    print("\n1. By hand: five lines make a step")
+    x, y = four_points(device)
+    w, b, losses = train_by_hand(x, y, lr=0.05, steps=500)
+    print_losses(losses, every=100)
+    print(f"   at the end   w {w:.4f}   b {b:.4f}")
 
 
-# %% 2. Optimizers in one valley: each needs its rate
-# (u^2 + 100 v^2) / 2 is 100 times as steep across as along. At lr = 2/101 both
-# distances shrink by 99/101 a step: the best factor in the long run, if not the fewest
-# steps from here.
-def valley_losses(make_optimizer, steps, device="cpu"):
-    """The losses (u^2 + 100 v^2) / 2 at u = v = 1 and after each step, shape (steps +
-    1,)."""
-    point = torch.ones(2, dtype=torch.float64, device=device, requires_grad=True)
-    curvature = torch.tensor([1.0, 100.0], dtype=torch.float64, device=device)
-    optimizer = make_optimizer([point])
+# %% 2. The same step in PyTorch's words
+def train(model, optimizer, x, y, steps):
+    """The losses, mean squared errors on all of x and y, before each step."""
+    loss_function = nn.MSELoss()
+    model.train()
     losses = []
-    for _ in range(steps + 1):
-        optimizer.zero_grad()
-        loss = (curvature * point**2).sum() / 2
-        losses.append(loss.detach())
-        loss.backward()
-        optimizer.step()
-    return torch.stack(losses)
+    for _ in range(steps):
+        prediction = model(x)  # 1. predict
+        loss = loss_function(prediction, y)  # 2. loss
+        loss.backward()  # 3. backward
+        optimizer.step()  # 4. step
+        optimizer.zero_grad()  # 5. reset
+        losses.append(loss.item())
+    return losses
 
 
-OPTIMIZERS = {
-    "SGD, lr 2/101": lambda p: torch.optim.SGD(p, lr=2 / 101),
-    "SGD, lr 0.03, momentum 0.68": lambda p: torch.optim.SGD(p, lr=0.03, momentum=0.68),
-    "Adam, lr 0.1": lambda p: torch.optim.Adam(p, lr=0.1),
-    "Adam, lr 0.01": lambda p: torch.optim.Adam(p, lr=0.01),
-    "Adam, lr 0.003": lambda p: torch.optim.Adam(p, lr=0.003),
-}
-
-
-def steps_to(losses, tolerance):
-    """The first step from which the losses stay at or below tolerance; len(losses) if
-    none."""
-    above = (losses > tolerance).nonzero().flatten().tolist()
-    return above[-1] + 1 if above else 0
-
-
-def sgd_steps_in_theory(lr, tolerance):
-    """The first k with ((1 - lr)^2k + 100 (1 - 100 lr)^2k) / 2 <= tolerance, for 0 < lr
-    < 0.02."""
-    k = 0
-    while ((1 - lr) ** (2 * k) + 100 * (1 - 100 * lr) ** (2 * k)) / 2 > tolerance:
-        k += 1
-    return k
+def line_from_zero(device="cpu"):
+    """nn.Linear(1, 1), which is w x + b, with w = b = 0, as in section 1."""
+    model = nn.Linear(1, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    return model.to(device)
 
 
 def show_2(device):
-    print("\n2. Optimizers in one valley: each needs its rate")
-    print("   (u^2 + 100 v^2) / 2 from u = v = 1: steps until it stays under 0.01")
-    for name, make_optimizer in OPTIMIZERS.items():
-        steps = steps_to(valley_losses(make_optimizer, 250, device), 0.01)
-        print(f"   {name:<27}   {steps if steps <= 250 else 'more than 250'}")
-    for lr, name in ((2 / 101, "2/101"), (0.0197, "0.0197")):
-        print(f"   SGD, lr {name}, in theory   {sgd_steps_in_theory(lr, 0.01)}")
+    print("\n2. The same step in PyTorch's words")
+    x, y = four_points(device)
+    model = line_from_zero(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses = train(model, optimizer, x, y, steps=500)
+    print_losses(losses, every=100)
+    w, b = model.weight.item(), model.bias.item()
+    print(f"   at the end   w {w:.4f}   b {b:.4f}")
 
 
-# %% 3. A scheduler counts its own steps, not your epochs
-def learning_rates(epochs, batches, once_a_batch):
-    """The rate at the start of each epoch: 0.1, times 0.1 after every 30 steps of
-    StepLR."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=30, gamma=0.1)
-    rates = []
-    for _ in range(epochs):
-        rates.append(scheduler.get_last_lr()[0])
-        for _ in range(batches):
-            optimizer.step()
-            if once_a_batch:
-                scheduler.step()
-        if not once_a_batch:
-            scheduler.step()
-    return rates
+# %% 3. A model of your own
+# Five points of y = x^2. The best line is horizontal, at the mean of y, which is 2.
+class Network(nn.Module):
+    """Two layers and a bend between them, from the shape (n, 1) to (n, 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(1, 8)
+        self.second = nn.Linear(8, 1)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.first(x))
+        return self.second(hidden)
 
 
 def show_3(device):
-    print("\n3. A scheduler counts its own steps, not your epochs")
-    print(
-        "   the rates of three epochs of 100 batches, StepLR(step_size=30, gamma=0.1)"
-    )
-    for once_a_batch in (False, True):
-        rates = ", ".join(
-            f"{rate:.0e}" for rate in learning_rates(3, 100, once_a_batch)
-        )
-        print(f"   once_a_batch={once_a_batch!s:<5}   {rates}")
+    print("\n3. A model of your own")
+    x = torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]], device=device)
+    y = x**2
+    torch.manual_seed(0)
+    line = nn.Linear(1, 1).to(device)
+    network = Network().to(device)
+    for name, model in [("line", line), ("network", network)]:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        losses = train(model, optimizer, x, y, steps=1000)
+        print(f"   {name:<7}   loss at the end {losses[-1]:.2f}")
+    for name, parameter in network.named_parameters():
+        print(f"   {name:<13}   shape {tuple(parameter.shape)}")
 
 
-# %% 4. Mistake: evaluating in training mode
-# In training dropout zeroes each with probability p and multiplies the rest by 1 / (1 -
-# p): the mean stays, on average. In evaluation it does nothing. no_grad switches off
-# recording, no more.
-def dropout_statistics(p, n, training, device="cpu"):
-    """nn.Dropout(p) on n ones, twice, unrecorded: mean, variance, and whether both
-    agree."""
-    dropout, ones = nn.Dropout(p).train(training), torch.ones(n, device=device)
+# %% 4. A whole program
+# The price of a flat is 1 + size^2 and noise, in 100,000; size is in 100 square metres.
+# The noise cannot be predicted: in the long run no loss on new flats is below 0.01.
+def program(device, path):
+    """train.py, the program of the chapter; it saves its model at path."""
+    # Data: 600 flats to learn from, 200 to choose with, 200 to test with
+    torch.manual_seed(0)
+    x = 2 * torch.rand(1000, 1).to(device)
+    y = 1 + x**2 + 0.1 * torch.randn(1000, 1).to(device)
+    x_train, y_train = x[:600], y[:600]
+    x_valid, y_valid = x[600:800], y[600:800]
+    x_test, y_test = x[800:], y[800:]
+
+    # Model, loss function, optimizer
+    model = Network().to(device)
+    loss_function = nn.MSELoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    # Train, up to step 1500
+    for step in range(1501):
+        model.train()
+        loss = loss_function(model(x_train), y_train)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 300 == 0:
+            model.eval()
+            with torch.no_grad():
+                valid = loss_function(model(x_valid), y_valid)
+            print(f"   step {step:>4}   train {loss:.4f}   validation {valid:.4f}")
+
+    # Test, once
+    model.eval()
     with torch.no_grad():
-        first, second = dropout(ones), dropout(ones)
-    return (
-        first.mean().item(),
-        first.var(correction=0).item(),
-        torch.equal(first, second),
-    )
+        test = loss_function(model(x_test), y_test)
+    print(f"   on flats that it has not seen: loss {test:.4f}")
+
+    # Save
+    torch.save(model.state_dict(), path)
+
+    # Load and use
+    loaded = Network()
+    loaded.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    loaded.eval()
+    price = loaded(torch.tensor([[0.5]])).item()
+    print(f"   a flat of 50 square metres: {price:.2f} times 100,000")
 
 
 def show_4(device):
-    print("\n4. Mistake: evaluating in training mode")
-    p = 0.5
-    print(
-        f"   nn.Dropout({p}) on a million ones; theory: variance p / (1 - p) in training"
-    )
-    for training in (True, False):
-        mean, variance, agree = dropout_statistics(p, 1_000_000, training, device)
-        print(
-            f"   training={training!s:<5}   mean {mean:.2f}, variance {variance:.2f}",
-            end=", ",
-        )
-        print(f"same twice: {agree}")
+    print("\n4. A whole program")
+    with tempfile.TemporaryDirectory() as folder:
+        program(device, os.path.join(folder, "flats.pt"))
 
 
-# %% 5. Mistake: a call left out, or in the wrong place
-# Without zero_grad it swings, as in lesson 05. With step before backward nothing ever
-# moves: zero_grad has just removed the gradient.
-def path_of_calls(calls, x, y, start, lr, epochs):
-    """[(w, b), ...] from start, after each epoch of the calls, in their order."""
-    model = linear(start).to(x.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    actions = {
-        "zero_grad": optimizer.zero_grad,
-        "backward": lambda: F.mse_loss(model(x), y).backward(),
-        "step": optimizer.step,
-    }
-    path = [start]
-    for _ in range(epochs):
-        for call in calls:
-            actions[call]()
-        path.append(tuple(parameter.item() for parameter in model.parameters()))
-    return path
+# %% 5. Mistakes without an error message
+def without_reset(x, y, steps):
+    """The loss before each step."""
+    model = line_from_zero(x.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(steps):
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()  # WRONG: adds to the gradients of all the steps before
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def with_the_old_optimizer(x, y, steps):
+    """The loss before each step."""
+    model = line_from_zero(x.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    model = line_from_zero(x.device)  # WRONG: the optimizer has the old parameters
+    return train(model, optimizer, x, y, steps)
+
+
+def with_a_flat_y(x, y, steps):
+    """The loss before each step."""
+    model = line_from_zero(x.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(steps):
+        # WRONG: (n, 1) - (n,) has the shape (n, n)
+        loss = ((model(x) - y.flatten()) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
 
 
 def show_5(device):
-    print("\n5. Mistake: a call left out, or in the wrong place")
-    print("   the samples, start and rate of section 1")
-    x, y = samples(device)
-    for calls in (
-        "zero_grad backward step",
-        "backward step",
-        "zero_grad step backward",
-    ):
-        path = path_of_calls(calls.split(), x, y, (0.0, 0.0), 0.05, epochs=100)
-        before, after = path[99][0], path[100][0]
-        print(
-            f"   {calls:<23}   w {before:6.3f} after 99 epochs, {after:6.3f} after 100"
-        )
+    print("\n5. Mistakes without an error message")
+    x, y = four_points(device)
+    no_reset = without_reset(x, y, steps=501)
+    old = with_the_old_optimizer(x, y, steps=501)
+    flat = with_a_flat_y(x, y, steps=501)
+    print("   step   no reset   old optimizer   flat y")
+    for step in range(0, 501, 100):
+        print(f"{step:>7} {no_reset[step]:10.2f} {old[step]:15.2f} {flat[step]:8.2f}")
 
 
-# %% 6. Mistake: layers in a Python list
-# A module looks for parameters in its attributes, not inside their lists: the optimizer
-# never hears of them, and they stay as they were born.
-class Stack(nn.Module):
-    """Three layers of 10 units and one of 1, in a list or in an nn.ModuleList."""
+# %% 6. Layers that the model does not know
+class InAList(nn.Module):
+    """Three hidden layers in a Python list, and a last one."""
 
-    def __init__(self, container):
+    def __init__(self):
         super().__init__()
-        self.hidden = container(nn.Linear(10, 10) for _ in range(3))
+        self.hidden = [nn.Linear(10, 10) for _ in range(3)]  # WRONG
         self.last = nn.Linear(10, 1)
 
 
-def trainable(model):
-    """How many numbers of a model an optimizer would train."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+class InAModuleList(nn.Module):
+    """The same in a list that nn.Module can see into."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.ModuleList([nn.Linear(10, 10) for _ in range(3)])
+        self.last = nn.Linear(10, 1)
+
+
+class ThreeTimesTheSame(nn.Module):
+    """One hidden layer, three times in the list."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.ModuleList(3 * [nn.Linear(10, 10)])  # WRONG
+        self.last = nn.Linear(10, 1)
+
+
+def numbers_to_train(model):
+    """How many numbers an optimizer would be given."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def show_6(device):
-    print("\n6. Mistake: layers in a Python list")
-    for container in (list, nn.ModuleList):
-        print(f"   {container.__name__:<10}   {trainable(Stack(container))} parameters")
+    print("\n6. Layers that the model does not know")
+    for model in [InAList(), InAModuleList(), ThreeTimesTheSame()]:
+        name = type(model).__name__
+        print(f"   {name:<17}   {numbers_to_train(model):>3} numbers to train")
 
 
-# %% 7. Mistake: the mean of batch means
-# The last batch is smaller, and its samples weigh more.
-def mean_of_means_and_mean(correct, batch_size):
-    """(mean of the batches' means, mean of all) of correct, shape (n,), of zeros and
-    ones."""
-    correct = correct.double()
-    means = [batch.mean() for batch in correct.split(batch_size)]
-    return torch.stack(means).mean().item(), correct.mean().item()
+# %% 7. The loss keeps its graph
+# In each step there are two operations, the product and the addition.
+def operations_kept(steps, as_number):
+    """How many operations are recorded behind the sum of so many losses w * w."""
+    w = torch.tensor(1.0, requires_grad=True)
+    total = torch.tensor(0.0)
+    for _ in range(steps):
+        loss = w * w
+        loss.backward()
+        total = total + (loss.item() if as_number else loss)
+    kept = set()
+    waiting = [total.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and type(node).__name__ != "AccumulateGrad":
+            kept.add(node)
+            for parent, _ in node.next_functions:
+                waiting.append(parent)
+    return len(kept)
 
 
 def show_7(device):
-    print("\n7. Mistake: the mean of batch means")
-    correct = torch.arange(10_000, device=device) < 10_000 - 16
-    of_batches, of_all = mean_of_means_and_mean(correct, 64)
-    print("   10,000 answers, the last 16 wrong, in batches of 64 and a last one of 16")
-    print(f"   mean of batch means {of_batches:.6f}, mean of all {of_all:.6f}")
-
-
-# %% 8. Mistake: keeping the loss keeps its graph
-# total += loss holds on to every graph since the first step; loss.item() is only a
-# number.
-def nodes_kept(steps, as_number):
-    """How many nodes are alive behind the sum of so many losses w * w: 2 a step, and
-    w's."""
-    w, total = torch.ones((), requires_grad=True), torch.zeros(())
-    for _ in range(steps):
-        loss = w * w
-        total = total + (loss.item() if as_number else loss)
-    seen, waiting = set(), [total.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += [parent for parent, _ in node.next_functions]
-    return len(seen)
-
-
-def show_8(device):
-    print("\n8. Mistake: keeping the loss keeps its graph")
-    print("   nodes of the graphs behind the sum of 1, 10 and 100 losses w * w")
-    for as_number in (False, True):
-        counts = ", ".join(str(nodes_kept(steps, as_number)) for steps in (1, 10, 100))
-        print(f"   as_number={as_number!s:<5}   {counts}")
+    print("\n7. The loss keeps its graph")
+    print("   operations in memory behind the total")
+    for steps in [1, 10, 100]:
+        kept = operations_kept(steps, as_number=False)
+        kept_by_item = operations_kept(steps, as_number=True)
+        print(f"   {steps:>3} steps   total += loss        {kept:>3}")
+        print(f"   {steps:>3} steps   total += loss.item() {kept_by_item:>3}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The losses of the optimizers in the valley, on a log axis."""
+    """Section 3: five points, the best line and the network through them."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(10, 4), layout="constrained")
+    x = torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]], device=device)
+    y = x**2
+    places = torch.linspace(-2.5, 2.5, 101)[:, None]
+    torch.manual_seed(0)
+    line = nn.Linear(1, 1).to(device)
+    network = Network().to(device)
+    fig = Figure(figsize=(8, 4), layout="constrained")
     axes = fig.subplots()
-    for name, make_optimizer in OPTIMIZERS.items():
-        axes.semilogy(valley_losses(make_optimizer, 400, device).cpu(), label=name)
-    axes.set(title="Optimizers on $(u^2 + 100 v^2) / 2$", xlabel="step", ylabel="loss")
-    axes.set_ylim(1e-12, 1e3)
-    # beside the curves, not on them
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for name, model in [("nn.Linear", line), ("Network", network)]:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        train(model, optimizer, x, y, steps=1000)
+        with torch.no_grad():
+            axes.plot(places, model(places.to(device)).cpu(), label=name)
+    axes.plot(x.cpu(), y.cpu(), "ko", label="the five points")
+    axes.set(xlabel="x", ylabel="y")
+    axes.legend()
     return fig
 
 
 # %% Run it
-def main(device):
-    print(f"06 Pipeline on {device}")
-    for show in (show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8):
-        show(device)
+TITLE = "06 Pipeline"
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
-# %% The command line: no need to read on
+# %% The command line: the same in every lesson, no need to read on
+def main(device, section=None):
+    """Print the title and all sections, or only the one with this number."""
+    print(f"{TITLE} on {device}")
+    for number, show in enumerate(SECTIONS, start=1):
+        if section is None or section == number:
+            show(device)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[-1])
-    parser.add_argument(
-        "--figure", metavar="FILE", help="save the picture (.png, .svg, .pdf)"
-    )
+    numbers = range(1, len(SECTIONS) + 1)
+    parser.add_argument("--section", metavar="N", type=int, choices=numbers)
+    parser.add_argument("--figure", metavar="FILE", help="save as .png, .svg or .pdf")
     args = parser.parse_args()
-    main(args.device)
+    try:
+        (torch.ones(1, device=args.device) + 1).item()
+    except RuntimeError as error:  # a card that this build of torch cannot use
+        reason = str(error).splitlines()[0]
+        sys.exit(f"--device {args.device}: {reason}; see lessons/01_install_check.py")
+    try:
+        main(args.device, args.section)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, head for instance, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if args.figure is not None:
         fig = figure(args.device)
+        part = f"{args.figure}.part"  # an old picture stays until the new one is whole
         try:
-            fig.savefig(args.figure, format=args.figure.rpartition(".")[2])
+            fig.savefig(part, format=args.figure.rpartition(".")[2])
+            os.replace(part, args.figure)
         except (OSError, ValueError) as error:
+            if os.path.exists(part):
+                os.remove(part)
             parser.error(f"--figure {args.figure!r}: {error}")

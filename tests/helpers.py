@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import io
 import os
 import re
@@ -127,6 +128,18 @@ def printed_if_tripled(lesson, section, *names):
     return out.getvalue()
 
 
+def mended(lesson, name, wrong, right):
+    """The lesson's function of this name with one piece of its source replaced.
+
+    Where the right piece makes it right, the wrong one is what makes it wrong.
+    """
+    source = inspect.getsource(getattr(lesson, name))
+    assert source.count(wrong) == 1
+    names = dict(vars(lesson))
+    exec(source.replace(wrong, right), names)
+    return names[name]
+
+
 # Running a lesson
 def copy_alone(path, folder):
     """A lesson copied into an empty folder, with the data beside it if it reads any."""
@@ -189,6 +202,13 @@ def outputs_of_sections(path):
     numbers = [re.match(r"(\d+)\. ", text) for text in texts]
     pairs = zip(numbers, texts, strict=True)
     return {int(number[1]): text for number, text in pairs if number}
+
+
+def loud_messages(path):
+    """What the table of loud mistakes of a chapter quotes in its first column."""
+    table = read(path).split("\nLoud mistakes.")[1].split("\n## ")[0]
+    cells = [row.split("|")[1] for row in table.split("\n") if row.startswith("|")]
+    return set(re.findall(r"`([^`]+)`", "".join(cells)))
 
 
 def side_of_diff(diff, sign):

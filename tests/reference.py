@@ -29,3 +29,15 @@ def adam_step(parameter, gradient, mean, square, step, lr, betas=(0.9, 0.999)):
     square = second * square + (1 - second) * gradient**2
     size = np.sqrt(square / (1 - second**step)) + 1e-8
     return parameter - lr * mean / (1 - first**step) / size, mean, square
+
+
+def swings(rate, steps):
+    """d[0] = 1, ..., d[steps] of gradient descent that never resets its gradient.
+
+    The gradient at the distance d is rate d, the learning rate in it; 0 < rate < 4.
+    """
+    # d[k+1] = d[k] - rate (d[0] + ... + d[k]); so d[k+1] + d[k-1] = (2 - rate) d[k], a
+    # pendulum without friction. As cos(u + t) + cos(u - t) = 2 cos(t) cos(u), it is
+    # solved by cos((k + 1/2) t), 2 cos(t) = 2 - rate; d[1] = 2 cos(t) - 1 = 1 - rate.
+    t = np.arccos(1 - rate / 2)
+    return np.cos((np.arange(steps + 1) + 0.5) * t) / np.cos(t / 2)

@@ -1,423 +1,547 @@
 """What lesson 06 claims."""
 
+import ast
+import copy
 import functools
 import itertools
-import math
-from fractions import Fraction
+import re
+import tempfile
+import textwrap
+import types
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from helpers import (
+    ROOT,
+    assert_values,
+    blocks,
+    definitions,
+    loud_messages,
+    mended,
+    needs_cuda,
+    printed_if_tripled,
+    read,
+)
+from reference import swings
 from torch import nn
 
 EPS32 = 2.0**-23
-X, SLOPE = (0.5, -2.0, 1.5), -3.0  # other data than the lesson's: y = -3 x
+SCRIPT = ROOT / "lessons" / "06_pipeline.py"
+CHAPTER = SCRIPT.with_suffix(".md")
+FOUR_POINTS = [1, 2, 3, 4], [3, 5, 7, 9]  # the lesson's own
+NO_LINE = [0.5, -1.0, 3.0], [2.0, 1.0, -4.0]  # no line meets these three
+DATA = pytest.mark.parametrize(("x", "y"), [FOUR_POINTS, NO_LINE])
 
 
 def rows(numbers, device):
-    return torch.tensor(numbers, device=device)[:, None]
+    """The numbers in float32, of shape (n, 1)."""
+    return torch.tensor(numbers, device=device, dtype=torch.float32)[:, None]
 
 
-def derivatives(x):
-    """The Hessian of mean((w x + b - y)^2) in float64."""
-    x = np.array(x, float)
-    return 2 * np.array([[np.mean(x * x), np.mean(x)], [np.mean(x), 1]])
+def bowl(x, y, lr, steps, reset=True):
+    """(path of (w, b) from (0, 0), losses on the way) by mean((w x + b - y)^2).
+
+    In the directions of the eigenvectors of the Hessian each distance to the minimum
+    goes its own way: with reset it keeps the share 1 - lr eigenvalue.
+    """
+    design = np.stack([x, np.ones(len(x))], axis=1)
+    minimum = np.linalg.lstsq(design, np.array(y, float), rcond=None)[0]
+    eigenvalues, vectors = np.linalg.eigh(2 / len(x) * design.T @ design)
+    if reset:
+        shares = [(1 - lr * each) ** np.arange(steps + 1) for each in eigenvalues]
+    else:
+        shares = [swings(lr * each, steps) for each in eigenvalues]
+    path = (minimum[:, None] - vectors * (vectors.T @ minimum) @ shares).T
+    return path, np.mean((path @ design.T - y) ** 2, axis=1)
 
 
-def bowl_path(start, lr, steps, x=(1, 2, 3, 4), slope=2.0):
-    """Gradient descent on mean((w x + b - slope x)^2) in float64, by its Hessian."""
-    minimum, path = np.array([slope, 0.0]), [np.array(start, float)]
-    for _ in range(steps):
-        path.append(path[-1] - lr * derivatives(x) @ (path[-1] - minimum))
-    return np.array(path)
+def assert_line(w, b, losses, expected, atol=1e-5):
+    """Fail unless w, b and the losses are those of the bowl."""
+    path, exact = expected
+    assert (w, b) == pytest.approx(path[-1], abs=atol)
+    # The loss is mean(residual^2): an error of atol in each residual.
+    errors = 2 * atol * np.sqrt(exact[:-1]) + atol**2 + 4 * EPS32 * exact[:-1]
+    assert len(losses) == len(path) - 1
+    assert (np.abs(np.array(losses) - exact[:-1]) <= errors).all()
 
 
-# 1. Three rungs, one path
-def test_the_samples_are_y_equals_2_x_in_rows(lesson, device):
-    for x, y in (
-        lesson.samples(device),
-        lesson.samples(device=device),
-        lesson.samples(),
-    ):
-        assert (x.tolist(), y.tolist()) == ([[1], [2], [3], [4]], [[2], [4], [6], [8]])
-        assert {x.dtype, y.dtype} == {torch.float32}
-    x, y = lesson.samples(device)
-    assert {x.device.type, y.device.type} == {device}
+# 1. By hand: five lines make a step
+def test_the_data_is_y_equals_2_x_plus_1_in_rows(lesson, device):
+    for numbers, expected in zip(lesson.four_points(device), FOUR_POINTS, strict=True):
+        column = np.array(expected)[:, None]
+        assert_values(numbers, column, device, torch.float32, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("start", "lr"), [((0.0, 0.0), 0.05), ((-1.5, 3.0), 0.1), ((4.0, 1.0), 0.01)]
-)
-def test_every_rung_takes_the_path_of_the_bowl(lesson, device, start, lr):
-    expected = bowl_path(start, lr, 100)
-    paths = lesson.three_paths(*lesson.samples(device), start, lr, 100)
-    assert list(paths) == ["by hand", "nn.Linear", "nn.Module"]
-    for path in paths.values():
-        assert {type(number) for point in path for number in point} == {float}
-        # Every step rounds anew; on a bowl that converges the roundings do not pile up.
-        np.testing.assert_allclose(
-            path, expected, atol=30 * EPS32 * np.abs(expected).max()
-        )
+@DATA
+@pytest.mark.parametrize("lr", [0.01, 0.05, 0.11])
+def test_five_lines_by_hand_roll_down_the_bowl(lesson, device, x, y, lr):
+    w, b, losses = lesson.train_by_hand(rows(x, device), rows(y, device), lr, 60)
+    assert_line(w, b, losses, bowl(x, y, lr, 60))
+    assert {type(number) for number in (w, b, *losses)} == {float}
 
 
-def test_each_rung_by_itself_holds_for_other_data(lesson, device):
-    x, start, lr = rows(X, device), (1.0, -1.0), 0.1
-    expected = bowl_path(start, lr, 20, X, SLOPE)
-    paths = [
-        lesson.path_by_hand(x, SLOPE * x, start, lr, 20),
-        lesson.path_by_model(lesson.linear(start).to(device), x, SLOPE * x, lr, 20),
-        lesson.path_by_model(lesson.Line(start).to(device), x, SLOPE * x, lr, 20),
+def test_the_first_loss_is_41_and_the_500th_is_0(lesson, device):
+    w, b, losses = lesson.train_by_hand(*lesson.four_points(device), 0.05, 500)
+    assert losses[0] == (9 + 25 + 49 + 81) / 4
+    assert losses[-1] < 1e-8
+    assert (w, b) == pytest.approx((2, 1), abs=3e-4)  # 0.985^500 is 5e-4
+
+
+def test_a_rate_of_0_12_is_too_large_and_0_119_is_not(lesson, device):
+    # The Hessian [[15, 5], [5, 2]] has the eigenvalues (17 +- sqrt(269)) / 2.
+    limit = 4 / (17 + 269**0.5)
+    assert 0.119 < limit < 0.12
+    for lr in (0.119, 0.12):
+        losses = lesson.train_by_hand(*lesson.four_points(device), lr, 600)[2]
+        assert (losses[-1] > losses[0]) == (lr > limit)
+
+
+def test_every_so_many_losses_are_printed(lesson, capsys):
+    lesson.print_losses([9.0, 8.0, 7.0, 6.5, 6.25], every=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["step", "0", "loss", "9.0000"],
+        ["step", "2", "loss", "7.0000"],
+        ["step", "4", "loss", "6.2500"],
     ]
-    for path in paths:
-        np.testing.assert_allclose(path, expected, atol=20 * EPS32)
 
 
-def test_w_and_b_are_made_where_x_is(lesson, device):
-    x, y = lesson.samples(device)
-    with torch.device("meta"):  # whatever is made without a device has no value here
-        assert lesson.samples()[0].tolist() == [[1], [2], [3], [4]]
-        moved = lesson.path_by_hand(x, y, (0.0, 0.0), 0.05, 1)
-        np.testing.assert_allclose(moved, [(0, 0), (1.5, 0.5)], rtol=4 * EPS32)
-        losses = lesson.valley_losses(lambda p: torch.optim.SGD(p, lr=0.01), 1, device)
-        assert losses.tolist() == pytest.approx([50.5, 0.99**2 / 2], rel=1e-14)
-        assert lesson.dropout_statistics(0.5, 10, False, device) == (1.0, 0.0, True)
+def test_section_1_prints_what_was_trained_by_hand(lesson):
+    printed = printed_if_tripled(lesson, 1, "train_by_hand")
+    assert "step    0   loss 123.0000\n" in printed
+    end = re.search(r"at the end   w (.+)   b (.+)\n", printed)
+    w, b = 3 * bowl(*FOUR_POINTS, 0.05, 500)[0][-1]
+    assert [float(end[1]), float(end[2])] == pytest.approx([w, b], abs=1e-4)
+    assert printed == printed_if_tripled(lesson, 1, "train_by_hand", "train")
 
 
-def test_the_end_of_100_steps_predicts_9_905_at_5(lesson, device):
-    w, b = lesson.path_by_hand(*lesson.samples(device), (0.0, 0.0), 0.05, 100)[-1]
-    predicted = bowl_path((0.0, 0.0), 0.05, 100)[-1] @ [5, 1]
-    assert (
-        5 * w + b == pytest.approx(predicted, rel=10 * EPS32)
-        and f"{predicted:.3f}" == "9.905"
-    )
+# 2. The same step in PyTorch's words
+def trained_line(lesson, device, x, y, lr, steps):
+    """(w, b, losses) of nn.Linear from zero by the lesson's train."""
+    model = lesson.line_from_zero(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    losses = lesson.train(model, optimizer, rows(x, device), rows(y, device), steps)
+    return model.weight.item(), model.bias.item(), losses
 
 
-def test_training_returns_the_loss_before_each_step(lesson, device):
-    x, y = lesson.samples(device)
-    model = lesson.linear((1.0, 0.5)).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for parameter in model.parameters():  # from elsewhere, and to be forgotten
-        parameter.grad = torch.full_like(parameter, 1000.0)
-    losses = lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=2)
-    losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=1)
-    # none, and no error
-    losses += lesson.train(model, nn.MSELoss(), optimizer, x, y, epochs=0)
-    x = np.array([1, 2, 3, 4])
-    path = bowl_path((1.0, 0.5), 0.05, 3)
-    expected = [np.mean((w * x + b - 2 * x) ** 2) for w, b in path[:3]]
-    assert losses == pytest.approx(expected, rel=1e-5)
-    assert all(type(loss) is float for loss in losses)
-    # After as many steps as losses.
-    moved = [parameter.item() for parameter in model.parameters()]
-    np.testing.assert_allclose(moved, path[3], atol=10 * EPS32)
+def test_a_line_from_zero_is_nn_linear_with_w_and_b_0(lesson, device):
+    model = lesson.line_from_zero(device)
+    assert type(model) is nn.Linear
+    assert_values(model.weight, [[0]], device, torch.float32)
+    assert_values(model.bias, [0], device, torch.float32)
+    assert model.weight.requires_grad and model.bias.requires_grad
 
 
-def test_training_takes_any_loss_and_any_optimizer(lesson, device):
-    x, y = lesson.samples(device)
-    model = lesson.Line((0.0, 0.0)).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.25)
-    losses = lesson.train(model, nn.L1Loss(), optimizer, x, y, epochs=2)
-    # The first step of Adam is lr against the sign: w = b = 0.25 leaves 1.75 x - 0.25.
-    assert losses == pytest.approx([5, 1.75 * 2.5 - 0.25], rel=1e-6)
+@DATA
+@pytest.mark.parametrize("lr", [0.01, 0.05, 0.11])
+def test_the_parts_of_pytorch_roll_down_the_bowl_as_the_lines_by_hand_do(
+    lesson, device, x, y, lr
+):
+    w, b, losses = trained_line(lesson, device, x, y, lr, 60)
+    assert_line(w, b, losses, bowl(x, y, lr, 60))
+    by_hand = lesson.train_by_hand(rows(x, device), rows(y, device), lr, 60)
+    assert (w, b) == pytest.approx(by_hand[:2], abs=1e-5)
+    assert losses == pytest.approx(by_hand[2], rel=1e-5, abs=1e-7)
 
 
-def test_training_switches_a_model_to_training_before_its_first_step(lesson, device):
+def test_a_loss_of_train_is_a_number_from_before_its_step(lesson, device):
+    w, b, losses = trained_line(lesson, device, *FOUR_POINTS, 0.05, 1)
+    assert losses == [41] and type(losses[0]) is float
+    # the gradient is -2 (mean(x y), mean(y)) = (-35, -12)
+    assert (w, b) == pytest.approx((0.05 * 35, 0.05 * 12), rel=1e-6)
+    assert trained_line(lesson, device, *FOUR_POINTS, 0.05, 0) == (0, 0, [])
+
+
+def test_train_takes_any_model_in_training_mode_and_any_optimizer(lesson, device):
     modes = []
 
-    class Watched(lesson.Line):
+    class Watched(nn.Linear):
         def forward(self, x):
             modes.append(self.training)
             return super().forward(x)
 
-    model = Watched((0.0, 0.0)).to(device).eval()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    lesson.train(model, nn.MSELoss(), optimizer, *lesson.samples(device), epochs=3)
-    assert modes == [True] * 3 and model.training
+    model = Watched(1, 1).eval()
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    model.to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.25)
+    losses = lesson.train(model, optimizer, *lesson.four_points(device), steps=2)
+    # The first step of Adam is lr against the sign: 0.25 x + 0.25 leaves 1.75 x + 0.75.
+    expected = np.mean((1.75 * np.array([1, 2, 3, 4]) + 0.75) ** 2)
+    assert losses == pytest.approx([41, expected], rel=1e-6)
+    assert modes == [True, True]
 
 
-def test_a_line_is_w_x_plus_b_and_knows_its_parameters(lesson):
-    x = torch.tensor([[1.0], [-2.0]])
-    for model in (lesson.Line((3.0, 0.25)), lesson.linear((3.0, 0.25))):
-        assert model(x).tolist() == [[3.25], [-5.75]]
-        assert [parameter.item() for parameter in model.parameters()] == [3.0, 0.25]
-        assert all(parameter.requires_grad for parameter in model.parameters())
-        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert [name for name, _ in lesson.Line((3.0, 0.25)).named_parameters()] == [
-        "w",
-        "b",
-    ]
+def test_section_2_prints_what_the_parts_of_pytorch_have_trained(lesson):
+    printed = printed_if_tripled(lesson, 2, "train")
+    assert "step    0   loss 123.0000\n" in printed
+    assert printed == printed_if_tripled(lesson, 2, "train", "train_by_hand")
+    with mock.patch.object(lesson, "train", return_value=[0.5] * 500):
+        untrained = printed_if_tripled(lesson, 2)
+    assert "at the end   w 0.0000   b 0.0000\n" in untrained
 
 
-# 2. Optimizers in one valley
-CURVATURE = np.array([1.0, 100.0])
-SETTINGS = {  # of each name in OPTIMIZERS
-    "SGD, lr 2/101": {"lr": 2 / 101, "momentum": 0.0},
-    "SGD, lr 0.03, momentum 0.68": {"lr": 0.03, "momentum": 0.68},
-    "Adam, lr 0.1": {"lr": 0.1},
-    "Adam, lr 0.01": {"lr": 0.01},
-    "Adam, lr 0.003": {"lr": 0.003},
-}
+# 3. A model of your own
+def forward_by_hand(parameters, x):
+    """(hidden, output) of two layers with tanh between them, in NumPy."""
+    weight_1, bias_1, weight_2, bias_2 = parameters
+    hidden = np.tanh(x @ weight_1.T + bias_1)
+    return hidden, hidden @ weight_2.T + bias_2
 
 
-@functools.cache
-def by_formula(name):
-    """500 steps of losses in the valley by each optimizer's published formula, in
-    NumPy."""
-    lr, share = SETTINGS[name]["lr"], SETTINGS[name].get("momentum")
-    point, momentum, square = np.ones(2), np.zeros(2), np.zeros(2)
-    losses = [50.5]
-    for step in range(1, 501):
-        gradient = CURVATURE * point
-        if share is not None:  # Polyak (1964); with a share of 0 gradient descent
-            momentum = share * momentum + gradient
-            point = point - lr * momentum
-        else:  # Kingma and Ba (2015), algorithm 1
-            momentum = 0.9 * momentum + 0.1 * gradient
-            square = 0.999 * square + 0.001 * gradient**2
-            mean, variance = momentum / (1 - 0.9**step), square / (1 - 0.999**step)
-            point = point - lr * mean / (np.sqrt(variance) + 1e-8)
-        losses.append((CURVATURE * point**2).sum() / 2)
-    return np.array(losses)
-
-
-@functools.cache
-def measured(lesson, name, device):
-    return lesson.valley_losses(lesson.OPTIMIZERS[name], 500, device)
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_optimizers_follow_their_published_formulas_at_the_rates_of_their_names(
-    lesson, device, name
-):
-    assert list(lesson.OPTIMIZERS) == list(SETTINGS)
-    losses = measured(lesson, name, device)
-    assert (losses.dtype, losses.shape) == (torch.float64, (501,))
-    assert (losses.device.type, losses.requires_grad) == (device, False)
-    # u and v round to 2^-53 beside 1, their squares in the loss to less than that
-    # beside it.
-    np.testing.assert_allclose(losses.cpu(), by_formula(name), rtol=1e-9, atol=1e-14)
-
-
-def test_the_steps_to_0_01_are_214_28_77_203_and_more_than_250(lesson, device):
-    for name, steps in zip(SETTINGS, (214, 28, 77, 203, 251), strict=True):
-        found = lesson.steps_to(measured(lesson, name, device)[:251], 0.01)
-        low = by_formula(name) <= 0.01  # all from that step on, none just before it
-        assert found == steps and not low[steps - 1]
-        assert low[steps:].all() or steps == 251
-    # The loss 50.5 shrinks by (99/101)^2 a step.
-    assert math.ceil(math.log(0.01 / 50.5) / math.log((99 / 101) ** 2)) == 214
-
-
-def test_at_a_rate_too_large_sgd_explodes_and_adam_does_not(lesson, device):
-    sgd = lesson.valley_losses(lambda p: torch.optim.SGD(p, lr=0.03), 100, device)
-    # v doubles, and turns
-    assert sgd[-1].item() == pytest.approx(50 * 4.0**100, rel=1e-12)
-    adam = lesson.valley_losses(lambda p: torch.optim.Adam(p, lr=1.0), 300, device)
-    assert adam[-1] < 50.5 and adam.max() < 5050
-
-
-def test_steps_are_counted_to_where_the_losses_stay_low(lesson, device):
-    for losses, steps in (
-        ([5.0, 1.0, 4.0, 2.0, 1.5], 3),
-        ([5.0, 3.0], 2),
-        ([1.0, 0.5], 0),
-        ([9.0, 2.0, 1.0], 1),
-        ([1.0, 2.5, 2.0], 2),
-    ):
-        assert lesson.steps_to(torch.tensor(losses, device=device), 2.0) == steps
-
-
-@pytest.mark.parametrize(
-    "lr", [Fraction(1, 100), Fraction(1, 200), Fraction(18, 1000), Fraction(2, 101)]
-)
-@pytest.mark.parametrize("tolerance", [60, 50.5, 1, 0.125])
-def test_the_theory_of_sgd_is_exact_arithmetic(lesson, lr, tolerance):
-    u, v, steps = Fraction(1), Fraction(1), 0
-    while (u * u + 100 * v * v) / 2 > tolerance:
-        u, v = u - lr * u, v - lr * 100 * v
-        steps += 1
-    assert lesson.sgd_steps_in_theory(float(lr), tolerance) == steps
-
-
-def test_0_0197_needs_143_steps_where_the_best_factor_needs_214(lesson, device):
-    for lr, steps in ((2 / 101, 214), (0.0197, 143)):
-        assert lesson.sgd_steps_in_theory(lr, 0.01) == steps
-        losses = lesson.valley_losses(
-            lambda p, lr=lr: torch.optim.SGD(p, lr=lr), steps, device
-        )
-        assert lesson.steps_to(losses, 0.01) == steps
-    # The larger of the two factors is what counts in the long run, and 99/101 is the
-    # smallest.
-    factors = [max(abs(1 - lr), abs(1 - 100 * lr)) for lr in np.linspace(0, 0.02, 2001)]
-    assert max(abs(1 - 2 / 101), abs(1 - 200 / 101)) == pytest.approx(
-        99 / 101, rel=1e-14
+def step_by_hand(parameters, x, y, lr):
+    """The parameters one step of gradient descent on the mean squared error later."""
+    hidden, output = forward_by_hand(parameters, x)
+    at_output = 2 * (output - y) / len(x)
+    at_hidden = at_output @ parameters[2] * (1 - hidden**2)  # tanh' = 1 - tanh^2
+    gradients = (
+        at_hidden.T @ x,
+        at_hidden.sum(axis=0),
+        at_output.T @ hidden,
+        at_output.sum(axis=0),
     )
-    assert min(factors) >= 99 / 101
+    return [p - lr * g for p, g in zip(parameters, gradients, strict=True)]
 
 
-# 3. A scheduler counts its own steps
-@pytest.mark.parametrize("batches", [1, 3])
-def test_a_scheduler_stepped_once_an_epoch_waits_30_epochs(lesson, batches):
-    rates = lesson.learning_rates(62, batches, once_a_batch=False)
-    assert rates == pytest.approx(
-        [0.1 * 0.1 ** (e // 30) for e in range(62)], rel=1e-14
-    )
+def loss_by_hand(parameters, x, y):
+    return np.mean((forward_by_hand(parameters, x)[1] - y) ** 2)
 
 
-@pytest.mark.parametrize("batches", [100, 30, 29, 7, 1])
-def test_a_scheduler_stepped_once_a_batch_does_not(lesson, batches):
-    rates = lesson.learning_rates(32, batches, once_a_batch=True)
-    expected = [0.1 * 0.1 ** (e * batches // 30) for e in range(32)]
-    assert rates == pytest.approx(expected, rel=1e-12, abs=0)
+def in_numpy(values):
+    """A list of the tensors as arrays of float64."""
+    return [value.detach().cpu().double().numpy() for value in values]
 
 
-def test_the_optimizer_steps_before_its_scheduler(lesson, recwarn):
-    for once_a_batch in (False, True):
-        assert lesson.learning_rates(2, 2, once_a_batch) == [0.1, 0.1]
-    # In the other order torch warns.
-    assert not [each for each in recwarn if issubclass(each.category, UserWarning)]
-
-
-@pytest.mark.parametrize(
-    ("told", "sign", "rate"), [({}, 1, 0.01), ({"mode": "max"}, 1, 0.1), ({}, -1, 0.1)]
-)
-def test_twelve_epochs_each_above_the_last_are_a_plateau_unless_max_is_the_mode(
-    told, sign, rate
-):
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **told)
-    for epoch in range(12):
-        # still, before the twelfth has been seen
-        assert optimizer.param_groups[0]["lr"] == 0.1
-        scheduler.step(sign * epoch)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-14)
-
-
-# 4. Mistake: evaluating in training mode
-@pytest.mark.parametrize("p", [0.5, 0.2])
-def test_dropout_keeps_the_mean_and_only_eval_stops_it(lesson, device, p):
-    n, theory = 40_000, p / (1 - p)
-    mean, variance, agree = lesson.dropout_statistics(p, n, True, device)
-    # six standard deviations: 1 in 10^9
-    assert abs(mean - 1) < 6 * math.sqrt(theory / n)
-    assert abs(variance - theory) < 0.05 and agree is False
-    assert lesson.dropout_statistics(p, n, False, device) == (1.0, 0.0, True)
-
-
-@pytest.mark.parametrize("p", [0.5, 0.2])
-def test_the_variance_of_dropout_is_that_of_two_values(lesson, p):
-    # 0 and 1 / (1 - p): the measured mean fixes the measured variance, divided by n.
-    mean, variance, _ = lesson.dropout_statistics(p, 1000, True)
-    assert variance == pytest.approx(mean * (1 / (1 - p) - mean), rel=1e-5)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_no_grad_switches_off_recording_and_not_dropout(lesson, training):
-    seen = []
-
-    def note(module, inputs, output):
-        seen.append((module.training, torch.is_grad_enabled(), inputs[0].tolist()))
-
-    hook = nn.modules.module.register_module_forward_hook(note)
-    try:
-        lesson.dropout_statistics(0.5, 3, training)
-    finally:
-        hook.remove()
-    assert seen == [(training, False, [1, 1, 1])] * 2
-
-
-def test_dropout_as_a_function_is_on_unless_told(device):
-    ones = torch.ones(40_000, device=device)
-    dropped = F.dropout(ones, 0.5)
-    assert set(dropped.tolist()) == {0.0, 2.0}
-    # 1 - 4 d^2, the share of 2 being 1/2 + d, and d six standard deviations, 0.015, at
-    # most.
-    assert abs(dropped.var().item() - 1) < 0.001
-    assert F.dropout(ones, 0.5, False).equal(ones)
-
-
-# 5. Mistake: a call left out, or in the wrong place
-CALLS = ("zero_grad", "backward", "step")
-ORDERS = [order for size in (1, 2, 3) for order in itertools.permutations(CALLS, size)]
-
-
-@pytest.mark.parametrize(
-    "calls", [*ORDERS, ("zero_grad", "backward", "backward", "step")]
-)
-def test_every_order_of_the_calls_does_what_the_calls_mean(lesson, device, calls):
-    start, lr, epochs = (0.5, -1.0), 0.05, 12
-    here, gradient = np.array(start), np.zeros(2)
-    expected = [here]
-    for _ in range(epochs):
-        for call in calls:
-            if call == "zero_grad":
-                gradient = np.zeros(2)
-            elif call == "backward":
-                gradient = gradient + derivatives(X) @ (here - [SLOPE, 0])
-            else:
-                here = here - lr * gradient
-        expected.append(here)
-    x = rows(X, device)
-    path = lesson.path_of_calls(calls, x, SLOPE * x, start, lr, epochs)
-    assert {type(number) for point in path for number in point} == {float}
-    # Twelve steps of numbers below 10, each rounded to float32.
-    np.testing.assert_allclose(path, expected, rtol=0, atol=100 * EPS32)
-
-
-def test_three_orders_out_of_the_six_never_move(lesson, device):
-    x, y = lesson.samples(device)
-    path = lesson.path_of_calls(CALLS, x, y, (0.0, 0.0), 0.05, 100)
-    np.testing.assert_allclose(path, bowl_path((0.0, 0.0), 0.05, 100), atol=20 * EPS32)
-    # Between backward and the next step there must be no zero_grad, round the clock.
-    assert {
-        calls
-        for calls in itertools.permutations(CALLS)
-        if lesson.path_of_calls(calls, x, y, (0.0, 0.0), 0.05, 5)[-1] != (0, 0)
-    } == {
-        ("zero_grad", "backward", "step"),
-        ("backward", "step", "zero_grad"),
-        ("step", "zero_grad", "backward"),
+def test_the_network_has_8_numbers_between_two_layers(lesson):
+    shapes = {name: tuple(p.shape) for name, p in lesson.Network().named_parameters()}
+    assert shapes == {
+        "first.weight": (8, 1),
+        "first.bias": (8,),
+        "second.weight": (1, 8),
+        "second.bias": (1,),
     }
 
 
-# 6. Mistake: layers in a Python list
-def test_layers_in_a_list_are_not_trained(lesson):
-    layer, last = 10 * 10 + 10, 10 + 1
-    assert lesson.trainable(lesson.Stack(list)) == last == 11
-    assert lesson.trainable(lesson.Stack(nn.ModuleList)) == 3 * layer + last == 341
-    frozen = lesson.Stack(nn.ModuleList)
-    frozen.last.bias.requires_grad_(False)
-    assert lesson.trainable(frozen) == 340
+def test_the_network_is_a_sum_of_eight_curves(lesson, device):
+    network, x = lesson.Network().to(device), rows([-2.5, 0.0, 0.75, 4.0], device)
+    output = forward_by_hand(in_numpy(network.parameters()), *in_numpy([x]))[1]
+    rounding = {"rtol": 0, "atol": 20 * EPS32}
+    assert_values(network(x), output, device, torch.float32, **rounding)
 
 
-@pytest.mark.parametrize("container", [list, nn.ModuleList])
-def test_a_stack_has_three_layers_of_10_and_one_of_1_in_either_container(
-    lesson, container
+@pytest.mark.parametrize("lr", [0.05, 0.1])
+def test_the_same_loop_trains_the_network_by_backprop(lesson, device, lr):
+    x = rows([-2, -1, 0, 1, 2, 0.5], device)
+    network = lesson.Network().to(device)
+    parameters, exact = in_numpy(network.parameters()), []
+    arrays = in_numpy([x, x**2])
+    for _ in range(100):
+        exact.append(loss_by_hand(parameters, *arrays))
+        parameters = step_by_hand(parameters, *arrays, lr)
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    losses = lesson.train(network, optimizer, x, x**2, 100)
+    np.testing.assert_allclose(losses, exact, rtol=1e-4, atol=1e-5)
+    for trained, expected in zip(network.parameters(), parameters, strict=True):
+        rounding = {"rtol": 0, "atol": 1e-4}
+        assert_values(trained, expected, device, torch.float32, **rounding)
+
+
+def test_the_best_line_through_the_parabola_leaves_2_8_and_the_network_nothing(
+    lesson, device
 ):
-    stack = lesson.Stack(container)
-    assert type(stack.hidden) is container
-    shapes = [
-        (layer.in_features, layer.out_features) for layer in [*stack.hidden, stack.last]
+    x = rows([-2, -1, 0, 1, 2], device)
+    line, network = nn.Linear(1, 1).to(device), lesson.Network().to(device)
+    last = []
+    for model in (line, network):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        last.append(lesson.train(model, optimizer, x, x**2, 1000)[-1])
+    # w = 0, b = mean(x^2) = 2; the eigenvalues are 4 and 2, and 0.9^1000 is nothing
+    assert (line.weight.item(), line.bias.item()) == pytest.approx((0, 2), abs=1e-5)
+    assert last[0] == pytest.approx((4 + 1 + 4 + 1 + 4) / 5, rel=1e-5)
+    # twenty seeds ended between 3e-9 and 5e-4
+    assert last[1] < 0.01
+
+
+# 4. A whole program
+@functools.cache
+def watched_program(lesson, device):
+    """A run of program(device): what it printed and saved, what its model was given.
+
+    models, starts: the models that it made, and their numbers at first
+    seen: (input, whether training, whether recording) of each call of a model
+    targets: the targets of each call of the loss function, in the same order
+    """
+    run = types.SimpleNamespace(models=[], starts=[], seen=[], targets=[])
+    mean_squared_error = nn.MSELoss.forward
+
+    class Watched(lesson.Network):
+        def __init__(self):
+            super().__init__()
+            run.models.append(self)
+            run.starts.append(copy.deepcopy(self.state_dict()))
+
+        def forward(self, x):
+            run.seen.append((x, self.training, torch.is_grad_enabled()))
+            return super().forward(x)
+
+    def watched(loss_function, prediction, target):
+        run.targets.append(target)
+        return mean_squared_error(loss_function, prediction, target)
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(lesson, "Network", Watched),
+        mock.patch.object(nn.MSELoss, "forward", watched),
+        mock.patch("builtins.print") as printed,
+    ):
+        path = Path(folder) / "flats.pt"
+        lesson.program(device, path)
+        run.saved = torch.load(path, map_location="cpu", weights_only=True)
+        run.files = [each.name for each in Path(folder).iterdir()]
+    run.printed = [call.args[0] for call in printed.call_args_list]
+    return run
+
+
+def splits(run):
+    """[training (x, y), validation (x, y), test (x, y)] of a watched program."""
+    pairs = [(x, y) for (x, _, _), y in zip(run.seen[:-1], run.targets, strict=True)]
+    return [pairs[0], pairs[1], pairs[-1]]
+
+
+def test_the_program_looks_at_the_validation_rows_6_times_and_at_the_test_rows_once(
+    lesson, device
+):
+    run = watched_program(lesson, device)
+    (x_train, _), (x_valid, _), (x_test, _) = splits(run)
+    expected = []
+    for step in range(1501):
+        expected.append((x_train, True, True))
+        if step % 300 == 0:
+            expected.append((x_valid, False, False))
+    expected.append((x_test, False, False))
+    *looks, (flat, training, _) = run.seen
+    assert len(looks) == len(expected)
+    for seen, wanted in zip(looks, expected, strict=True):
+        assert seen[0] is wanted[0] and seen[1:] == wanted[1:]
+    assert flat.tolist() == [[0.5]] and not training
+
+
+def test_the_flats_are_600_200_and_200_others(lesson, device):
+    parts = splits(watched_program(lesson, device))
+    assert [tuple(x.shape) for x, _ in parts] == [(600, 1), (200, 1), (200, 1)]
+    assert [tuple(y.shape) for _, y in parts] == [(600, 1), (200, 1), (200, 1)]
+    x = np.concatenate(in_numpy([x for x, _ in parts]))
+    assert len({tuple(row) for row in x}) > 990  # 1000 of 2^24 numbers: one flat each
+    assert 0 <= x.min() < 0.05 and 1.95 < x.max() <= 2  # 0.975^1000 is 1e-11
+
+
+def test_what_the_curve_misses_is_the_noise(lesson, device):
+    parts = splits(watched_program(lesson, device))
+    for x, y in (in_numpy(part) for part in parts):
+        noise, n = y - 1 - x**2, len(x)
+        # Six standard deviations: 0.1 / sqrt(n) for the mean, and 0.01 sqrt(2 / n) for
+        # the mean of the squares, as the square of a normal number has the variance 2.
+        assert abs(np.mean(noise)) < 6 * 0.1 / n**0.5
+        assert abs(np.mean(noise**2) - 0.01) < 6 * 0.01 * (2 / n) ** 0.5
+
+
+def test_the_program_prints_and_saves_what_backprop_by_hand_comes_to(lesson, device):
+    run = watched_program(lesson, device)
+    train, valid, test = (in_numpy(part) for part in splits(run))
+    parameters, lines = in_numpy(run.starts[0].values()), []
+    for step in range(1501):
+        loss = loss_by_hand(parameters, *train)
+        parameters = step_by_hand(parameters, *train, 0.05)
+        if step % 300 == 0:
+            lines.append([step, loss, loss_by_hand(parameters, *valid)])
+    price = forward_by_hand(parameters, np.array([[0.5]]))[1].item()
+    printed = [
+        ["step", "train", "validation"],
+        ["on flats that it has not seen: loss"],
+        ["a flat of 50 square metres:", "times 100,000"],
     ]
-    assert shapes == [(10, 10), (10, 10), (10, 10), (10, 1)]
+    expected = [*lines, [loss_by_hand(parameters, *test)], [50, price, 100_000]]
+    kinds = [*(printed[:1] * 6), *printed[1:]]
+    assert len(run.printed) == len(kinds)
+    for line, words, numbers in zip(run.printed, kinds, expected, strict=True):
+        assert all(word in line for word in words)
+        found = re.findall(r"\d[\d,]*(?:\.\d+)?", line)
+        for shown, number in zip(found, numbers, strict=True):
+            digits = len(shown.partition(".")[2])
+            # half a unit of the last digit, and what float32 has lost in 1501 steps
+            unit = 0.5 * 10.0**-digits
+            assert abs(float(shown.replace(",", "")) - number) < unit * 1.001 + 2e-5
+    for saved, exact in zip(run.saved.values(), parameters, strict=True):
+        np.testing.assert_allclose(saved, exact, rtol=0, atol=1e-4)
 
 
-# 7. Mistake: the mean of batch means
-@pytest.mark.parametrize(
-    ("n", "wrong", "size"), [(10_000, 16, 64), (10, 3, 4), (8, 1, 4)]
-)
-def test_the_mean_of_batch_means_weighs_the_last_batch_too_much(
-    lesson, device, n, wrong, size
+def test_the_file_holds_the_state_dict_and_fills_another_model(lesson, device):
+    run = watched_program(lesson, device)
+    trained, loaded = run.models
+    assert run.files == ["flats.pt"]
+    assert list(run.saved) == list(trained.state_dict())
+    for name, values in trained.state_dict().items():
+        assert run.saved[name].equal(values.cpu())
+        assert loaded.state_dict()[name].equal(values.cpu())
+        assert not run.starts[1][name].equal(values.cpu())
+    assert not loaded.training
+
+
+def test_section_4_leaves_no_file_behind(lesson, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    paths = []
+    monkeypatch.setattr(lesson, "program", lambda device, path: paths.append(path))
+    lesson.show_4("cpu")
+    assert Path(paths[0]).is_relative_to(tmp_path) and not list(tmp_path.iterdir())
+
+
+def without_docstring(node, text):
+    """The lines of a class or function behind its docstring."""
+    return text.splitlines()[node.body[0].end_lineno : node.end_lineno]
+
+
+def test_train_py_of_the_chapter_is_the_program_of_the_script():
+    text, (network, program) = (
+        read(SCRIPT),
+        (definitions(SCRIPT)[name] for name in ("Network", "program")),
+    )
+    assert all(ast.get_docstring(node) for node in (network, program))
+    body = textwrap.dedent("\n".join(without_docstring(program, text)))
+    script = [
+        "class Network(nn.Module):",
+        *without_docstring(network, text),
+        *body.replace('print(f"   ', 'print(f"').splitlines(),
+    ]
+    (block,) = (code for _, code in blocks(CHAPTER) if code.startswith("# train.py"))
+    aside = ("import ", "from ", "device = ", "path = ")
+    chapter = [line for line in block.splitlines()[1:] if not line.startswith(aside)]
+    assert [line for line in chapter if line] == [line for line in script if line]
+    assert [line for line in block.splitlines() if line.startswith(aside)] == [
+        "import torch",
+        "from torch import nn",
+        'device = "cuda" if torch.cuda.is_available() else "cpu"',
+        'path = "flats.pt"',
+    ]
+
+
+# 5. Mistakes without an error message
+@DATA
+def test_without_the_reset_w_and_b_swing_for_ever(lesson, device, x, y):
+    losses = lesson.without_reset(rows(x, device), rows(y, device), 200)
+    exact = bowl(x, y, 0.05, 200, reset=False)[1][:-1]
+    np.testing.assert_allclose(losses, exact, rtol=1e-4, atol=5e-4)
+
+
+@DATA
+def test_an_optimizer_of_other_parameters_leaves_the_loss_where_it_is(
+    lesson, device, x, y
 ):
-    correct = np.arange(n) < n - wrong
-    means = [correct[i : i + size].mean() for i in range(0, n, size)]
-    measured = lesson.mean_of_means_and_mean(torch.tensor(correct, device=device), size)
-    assert measured == pytest.approx((np.mean(means), correct.mean()), rel=1e-14)
-    assert {type(mean) for mean in measured} == {float}
-    if n == 10_000:
-        assert measured == pytest.approx((156 / 157, 0.9984), rel=1e-14)
-    assert (measured[0] == measured[1]) == (n % size == 0)
+    losses = lesson.with_the_old_optimizer(rows(x, device), rows(y, device), 9)
+    assert losses == pytest.approx([np.mean(np.square(y))] * 9, rel=4 * EPS32)
+
+
+@DATA
+def test_a_flat_y_asks_for_the_mean_of_y_everywhere(lesson, device, x, y):
+    # mean_ij (p_i - y_j)^2 = mean_i (p_i - mean(y))^2 + mean_j (y_j - mean(y))^2
+    losses = lesson.with_a_flat_y(rows(x, device), rows(y, device), 200)
+    exact = bowl(x, [np.mean(y)] * len(x), 0.05, 200)[1][:-1] + np.var(y)
+    np.testing.assert_allclose(losses, exact, rtol=1e-5)
+
+
+def test_a_flat_y_ends_at_the_loss_5_of_the_mean_6(lesson, device):
+    losses = lesson.with_a_flat_y(*lesson.four_points(device), 1000)
+    # y = 3, 5, 7, 9 is 3, 1, 1 and 3 away from 6; 0.985^2000 is nothing
+    assert losses[-1] == pytest.approx((9 + 1 + 1 + 9) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        (
+            "without_reset",
+            "        optimizer.step()\n",
+            "        optimizer.step()\n        optimizer.zero_grad()\n",
+        ),
+        (
+            "with_the_old_optimizer",
+            "    model = line_from_zero(x.device)  # WRONG",
+            "    # WRONG",
+        ),
+        ("with_a_flat_y", "y.flatten()", "y"),
+    ],
+)
+def test_each_mistake_is_the_only_one_in_its_loop(lesson, device, name, wrong, right):
+    points = lesson.four_points(device)
+    losses = mended(lesson, name, wrong, right)(*points, 200)
+    path, exact = bowl(*FOUR_POINTS, 0.05, 200)
+    assert_line(*path[-1], losses, (path, exact))
+
+
+@pytest.mark.parametrize(
+    "order", [*itertools.permutations(["backward", "step", "reset"])]
+)
+def test_only_a_reset_between_backward_and_step_stops_the_training(order):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    start = model.weight.item()
+    for _ in range(3):
+        loss = model(torch.ones(1, 1)).square().mean()
+        calls = {"step": optimizer.step, "reset": optimizer.zero_grad}
+        calls["backward"] = loss.backward
+        for name in order:
+            calls[name]()
+    # round the clock, the call behind backward is the reset
+    following = order[(order.index("backward") + 1) % 3]
+    assert (model.weight.item() == start) == (following == "reset")
+
+
+def test_no_step_at_all_moves_nothing():
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    start = copy.deepcopy(model.state_dict())
+    for _ in range(3):
+        model(torch.ones(1, 1)).square().mean().backward()
+        optimizer.zero_grad()
+    assert all(start[name].equal(now) for name, now in model.state_dict().items())
+
+
+# 6. Layers that the model does not know
+LAYER, LAST = 10 * 10 + 10, 10 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "layers"),
+    [
+        ("InAList", LAST, 3),
+        ("InAModuleList", 3 * LAYER + LAST, 3),
+        ("ThreeTimesTheSame", LAYER + LAST, 1),
+    ],
+)
+def test_only_layers_in_a_module_list_are_trained_each_of_them(
+    lesson, name, count, layers
+):
+    model = getattr(lesson, name)()
+    assert lesson.numbers_to_train(model) == count
+    hidden = list(model.hidden)
+    shapes = [(each.in_features, each.out_features) for each in [*hidden, model.last]]
+    assert shapes == [(10, 10), (10, 10), (10, 10), (10, 1)]
+    assert len({id(layer) for layer in hidden}) == layers
+
+
+def test_the_numbers_of_a_layer_are_its_weights_and_biases(lesson):
+    assert lesson.numbers_to_train(nn.Linear(3, 4)) == 3 * 4 + 4
+    assert lesson.numbers_to_train(lesson.Network()) == 8 + 8 + 8 + 1
+    assert lesson.numbers_to_train(nn.Tanh()) == 0
+
+
+# 7. The loss keeps its graph
+@pytest.mark.parametrize("steps", [1, 7, 40])
+def test_a_kept_loss_keeps_two_operations_a_step_and_a_number_none(lesson, steps):
+    assert lesson.operations_kept(steps, as_number=False) == 2 * steps
+    assert lesson.operations_kept(steps, as_number=True) == 0
 
 
 def test_eval_goes_on_recording_and_no_grad_does_not():
@@ -427,33 +551,110 @@ def test_eval_goes_on_recording_and_no_grad_does_not():
         assert not model(x).requires_grad
 
 
-# 8. Mistake: keeping the loss keeps its graph
-def test_a_kept_loss_keeps_two_nodes_a_step_and_a_number_none(lesson):
-    # A product and a sum each step, and the accumulation into w once.
-    for steps in (1, 5, 40):
-        assert lesson.nodes_kept(steps, as_number=False) == 2 * steps + 1
-        assert lesson.nodes_kept(steps, as_number=True) == 0
-    assert lesson.nodes_kept(100, as_number=False) == 201
+# Go wrong
+def test_mse_loss_warns_of_a_flat_y_and_computes_all_pairs():
+    prediction, y = torch.tensor([[1.0], [4.0]]), torch.tensor([2.0, 8.0])
+    with pytest.warns(UserWarning, match="Using a target size"):
+        loss = nn.MSELoss()(prediction, y)
+    assert loss.item() == (1 + 49 + 4 + 16) / 4
 
 
-def test_a_metric_divided_by_itself_says_100_unless_all_is_wrong():
-    for right, percent in ((10, 100), (1, 100)):
-        assert 100 * right / right == percent
-    with pytest.raises(ZeroDivisionError):
-        0 / 0  # noqa: B018
+class Misspelt(nn.Module):
+    def _init_(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class WithoutSuper(nn.Module):
+    def __init__(self):
+        self.layer = nn.Linear(1, 1)
+
+
+class AllInAList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(1, 1)]
+
+
+def flat_target():
+    prediction, y = torch.ones(3, 1), torch.ones(3)
+    with pytest.warns(UserWarning) as warned:
+        nn.MSELoss()(prediction, y)
+    raise warned[0].message
+
+
+def condition():
+    if torch.tensor([1.0, 2.0]) > 0:
+        pass
+
+
+def both():
+    return torch.tensor([True, False]) and torch.tensor([True, True])
+
+
+AMBIGUOUS = "Boolean value of Tensor with more than one value is ambiguous"
+EMPTY = "optimizer got an empty parameter list"
+ELSEWHERE = "Expected all tensors to be on the same device"
+MISTAKES = [
+    ("Using a target size", flat_target),
+    (EMPTY, lambda: torch.optim.SGD(Misspelt().parameters(), lr=0.1)),
+    (EMPTY, lambda: torch.optim.SGD(AllInAList().parameters(), lr=0.1)),
+    ("cannot assign module before Module.__init__() call", WithoutSuper),
+    ("object has no attribute", lambda: Misspelt()(torch.ones(1, 1))),
+    (AMBIGUOUS, condition),
+    (AMBIGUOUS, both),
+    (AMBIGUOUS, lambda: nn.MSELoss(torch.ones(3, 1), torch.ones(3, 1))),
+]
+
+
+@pytest.mark.parametrize(("message", "mistake"), MISTAKES)
+def test_a_loud_mistake_says_what_the_chapter_quotes(message, mistake):
+    with pytest.raises(Exception, match=re.escape(message)):
+        mistake()
+    assert message in read(CHAPTER).replace("\n", " ")
+
+
+@needs_cuda
+def test_a_model_on_the_card_refuses_data_that_is_not():
+    with pytest.raises(RuntimeError, match=ELSEWHERE):
+        nn.Linear(1, 1).to("cuda")(torch.ones(1, 1))
+
+
+def test_every_message_of_the_table_is_made():
+    made = {message for message, _ in MISTAKES} | {ELSEWHERE}
+    assert loud_messages(CHAPTER) <= made
 
 
 # The picture
-def test_the_picture_shows_the_losses_of_all_optimizers(lesson, device, monkeypatch):
-    losses = {
-        make: measured(lesson, name, device) for name, make in lesson.OPTIMIZERS.items()
-    }
-    monkeypatch.setattr(
-        lesson, "valley_losses", lambda make, n, device: losses[make][: n + 1]
-    )
-    (axes,) = lesson.figure(device).axes
-    assert axes.get_yscale() == "log"
-    assert [line.get_label() for line in axes.lines] == list(SETTINGS)
-    for line in axes.lines:
-        expected = by_formula(line.get_label())[:401]
-        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6, atol=1e-13)
+def test_the_picture_shows_a_flat_line_and_the_network_through_the_points(
+    lesson, device
+):
+    starts = []
+
+    class Watched(lesson.Network):
+        def __init__(self):
+            super().__init__()
+            starts.append(in_numpy(self.parameters()))
+
+    with mock.patch.object(lesson, "Network", Watched):
+        (axes,) = lesson.figure(device).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines) == ["nn.Linear", "Network", "the five points"]
+    x = np.array([-2, -1, 0, 1, 2.0])[:, None]
+    points = np.squeeze(lines["the five points"].get_data())
+    np.testing.assert_array_equal(points, np.transpose(np.hstack([x, x**2])))
+    places = np.linspace(-2.5, 2.5, 101)
+    for label in ("nn.Linear", "Network"):
+        drawn = np.squeeze(lines[label].get_xdata())
+        np.testing.assert_allclose(drawn, places, atol=1e-6)
+    flat = np.squeeze(lines["nn.Linear"].get_ydata())
+    np.testing.assert_allclose(flat, 2, atol=1e-5)
+    (parameters,) = starts
+    for _ in range(1000):
+        parameters = step_by_hand(parameters, x, x**2, 0.05)
+    curve = np.squeeze(lines["Network"].get_ydata())
+    by_hand = forward_by_hand(parameters, places[:, None])[1].squeeze()
+    np.testing.assert_allclose(curve, by_hand, rtol=0, atol=1e-4)

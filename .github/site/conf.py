@@ -10,6 +10,9 @@ from sphinx.util.matching import Matcher
 
 project = html_title = "PyTorch from the ground up"
 extensions = ["myst_parser", "sphinx_copybutton"]
+# Formulas between dollars, drawn by MathJax from the site's own folder.
+extensions += ["sphinx.ext.mathjax", "sphinx-mathjax-offline"]
+myst_enable_extensions = ["dollarmath"]
 include_patterns = [
     "README.md",
     "LICENSE",
@@ -27,6 +30,7 @@ exclude_patterns = [".git", ".venv"]  # large, and without pages
 source_suffix = {".md": "markdown", ".py": "markdown", "LICENSE": "markdown"}
 
 myst_heading_anchors = 3
+highlight_language = "text"  # of a drawing
 smartquotes = False  # --help begins with two hyphens
 
 html_theme = "furo"

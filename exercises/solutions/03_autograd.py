@@ -12,6 +12,29 @@ def value_and_slope(function, x):
     return y.item(), x.grad.item()
 
 
+def trained_weight(x, target, lr, steps):
+    """The weight after so many steps from 0."""
+    # new_zeros has the dtype and the device of x: a float32 w would be rounded at each
+    # step.
+    w = x.new_zeros(()).requires_grad_()
+    for _ in range(steps):
+        loss = ((w * x - target) ** 2).mean()
+        loss.backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+    return w.item()
+
+
+def row_of_jacobian(function, x, i):
+    """Row i of the Jacobian of function at x."""
+    # Output i alone is a single number, and its gradient is the row. The copy keeps x
+    # free of requires_grad and .grad.
+    x = x.detach().clone().requires_grad_()
+    function(x)[i].backward()
+    return x.grad
+
+
 def gradient_and_rounded(x):
     """The gradient of sum(sigmoid(x)), and the sigmoids rounded."""
     # round() without an underscore makes a new tensor; backward still finds the old
@@ -28,12 +51,3 @@ def log_or_zero(x):
     # nan.
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1).log(), 0)
-
-
-def hessian(function, x):
-    """The second derivatives, shape (n, n)."""
-    # The first gradient has n elements; each is a scalar and has a gradient of its own.
-    x = x.detach().clone().requires_grad_()
-    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
-    rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
-    return torch.stack(rows)

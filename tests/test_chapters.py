@@ -284,8 +284,8 @@ def unwitnessed(paragraph, names, own_names, shown):
     """The numbers of a paragraph that nothing vouches for.
 
     A comment behind one or several numbers is an expression for them: plain arithmetic,
-    or one that calls something of the lesson or of the chapter. Code in backquotes stands in a block of
-    the chapter or in its script. Whole numbers up to ten are free.
+    or one that calls something of the lesson or of the chapter. Code in backquotes
+    stands in a block of the chapter or in its script. Whole numbers up to ten are free.
     """
     waiting = []
     for token in TOKEN.finditer(paragraph):

@@ -50,8 +50,8 @@ def marks_for(path):
     """The marks of whatever is about the lesson, chapter or exercises at path."""
     marks = {
         "10_transforms": [torchvision_too_old],
-        "17_save_resume": [warning_of_torch_save],
-        "18_experiment_tracking": [warning_of_tensorboard],
+        "20_save_resume": [warning_of_torch_save],
+        "21_experiment_tracking": [warning_of_tensorboard],
     }
     return marks.get(path.stem, [])
 
@@ -220,7 +220,7 @@ def side_of_diff(diff, sign):
 def shown_in(path):
     """What a plain run of the lesson prints, by its chapter.
 
-    Where TensorBoard is installed, the last section of lesson 18 is another: the text
+    Where TensorBoard is installed, the last section of lesson 21 is another: the text
     block after.
     """
     if in_sections(path):
@@ -230,7 +230,7 @@ def shown_in(path):
     index = [language for language, _ in all_blocks].index("console")
     shown = all_blocks[index][1].split("\n", 1)[1]
     with_board = importlib.util.find_spec("tensorboard")
-    if path.stem == "18_experiment_tracking" and with_board:
+    if path.stem == "21_experiment_tracking" and with_board:
         section = all_blocks[index + 1][1]
         shown = shown[: shown.index(section.splitlines()[0])] + section
     return shown

@@ -61,7 +61,7 @@ SOURCES = {
         "3.14": "What's New In Python 3.14, multiprocessing",
     },
     "10_transforms": {"0.17": "release notes of torchvision 0.17"},
-    "17_save_resume": {
+    "20_save_resume": {
         "2025": "CVE-2025-32434, GitHub advisory GHSA-53q9-r3pm-6pq6",
         "32434": "CVE-2025-32434, GitHub advisory GHSA-53q9-r3pm-6pq6",
     },

@@ -20,7 +20,7 @@ TAIL = "# %% The command line: the same in every lesson, no need to read on\n"
 DEVICES = 'DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]'
 DATA = 'DATA = Path(__file__).resolve().parent.parent / "data"'
 BESIDE = ("symptoms.md", "ways.md", "figures", "__pycache__")
-# PIL comes with torchvision; lesson 18 asks first whether TensorBoard is there.
+# PIL comes with torchvision; lesson 21 asks first whether TensorBoard is there.
 OUTSIDE = {"torch", "torchvision", "numpy", "matplotlib", "PIL", "tensorboard"}
 every_lesson, later_lessons = for_each(LESSONS), for_each(LESSONS[1:])
 

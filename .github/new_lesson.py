@@ -1,4 +1,4 @@
-"""python .github/new_lesson.py 21 name "Title" makes the skeleton of lesson 21.
+"""python .github/new_lesson.py 24 name "Title" makes the skeleton of lesson 24.
 
 Every file of it runs as it is: put what you have to say in the place of each TODO. What
 only you can write elsewhere is printed; the same command prints what is still missing.
@@ -325,7 +325,7 @@ def main(arguments):
         print("\n".join(lines or ["nothing is missing"]))
         return 1 if lines else 0
     if len(arguments) != 3:
-        refuse('give a number, a name and a title: 21 name "Title"; or --check')
+        refuse('give a number, a name and a title: 24 name "Title"; or --check')
     number, name, title = arguments
     if not re.fullmatch(r"\d\d", number):
         refuse(f"{number!r} must be a number of two digits")

@@ -55,3 +55,17 @@ def slope_gradient(x, y, w):
     Example: x = [1, 2, 3, 4], y = 2 x, w = 0 gives -30.
     """
     return float(np.dot(2 * x, w * x - y).mean())
+
+
+# %% 5. Write (hard, 15 minutes)
+def hessian(function, x):
+    """Write: the matrix of second derivatives.
+
+    Gets a function from shape (n,) to shape (), and x, floats of shape (n,).
+    torch.autograd.grad(y, x, create_graph=True) returns a tuple of one gradient, which
+    can be differentiated again. That of a linear function is the same everywhere: it
+    does not require a gradient, and the matrix is 0. Returns shape (n, n): at [i, j]
+    the derivative by x[i] and x[j]. Example: for x[0] * x[1] it is [[0, 1], [1, 0]]
+    anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
+    """
+    raise NotImplementedError

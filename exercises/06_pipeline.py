@@ -37,8 +37,8 @@ def loaded(model, path):
 
     Gets a model on the CPU, such as the Network of the chapter, and the path of a file
     that torch.save(other.state_dict(), path) wrote, perhaps on a machine with a
-    graphics card. Tell torch.load to refuse anything but numbers, and to put them on
-    the CPU. Returns the model with the numbers of the file.
+    graphics card. Tell torch.load to accept only tensors and simple values, and to put
+    them on the CPU. Returns the model with the numbers of the file.
     Example: loaded(Network(), "flats.pt").training is False.
     """
     raise NotImplementedError

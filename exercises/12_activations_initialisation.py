@@ -18,21 +18,7 @@ def block(x):
     return F.relu(x, inplace=True) + x
 
 
-# %% 2. Mend (medium, 10 minutes)
-def predict(model, x):
-    """Mend: what a trained model says of each row, whatever stands beside it.
-
-    Gets a model, which may hold batch norm and dropout, and x, floats of shape (n, d),
-    where n may be 1. Returns model(x) in evaluation mode; nothing is recorded.
-    Afterwards the model is in the mode in which it came, training or not, its
-    parameters can be trained, and autograd records again. Example: a batch norm with
-    running mean 2 and running variance 4 makes 0.5 of the row 3.
-    """
-    with torch.no_grad():
-        return model(x)
-
-
-# %% 3. Write (medium, 10 minutes)
+# %% 2. Write (medium, 10 minutes)
 def he_normal(fan_out, fan_in, generator):
     """Write: He's first weights for a layer, from a generator.
 
@@ -46,7 +32,7 @@ def he_normal(fan_out, fan_in, generator):
     raise NotImplementedError
 
 
-# %% 4. Write (medium, 10 minutes)
+# %% 3. Write (medium, 10 minutes)
 def mean_square_after(layers, gain):
     """Write: the mean square q that theory foretells after so many layers with relu.
 

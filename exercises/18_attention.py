@@ -50,20 +50,3 @@ def attention_with_padding(q, k, v, real):
     and real = [[True, True, False]] give [[[3]]].
     """
     raise NotImplementedError
-
-
-# %% 4. Write (hard, 15 minutes)
-def entropy_rate(table):
-    """Write: the entropy of a source, each of whose symbols depends on the one before.
-
-    Gets table, float64 of shape (C, C), where table[i, j] > 0 is the probability that
-    symbol j comes after symbol i, so that each row sums to 1. In a long text the
-    symbols have shares p, shape (C,), that one more step leaves as they are: p @ table
-    is p, and p sums to 1. Step by step any other shares come to them; some tables take
-    hundreds of steps. Returns a Python number, right to six decimals: the mean of the
-    entropies of the rows, with natural logarithms, where each row counts by the share
-    of its symbol. No model that predicts the next symbol has a lower mean loss in the
-    long run. Example: [[0.5, 0.5], [0.25, 0.75]] has the shares 1/3 and 2/3, and
-    0.605939 comes out.
-    """
-    raise NotImplementedError

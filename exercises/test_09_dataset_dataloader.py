@@ -3,33 +3,38 @@
 import copy
 
 import torch
-from torch.utils.data import DataLoader
 
 
-def test_batch_sizes(answer, check):
+def test_percent_of_batches(answer, check):
     check.hint = (
-        "n // batch_size batches are full; n % batch_size samples remain, or none do."
-    )
-    for n, batch_size in ((5, 2), (6, 2), (100, 20), (3, 8), (178, 4)):
-        for drop_last in (False, True):
-            loader = DataLoader(range(n), batch_size, drop_last=drop_last)
-            check.given = (
-                f"{n} samples in batches of {batch_size}, drop_last={drop_last}"
-            )
-            check(answer(n, batch_size, drop_last), [len(batch) for batch in loader])
-
-
-def test_sample(answer, check):
-    check.hint = (
-        "CrossEntropyLoss wants one whole number for each sample. Where does it begin?"
+        "What would it say of a model that is always wrong? Of batches of 4 and 1?"
     )
     cases = [
-        ("2,12.37,0.94", [12.37, 0.94], 1),
-        ("1,14.23,1.71,2.43", [14.23, 1.71, 2.43], 0),
+        ([[1, 1], [0, 0]], [[1, 0], [0, 0]], 75.0),
+        ([[1, 2, 3]], [[1, 2, 3]], 100.0),
     ]
-    for line, x, y in cases:
-        check.given = repr(line)
-        check(answer(line), (torch.tensor(x), torch.tensor(y)))
+    cases += [([[0, 0, 0, 0], [1]], [[1, 0, 0, 1], [0]], 40.0)]
+    for predicted, labels, expected in cases:
+        batches = [
+            tuple(map(torch.tensor, pair))
+            for pair in zip(predicted, labels, strict=True)
+        ]
+        check.given = f"predicted {predicted}, labels {labels}"
+        check(answer(batches), expected)
+
+
+def test_mean_loss(answer, check):
+    check.hint = "How many samples stand behind each batch's loss?"
+    for sizes, errors in (((4, 1), (1.0, 3.0)), ((5, 5, 2), (1.0, 2.0, 4.0))):
+        pairs = list(zip(sizes, errors, strict=True))
+        batches = [(torch.full((n, 1), error), torch.zeros(n, 1)) for n, error in pairs]
+        for name, power, loss_function in (
+            ("L1Loss(), the mean of |p - y|", 1, torch.nn.L1Loss()),
+            ("MSELoss()", 2, torch.nn.MSELoss()),
+        ):
+            expected = sum(n * error**power for n, error in pairs) / sum(sizes)
+            check.given = f"{name}, batches of {sizes} samples, each wrong by {errors}"
+            check(answer(loss_function, batches), expected)
 
 
 def test_noisy(answer, check):

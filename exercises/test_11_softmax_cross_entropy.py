@@ -24,6 +24,19 @@ def test_loss_of(answer, check):
         check(found, torch.tensor(sum(costs) / len(costs)))
 
 
+def test_sample(answer, check):
+    check.hint = (
+        "CrossEntropyLoss wants one whole number for each sample. Where does it begin?"
+    )
+    cases = [
+        ("2,12.37,0.94", [12.37, 0.94], 1),
+        ("1,14.23,1.71,2.43", [14.23, 1.71, 2.43], 0),
+    ]
+    for line, x, y in cases:
+        check.given = repr(line)
+        check(answer(line), (torch.tensor(x), torch.tensor(y)))
+
+
 def test_log_softmax_by_hand(answer, check):
     check.hint = (
         "What can be taken away from a row and change nothing? Which shape has that?"

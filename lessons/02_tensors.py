@@ -52,31 +52,7 @@ def show_1(device):
         print(f"   {name:<10}   {shape!s:<6}   {tensor.dtype!s:<13}   {numbers}")
 
 
-# %% 2. Random numbers have a known mean and variance, and repeat with their seed
-# CPU and CUDA generators give different streams for the same seed: draw on the CPU,
-# then move, and every device sees the same numbers.
-def draws(n, seed, device="cpu"):
-    """n uniform draws in [0, 1) and n normal ones, each of shape (n,)."""
-    generator = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(n, generator=generator)
-    normal = torch.randn(n, generator=generator)
-    return uniform.to(device), normal.to(device)
-
-
-def show_2(device):
-    print(
-        "\n2. Random numbers have a known mean and variance, and repeat with their seed"
-    )
-    uniform, normal = draws(1_000_000, 0, device)
-    for name, x, theory in [("rand", uniform, "1/2, 1/12"), ("randn", normal, "0, 1")]:
-        measured = f"mean {x.mean():z.2f}, variance {x.var():.2f}"
-        print(f"   {name:<5}   {measured} (theory {theory})")
-    for seed in (0, 1):
-        same = torch.equal(draws(5, 0)[0], draws(5, seed)[0])
-        print(f"   seed 0 and seed {seed} give the same numbers: {same}")
-
-
-# %% 3. Operators work element by element; only @ is the matrix product
+# %% 2. Operators work element by element; only @ is the matrix product
 def arithmetic(a, b):
     """Operator -> (a operator b, the same by the function's name)."""
     return {
@@ -93,8 +69,8 @@ def added(a, b, in_place):
     return (a.add_(b) if in_place else a.add(b)), a
 
 
-def show_3(device):
-    print("\n3. Operators work element by element; only @ is the matrix product")
+def show_2(device):
+    print("\n2. Operators work element by element; only @ is the matrix product")
     a = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
     for operator, (result, named) in arithmetic(a, a).items():
         same = torch.equal(result, named)
@@ -105,7 +81,7 @@ def show_3(device):
         print(f"   {call:<9} gives {total.tolist()}, a is {after.tolist()}")
 
 
-# %% 4. A reduction removes a dimension, unsqueeze and stack add one
+# %% 3. A reduction removes a dimension, unsqueeze and stack add one
 # dim=0 is the dimension that disappears: what is left are sums down the columns.
 def new_shapes(x):
     """Expression -> its tensor, for x of shape (n, d)."""
@@ -122,8 +98,8 @@ def new_shapes(x):
     }
 
 
-def show_4(device):
-    print("\n4. A reduction removes a dimension, unsqueeze and stack add one")
+def show_3(device):
+    print("\n3. A reduction removes a dimension, unsqueeze and stack add one")
     x = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], device=device)
     print(f"   x = {x.tolist()}")
     for name, tensor in new_shapes(x).items():
@@ -131,7 +107,7 @@ def show_4(device):
         print(f"   {name:<26}   shape {tuple(tensor.shape)!s:<9}  {numbers}")
 
 
-# %% 5. Broadcasting repeats what has size 1
+# %% 4. Broadcasting repeats what has size 1
 # Shapes are compared from the right; a dimension that is missing counts as 1.
 def broadcast_shape(first, second):
     """The shape that first and second broadcast to; None if they do not fit."""
@@ -152,8 +128,8 @@ def broadcast_by_torch(first, second):
         return None
 
 
-def show_5(device):
-    print("\n5. Broadcasting repeats what has size 1")
+def show_4(device):
+    print("\n4. Broadcasting repeats what has size 1")
     pairs = [((3, 1), (1, 4)), ((2, 3), (3,)), ((2, 3), (2,)), ((5, 1, 3), (4, 1))]
     for first, second in pairs:
         rule = broadcast_shape(first, second)
@@ -164,7 +140,7 @@ def show_5(device):
     print(f"   {column.tolist()} + {row.tolist()} is\n   {(column + row).tolist()}")
 
 
-# %% 6. A slice is a view of the same memory; a mask or an index list copies
+# %% 5. A slice is a view of the same memory; a mask or an index list copies
 PICKS = {
     "t[1]": lambda t: t[1],
     "t[:, 1:3]": lambda t: t[:, 1:3],
@@ -181,13 +157,13 @@ def is_view(pick, device="cpu"):
     return bool((t == -1).any())
 
 
-def show_6(device):
-    print("\n6. A slice is a view of the same memory; a mask or an index list copies")
+def show_5(device):
+    print("\n5. A slice is a view of the same memory; a mask or an index list copies")
     for name, pick in PICKS.items():
         print(f"   {name:<9}   {'view' if is_view(pick, device) else 'copy'}")
 
 
-# %% 7. view, reshape and permute: the same numbers, read in other strides
+# %% 6. view, reshape or permute
 # A stride says how far to step in memory to reach the next index of a dimension.
 # permute swaps strides and moves nothing; view needs strides that fit; reshape copies
 # if they don't.
@@ -213,8 +189,16 @@ def raises(action):
     return False
 
 
-def show_7(device):
-    print("\n7. view, reshape and permute: the same numbers, read in other strides")
+# PIL and NumPy give pictures as (height, width, channels), networks want (channels,
+# height, width). reshape gives the right shape and wrong contents, without a word.
+def channels_first(image):
+    """An image (h, w, c) as (c, h, w): by permute, and by reshape, which is wrong."""
+    height, width, channels = image.shape
+    return image.permute(2, 0, 1), image.reshape(channels, height, width)
+
+
+def show_6(device):
+    print("\n6. view, reshape or permute")
     tensors = layouts(3, 4, device)
     for name, t in tensors.items():
         shape, stride = tuple(t.shape), t.stride()
@@ -224,19 +208,6 @@ def show_7(device):
         print(f"   {name:<28}  {shape!s:<6}  {memory}")
     refused = raises(lambda: tensors["m.permute(1, 0)"].view(-1))
     print(f"   m.permute(1, 0).view(-1) raises RuntimeError: {refused}")
-
-
-# %% 8. Mistake: reshape to swap axes
-# PIL and NumPy give pictures as (height, width, channels), networks want (channels,
-# height, width). reshape gives the right shape and wrong contents, without a word.
-def channels_first(image):
-    """An image (h, w, c) as (c, h, w): by permute, and by reshape, which is wrong."""
-    height, width, channels = image.shape
-    return image.permute(2, 0, 1), image.reshape(channels, height, width)
-
-
-def show_8(device):
-    print("\n8. Mistake: reshape to swap axes")
     image = torch.arange(32 * 32 * 3, device=device).view(32, 32, 3)
     right, wrong = channels_first(image)
     same = (right == wrong).sum()
@@ -246,7 +217,31 @@ def show_8(device):
         print(f"   {name}: channel means {', '.join(f'{mean:.1f}' for mean in means)}")
 
 
-# %% 9. NumPy shares the CPU's memory; another device has its own
+# %% 7. Random numbers have a known mean and variance, and repeat with their seed
+# CPU and CUDA generators give different streams for the same seed: draw on the CPU,
+# then move, and every device sees the same numbers.
+def draws(n, seed, device="cpu"):
+    """n uniform draws in [0, 1) and n normal ones, each of shape (n,)."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(n, generator=generator)
+    normal = torch.randn(n, generator=generator)
+    return uniform.to(device), normal.to(device)
+
+
+def show_7(device):
+    print(
+        "\n7. Random numbers have a known mean and variance, and repeat with their seed"
+    )
+    uniform, normal = draws(1_000_000, 0, device)
+    for name, x, theory in [("rand", uniform, "1/2, 1/12"), ("randn", normal, "0, 1")]:
+        measured = f"mean {x.mean():z.2f}, variance {x.var():.2f}"
+        print(f"   {name:<5}   {measured} (theory {theory})")
+    for seed in (0, 1):
+        same = torch.equal(draws(5, 0)[0], draws(5, seed)[0])
+        print(f"   seed 0 and seed {seed} give the same numbers: {same}")
+
+
+# %% 8. NumPy, devices and the limits of a dtype
 # from_numpy and .numpy() share: += writes into the memory that both sides see. But
 # array = array + 1 makes a new array and gives it the old name. That the tensor does
 # not follow says nothing about shared memory.
@@ -266,19 +261,6 @@ def double_on_device(tensor, device):
     return (2 * tensor.to(device)).to("cpu")
 
 
-def show_9(device):
-    print("\n9. NumPy shares the CPU's memory; another device has its own")
-    bridges = {"from_numpy": torch.from_numpy, "tensor": torch.tensor}
-    for name, bridge in bridges.items():
-        for line, in_place in {"a += 1": True, "a = a + 1": False}.items():
-            a, t = after_adding_one(bridge, in_place)
-            code = f"t = {name}(a); {line}"
-            print(f"   {code:<29} a is {a}, t is {t.tolist()}")
-    doubled = double_on_device(torch.tensor([1.0, 2.0, 3.0]), device)
-    print(f"   2 * [1, 2, 3] on {device}, back on {doubled.device}: {doubled.tolist()}")
-
-
-# %% 10. Mistake: the wrong dtype, or a capital letter
 # uint8, the dtype of pictures, counts modulo 256; float32 has 24 significant bits.
 def uint8_arithmetic(a, b):
     """a + b and a - b in uint8."""
@@ -291,8 +273,16 @@ def round_trip(number, dtype):
     return torch.tensor(number, dtype=dtype).item()
 
 
-def show_10(device):
-    print("\n10. Mistake: the wrong dtype, or a capital letter")
+def show_8(device):
+    print("\n8. NumPy, devices and the limits of a dtype")
+    bridges = {"from_numpy": torch.from_numpy, "tensor": torch.tensor}
+    for name, bridge in bridges.items():
+        for line, in_place in {"a += 1": True, "a = a + 1": False}.items():
+            a, t = after_adding_one(bridge, in_place)
+            code = f"t = {name}(a); {line}"
+            print(f"   {code:<29} a is {a}, t is {t.tolist()}")
+    doubled = double_on_device(torch.tensor([1.0, 2.0, 3.0]), device)
+    print(f"   2 * [1, 2, 3] on {device}, back on {doubled.device}: {doubled.tolist()}")
     for a, b in ((200, 100), (50, 100)):
         total, difference = uint8_arithmetic(a, b)
         print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")
@@ -327,18 +317,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "02 Tensors"
-SECTIONS = [
-    show_1,
-    show_2,
-    show_3,
-    show_4,
-    show_5,
-    show_6,
-    show_7,
-    show_8,
-    show_9,
-    show_10,
-]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

@@ -1,6 +1,6 @@
 """03 Autograd: PyTorch records what you compute, and differentiates it.
 
-Every operation on a tensor that requires a gradient is recorded. backward() walks
+What is computed from a tensor that requires a gradient is recorded. backward() walks
 through the record from the result back to the start, and multiplies the slopes.
 """
 
@@ -143,7 +143,7 @@ def make_a_new_one(lr, device="cpu"):
     return w
 
 
-def train_nothing(steps, device="cpu"):
+def train_nothing(steps, lr, device="cpu"):
     """[w, b] after so many steps on w^2 + b^2 from w = b = 1."""
     w = torch.tensor(1.0, device=device, requires_grad=True)
     b = torch.tensor(1.0, device=device, requires_grad=True)
@@ -152,7 +152,7 @@ def train_nothing(steps, device="cpu"):
         loss.backward()
         with torch.no_grad():
             for p in [w, b]:
-                p = p - 0.1 * p.grad  # WRONG: p is a new tensor, w and b stay
+                p = p - lr * p.grad  # WRONG: p is a new tensor, w and b stay
         w.grad = None
         b.grad = None
     return [w.item(), b.item()]
@@ -166,11 +166,12 @@ def show_4(device):
     for name, w in [("w -= lr * w.grad", right), ("w = w - lr * w.grad", wrong)]:
         print(f"   {name:<19}   w {w.item():.2f}   w.grad {w.grad}")
         print(f"   {'':<19}   w.requires_grad {w.requires_grad}")
-    print(f"   for p in [w, b]: p = p - lr * p.grad   {train_nothing(10, device)}")
+    unchanged = train_nothing(10, 0.1, device)
+    print(f"   for p in [w, b]: p = p - lr * p.grad   {unchanged}")
 
 
 # %% 5. Mistake: backward twice
-# The first pass frees what the record has kept. The record of a sum has kept nothing.
+# The first pass frees the tensors that the record has kept. That of a sum kept none.
 def backward_twice(function, x, retain_graph=False):
     """x.grad after two passes back from one function(x), a single number."""
     x = x.clone().requires_grad_()
@@ -242,11 +243,12 @@ def slope_after_detach(x):
 
 
 def slope_after_copy(x):
-    """The same with a copy: nothing that backward() needs is changed."""
+    """The same with a rounded copy: nothing that backward() needs is changed."""
     x = x.clone().requires_grad_()
     s = torch.sigmoid(x)
     total = s.sum()
-    s.detach().clone().round_()
+    rounded = s.detach().clone()
+    rounded.round_()
     total.backward()
     return x.grad
 

@@ -148,7 +148,123 @@ def show_3(device):
     print(f"   agree to 1e-12: {largest_difference(hand, automatic) < 1e-12}")
 
 
-# %% 4. A function of your own, checked by gradcheck
+# %% 4. Mistake: a sum where the mean is meant
+# n times too large: the best learning rate becomes n times smaller, and depends on n.
+def sum_and_mean(x, y, w):
+    """d/dw of the sum and of the mean of (w x - y)^2 over x and y of shape (n,)."""
+    gradients = []
+    for reduce in (torch.sum, torch.mean):
+        start = leaf(w)
+        reduce((start * x - y) ** 2).backward()
+        gradients.append(start.grad.item())
+    return gradients
+
+
+def show_4(device):
+    print("\n4. Mistake: a sum where the mean is meant")
+    x = torch.arange(1, 5, dtype=torch.float64, device=device)
+    (w,) = scalars([0.0], device)
+    total, mean = sum_and_mean(x, 2 * x, w)
+    print(f"   x = {x.tolist()}, y = 2 x, w = {w.item():g}")
+    times = total / mean
+    print(f"   sum {total:g}, mean {mean:g}: {times:g} times, for {len(x)} samples")
+
+
+# %% 5. Mistake: all weights the same
+# All units of the hidden layer are then the same: the same weights in, the same bias,
+# the same weights out. They get equal gradients and stay equal. From zeros only the
+# last bias moves: the best constant, 1/2, leaves a loss of 1/4. Otherwise the units are
+# one function of x1 + x2 that only rises or only falls: the loss stays above 1/6.
+def xor(device="cpu"):
+    """The four inputs (4, 2) and targets (4, 1) of exclusive or, float64."""
+    inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    x = torch.tensor(inputs, dtype=torch.float64, device=device)
+    return x, (x[:, :1] != x[:, 1:]).double()
+
+
+def train_by_hand(x, y, weights, lr, steps):
+    """The weights after so many steps of gradient descent, and their loss."""
+    weights = [w.clone() for w in weights]
+    for _ in range(steps):
+        gradients = backward_by_hand(x, y, *weights)
+        for name, w in zip(("w1", "b1", "w2", "b2"), weights, strict=True):
+            w -= lr * gradients[name]
+    return weights, network(x, y, *weights)["loss"].item()
+
+
+def row_difference_and_rank(w):
+    """How far the rows of w are from its first row at most, and the rank of w."""
+    return (w - w[0]).abs().max().item(), torch.linalg.matrix_rank(w).item()
+
+
+def show_5(device):
+    print("\n5. Mistake: all weights the same")
+    x, y = xor(device)
+    random = parameters(2, 8, 1, seed=0, device=device)
+    starts = {
+        "all 0": [torch.zeros_like(w) for w in random],
+        "all 1/2": [torch.full_like(w, 0.5) for w in random],
+        "random": random,
+    }
+    lr, steps = 0.1, 300
+    training = f"{steps} steps at lr {lr}"
+    print(f"   exclusive or after {training}; the text's bounds are 1/4 and 1/6")
+    for name, start in starts.items():
+        weights, loss = train_by_hand(x, y, start, lr, steps)
+        difference, rank = row_difference_and_rank(weights[0])
+        rows = f"rows differ by {difference:.2f}, rank {rank}"
+        print(f"   {name:<7}   loss {loss:.2f}   {rows}")
+
+
+# %% 6. Autograd against a finite difference
+# A central difference has two errors. The formula neglects something, which falls like
+# h^2; the rounding of f is divided by h, and rises like eps / h. Autograd neglects
+# nothing, and rounds each step: where 1 - s cancels, digits are lost there too.
+def cube(x):
+    """x^3, whose derivative is 3 x^2."""
+    return x * x * x
+
+
+def central_difference(function, x, h):
+    """(f(x + h) - f(x - h)) / 2h, which differs from f' by h^2 f'''/6 and rounding."""
+    return (function(x + h) - function(x - h)) / (2 * h)
+
+
+def slope_by_autograd(function, x):
+    """f'(x) of a function that works element by element, in the shape of x."""
+    x = leaf(x)
+    function(x).sum().backward()
+    return x.grad
+
+
+def mean_error(derivative, x):
+    """The mean distance of derivative from 3 x^2, both of shape (n,)."""
+    return (derivative - 3 * x * x).abs().mean().item()
+
+
+def slope_of_sigmoid(x):
+    """s(x) s(-x), the slope s (1 - s) of the sigmoid s without the difference."""
+    return torch.sigmoid(x) * torch.sigmoid(-x)
+
+
+def show_6(device):
+    print("\n6. Autograd against a finite difference")
+    x = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
+    eps = torch.finfo(x.dtype).eps
+    print("   the derivative of x^3 at 1001 points from 1 to 2, float64")
+    print(f"   {'h':>9} {'mean error':>11} {'h^2':>8} {'eps / h':>8}")
+    for h in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11):
+        error = mean_error(central_difference(cube, x, h), x)
+        print(f"   {h:9.0e} {error:11.0e} {h**2:8.0e} {eps / h:8.0e}")
+    error = mean_error(slope_by_autograd(cube, x), x)
+    print(f"   {'autograd':>9} {error:11.0e}")
+    print("   the slope s (1 - s) of the sigmoid s at 17, float32")
+    point = torch.tensor(17.0, device=device)
+    print(f"   by autograd {slope_by_autograd(torch.sigmoid, point):7.0e}")
+    print(f"   s(17) s(-17) {slope_of_sigmoid(point):6.0e}")
+
+
+# %% 7. A function of your own, checked by gradcheck
 # gradcheck compares backward with central differences, so it wants float64.
 class Tanh(torch.autograd.Function):
     """tanh, whose derivative 1 - tanh^2 needs only the result of the forward pass."""
@@ -181,15 +297,15 @@ def passes_gradcheck(function, x):
     return torch.autograd.gradcheck(function.apply, leaf(x), raise_exception=False)
 
 
-def show_4(device):
-    print("\n4. A function of your own, checked by gradcheck")
+def show_7(device):
+    print("\n7. A function of your own, checked by gradcheck")
     x = normal((5, 3), 0, device)
     for function in (Tanh, WrongTanh):
         passes = passes_gradcheck(function, x)
         print(f"   {function.__name__:<9}   passes gradcheck: {passes}")
 
 
-# %% 5. Why depth hurts: a gradient is a product of local gradients
+# %% 8. Why depth hurts: a gradient is a product of local gradients
 # The sigmoid's is s (1 - s), at most 1/4, so n of them in a row, with no weights
 # between, leave at most 4^-n.
 def through_sigmoids(x, layers):
@@ -203,8 +319,8 @@ def through_sigmoids(x, layers):
     return start.grad.item(), product
 
 
-def show_5(device):
-    print("\n5. Why depth hurts: a gradient is a product of local gradients")
+def show_8(device):
+    print("\n8. Why depth hurts: a gradient is a product of local gradients")
     print("   at x = 0")
     (x,) = scalars([0.0], device)
     for layers in (1, 2, 5, 10, 20):
@@ -213,77 +329,10 @@ def show_5(device):
         print(f"   {layers:>2} sigmoids   {ways}   at most {4**-layers:.2e}")
 
 
-# %% 6. Mistake: a sum where the mean is meant
-# n times too large: the best learning rate becomes n times smaller, and depends on n.
-def sum_and_mean(x, y, w):
-    """d/dw of the sum and of the mean of (w x - y)^2 over x and y of shape (n,)."""
-    gradients = []
-    for reduce in (torch.sum, torch.mean):
-        start = leaf(w)
-        reduce((start * x - y) ** 2).backward()
-        gradients.append(start.grad.item())
-    return gradients
-
-
-def show_6(device):
-    print("\n6. Mistake: a sum where the mean is meant")
-    x = torch.arange(1, 5, dtype=torch.float64, device=device)
-    (w,) = scalars([0.0], device)
-    total, mean = sum_and_mean(x, 2 * x, w)
-    print(f"   x = {x.tolist()}, y = 2 x, w = {w.item():g}")
-    times = total / mean
-    print(f"   sum {total:g}, mean {mean:g}: {times:g} times, for {len(x)} samples")
-
-
-# %% 7. Mistake: all weights the same
-# All units of the hidden layer are then the same: the same weights in, the same bias,
-# the same weights out. They get equal gradients and stay equal. From zeros only the
-# last bias moves: the best constant, 1/2, leaves a loss of 1/4. Otherwise the units are
-# one function of x1 + x2 that only rises or only falls: the loss stays above 1/6.
-def xor(device="cpu"):
-    """The four inputs (4, 2) and targets (4, 1) of exclusive or, float64."""
-    inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
-    x = torch.tensor(inputs, dtype=torch.float64, device=device)
-    return x, (x[:, :1] != x[:, 1:]).double()
-
-
-def train_by_hand(x, y, weights, lr, steps):
-    """The weights after so many steps of gradient descent, and their loss."""
-    weights = [w.clone() for w in weights]
-    for _ in range(steps):
-        gradients = backward_by_hand(x, y, *weights)
-        for name, w in zip(("w1", "b1", "w2", "b2"), weights, strict=True):
-            w -= lr * gradients[name]
-    return weights, network(x, y, *weights)["loss"].item()
-
-
-def row_difference_and_rank(w):
-    """How far the rows of w are from its first row at most, and the rank of w."""
-    return (w - w[0]).abs().max().item(), torch.linalg.matrix_rank(w).item()
-
-
-def show_7(device):
-    print("\n7. Mistake: all weights the same")
-    x, y = xor(device)
-    random = parameters(2, 8, 1, seed=0, device=device)
-    starts = {
-        "all 0": [torch.zeros_like(w) for w in random],
-        "all 1/2": [torch.full_like(w, 0.5) for w in random],
-        "random": random,
-    }
-    lr, steps = 0.1, 300
-    training = f"{steps} steps at lr {lr}"
-    print(f"   exclusive or after {training}; the text's bounds are 1/4 and 1/6")
-    for name, start in starts.items():
-        weights, loss = train_by_hand(x, y, start, lr, steps)
-        difference, rank = row_difference_and_rank(weights[0])
-        rows = f"rows differ by {difference:.2f}, rank {rank}"
-        print(f"   {name:<7}   loss {loss:.2f}   {rows}")
-
-
 # %% The picture
 def figure(device="cpu"):
-    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2, with values and gradients."""
+    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2, with values and gradients, and
+    the error of the central difference of section 6 against its h."""
     from matplotlib.figure import Figure
 
     (p, e, loss), (loss_e, e_p, p_w), (de, dp, dw) = by_hand(3.0, 2.0, 0.5)
@@ -303,8 +352,8 @@ def figure(device="cpu"):
         ((3, 3), (6, 2)): f"dloss/dy = {de:g} * -1 = {-de:g}",
         ((6, 2), (9.6, 2)): f"dloss/de = 2 e = {loss_e:g}",
     }
-    fig = Figure(figsize=(10, 4), layout="constrained")
-    axes = fig.subplots()
+    fig = Figure(figsize=(10, 7.5), layout="constrained")
+    axes, errors = fig.subplots(2, 1, height_ratios=[4, 3.5])
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "black"}
     for place, text in nodes.items():
         axes.text(*place, text, ha="center", va="center", size=12, bbox=box, zorder=3)
@@ -323,12 +372,27 @@ def figure(device="cpu"):
         title="values forward, gradients back (in red)",
     )
     axes.axis("off")
+    points = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
+    steps = torch.logspace(-13, 0, 131, dtype=torch.float64)
+    differences = [central_difference(cube, points, h.item()) for h in steps]
+    measured = [mean_error(difference, points) for difference in differences]
+    eps = torch.finfo(torch.float64).eps
+    errors.loglog(steps, measured, label="central difference")
+    errors.loglog(steps, steps**2, "--", label="$h^2$")
+    errors.loglog(steps, eps / steps, ":r", label="eps / h, eps = 2e-16")
+    autograd = mean_error(slope_by_autograd(cube, points), points)
+    errors.axhline(autograd, color="tab:green", label="autograd")
+    errors.set(
+        title="the derivative of $x^3$, float64", xlabel="h", ylabel="mean error"
+    )
+    errors.set_ylim(1e-17, 10)
+    errors.legend()
     return fig
 
 
 # %% Run it
 TITLE = "04 Backprop"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

@@ -135,10 +135,81 @@ def show_3(device):
         print(f"   {settings}  w[20] {path[20]:8.4f}  {arrival}")
 
 
-# %% 4. Two parameters: the steepest direction sets the limit, the flattest the pace
+# %% 4. Mistake: dot() and then mean()
+# dot already sums, and the mean of one number is that number: n times too large. At a
+# small lr it looks better than the right gradient, at a larger one it explodes.
+def dot_then_mean(x, y, w):
+    """n times the gradient, for NumPy arrays of shape (n,)."""
+    return np.dot(2 * x, w * x - y).mean()
+
+
+def show_4(device):
+    print("\n4. Mistake: dot() and then mean()")
+    x, y = (values.cpu().numpy() for values in points(device))
+    right, wrong = loss_gradient(x, y, 0.0), dot_then_mean(x, y, 0.0)
+    print(f"   gradient at w = 0: {wrong:.0f} instead of {right:.0f}")
+    for lr in (0.01, 0.05):
+        right = path_in_numpy(loss_gradient, x, y, lr, 20)[-1]
+        wrong = path_in_numpy(dot_then_mean, x, y, lr, 20)[-1]
+        print(f"   lr {lr}   w after 20 steps: right {right:.5f}, wrong {wrong:.5f}")
+
+
+# %% 5. Second derivatives: record the backward pass too
+# torch.autograd.grad returns a gradient instead of adding it to .grad;
+# create_graph=True records how it was computed, so that it can be differentiated again.
+def second_derivative(function, x):
+    """f''(x), for a function that works element by element, in the shape of x."""
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+    if not first.requires_grad:  # f is linear: its slope does not depend on x
+        return torch.zeros_like(x)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    return second
+
+
+def hessian_by_autograd(x, y, line):
+    """H of mean((w x + b - y)^2) at line = (w, b): all second derivatives, (2, 2)."""
+
+    def loss(line):
+        w, b = line
+        return ((w * x + b - y) ** 2).mean()
+
+    return torch.autograd.functional.hessian(loss, line)
+
+
+def cube(x):
+    """x^3, whose derivatives are 3 x^2, 6 x and 6."""
+    return x * x * x
+
+
+def as_text(vector):
+    """The numbers of a vector, rounded: [1.00, 2.00]."""
+    numbers = [f"{number:.2f}" for number in vector.tolist()]
+    return f"[{', '.join(numbers)}]"
+
+
+def show_5(device):
+    print("\n5. Second derivatives: record the backward pass too")
+    x = torch.tensor([1.0, 2.0, 3.0], device=device)
+    print(f"   x                           {as_text(x)}")
+    print(f"   d2(x^3)/dx2                 {as_text(second_derivative(cube, x))}")
+    print(f"   6 x                         {as_text(6 * x)}")
+    linear = second_derivative(lambda x: 3 * x, x)
+    print(f"   d2(3 x)/dx2                 {as_text(linear)}")
+    x, y = points(device)
+    w = torch.zeros((), dtype=x.dtype, device=device)
+    second = second_derivative(lambda w: ((w * x - y) ** 2).mean(), w)
+    print(
+        f"   d2 mean((w x - y)^2)/dw2    {second:g}, and 2 mean(x^2) = {curvature(x):g}"
+    )
+    h = hessian_by_autograd(x, y, torch.zeros(2, dtype=x.dtype, device=device))
+    print(f"   H of mean((w x + b - y)^2)  {h.tolist()}")
+
+
+# %% 6. Two parameters: the steepest direction sets the limit, the flattest the pace
 # With a bias the loss of f(x) = w x + b is a bowl. The eigenvalues of its Hessian are
 # its curvatures along its own axes.
-def hessian(x):
+def hessian_by_hand(x):
     """The second derivatives of mean((w x + b - y)^2): 2 mean of [[x^2, x], [x, 1]]."""
     design = torch.stack([x, torch.ones_like(x)], dim=1)
     return 2 * design.T @ design / len(x)
@@ -173,13 +244,13 @@ def predicted_descent(h, minimum, lr, steps):
     return minimum - torch.linalg.matrix_power(step, steps) @ minimum
 
 
-def show_4(device):
+def show_6(device):
     print(
-        "\n4. Two parameters: the steepest direction sets the limit, "
+        "\n6. Two parameters: the steepest direction sets the limit, "
         "the flattest the pace"
     )
     x, y = points(device)
-    h = hessian(x)
+    h = hessian_by_hand(x)
     smallest, largest = eigenvalues_by_hand(h)
     limit, condition = limit_and_condition(h)
     determinant = torch.linalg.det(h)
@@ -194,102 +265,6 @@ def show_4(device):
         w, b = predicted_descent(h, minimum, share * limit, 50)
         predicted = f"{w:8.3f}, {b:7.3f}"
         print(f"   lr {share:.2f} * {limit:.4f}: {arrived}   predicted {predicted}")
-
-
-# %% 5. Mistake: no reset of the gradient
-# On w^2 / 2 the sum of all gradients so far makes a pendulum without friction.
-def path_on_half_square(lr, steps, reset, device="cpu"):
-    """w = 1 and its values after each step of gradient descent on w^2 / 2."""
-    w = torch.ones((), dtype=torch.float64, device=device, requires_grad=True)
-    path = [w.item()]
-    for _ in range(steps):
-        (w**2 / 2).backward()
-        with torch.no_grad():
-            w -= lr * w.grad
-        if reset:
-            w.grad = None
-        path.append(w.item())
-    return path
-
-
-def predicted_with_reset(lr, steps):
-    """(1 - lr)^steps: each step keeps that share of the distance."""
-    return (1 - lr) ** steps
-
-
-def pendulum(lr, steps):
-    """w[k+1] = (2 - lr) w[k] - w[k-1] from 1 and 1 - lr: descent without a reset."""
-    path = [1.0, 1 - lr]
-    for _ in range(steps - 1):
-        path.append((2 - lr) * path[-1] - path[-2])
-    return path
-
-
-def swing_bound(lr):
-    """2 / sqrt(4 - lr), which no |w| of the pendulum exceeds, for 0 < lr < 4."""
-    return 2 / math.sqrt(4 - lr)
-
-
-def show_5(device):
-    print("\n5. Mistake: no reset of the gradient")
-    lr = 0.1
-    with_reset = path_on_half_square(lr, 200, reset=True, device=device)
-    for k in (150, 200):
-        predicted = predicted_with_reset(lr, k)
-        measured = f"w[{k}] = {with_reset[k]:.2e}"
-        print(f"   lr {lr}, reset: {measured}   predicted {predicted:.2e}")
-    without = path_on_half_square(lr, 200, reset=False, device=device)
-    highest = max(abs(w) for w in without[150:])
-    predicted = max(abs(w) for w in pendulum(lr, 200)[150:])
-    theory = f"predicted {predicted:.4f}, never above {swing_bound(lr):.4f}"
-    print(f"   no reset: max |w[150...200]| = {highest:.4f}   {theory}")
-
-
-# %% 6. Mistake: dot() and then mean()
-# dot already sums, and the mean of one number is that number: n times too large. At a
-# small lr it looks better than the right gradient, at a larger one it explodes.
-def dot_then_mean(x, y, w):
-    """n times the gradient, for NumPy arrays of shape (n,)."""
-    return np.dot(2 * x, w * x - y).mean()
-
-
-def show_6(device):
-    print("\n6. Mistake: dot() and then mean()")
-    x, y = (values.cpu().numpy() for values in points(device))
-    right, wrong = loss_gradient(x, y, 0.0), dot_then_mean(x, y, 0.0)
-    print(f"   gradient at w = 0: {wrong:.0f} instead of {right:.0f}")
-    for lr in (0.01, 0.05):
-        right = path_in_numpy(loss_gradient, x, y, lr, 20)[-1]
-        wrong = path_in_numpy(dot_then_mean, x, y, lr, 20)[-1]
-        print(f"   lr {lr}   w after 20 steps: right {right:.5f}, wrong {wrong:.5f}")
-
-
-# %% 7. Mistake: the update inside the graph
-# A leaf that is changed in place while autograd records would lose its own history.
-def step_from_zero(x, y, lr, recorded):
-    """w after one step from 0: a RuntimeError if autograd records the step."""
-    w = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
-    ((w * x - y) ** 2).mean().backward()
-    with torch.set_grad_enabled(recorded):
-        w -= lr * w.grad
-    return w.item()
-
-
-def raises(action):
-    """Whether action() ends in a RuntimeError."""
-    try:
-        action()
-    except RuntimeError:
-        return True
-    return False
-
-
-def show_7(device):
-    print("\n7. Mistake: the update inside the graph")
-    x, y = points(device)
-    noticed = raises(lambda: step_from_zero(x, y, 0.01, recorded=True))
-    print(f"   under no_grad: w = {step_from_zero(x, y, 0.01, recorded=False):.2f}")
-    print(f"   recorded, it raises RuntimeError: {noticed}")
 
 
 # %% The picture
@@ -320,7 +295,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "05 Gradient descent"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6]
 
 
 # %% The command line: the same in every lesson, no need to read on

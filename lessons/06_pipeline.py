@@ -180,8 +180,9 @@ def without_reset(x, y, steps):
     losses = []
     for _ in range(steps):
         loss = nn.functional.mse_loss(model(x), y)
-        loss.backward()  # WRONG: adds to the gradients of all the steps before
+        loss.backward()  # adds to the gradients of all the steps before
         optimizer.step()
+        # WRONG: no optimizer.zero_grad()
         losses.append(loss.item())
     return losses
 

@@ -93,23 +93,8 @@ def show_2(device):
     print(f"   shuffled: each sample once {each_once}, {order}")
 
 
-# %% 3. Mini-batches: each gradient is the full one, on average
+# %% 3. Mistake: sorted data and no shuffle
 # CrossEntropyLoss wants a logit for each class, and the right class as an integer.
-def gradient(x, y, weight):
-    """d CrossEntropyLoss(x weight^T, y) / d weight; x (n, d), y (n,), weight (c, d)."""
-    weight = weight.detach().clone().requires_grad_()
-    nn.CrossEntropyLoss()(x @ weight.T, y).backward()
-    return weight.grad
-
-
-def average_of_batch_gradients(x, y, weight, batch_size):
-    """The gradients of the batches, averaged with the batches' sizes as weights."""
-    total = torch.zeros_like(weight)
-    for x_batch, y_batch in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        total += len(y_batch) * gradient(x_batch, y_batch, weight)
-    return total / len(y)
-
-
 def train_in_batches(model, loss_function, optimizer, loader, device, epochs):
     """Make one step of optimizer for each batch (x, y) of loader, moved to device."""
     model.train()
@@ -148,22 +133,65 @@ def accuracy_on_test(seed, device, shuffle=True, lr=0.5, batch_size=32, epochs=3
 
 
 def show_3(device):
-    print("\n3. Mini-batches: each gradient is the full one, on average")
-    wine, generator = Wine(), torch.Generator().manual_seed(0)
-    weight = torch.randn(3, 13, generator=generator, dtype=torch.float64)
-    full = gradient(wine.x.double(), wine.y, weight)
-    average = average_of_batch_gradients(wine.x.double(), wine.y, weight, batch_size=16)
-    error = (average - full).abs().max() / full.abs().max()
-    agree = "average and full gradient agree to 1e-12"
-    print(f"   batches of 16: {agree}: {error < 1e-12}")
-    accuracies = [accuracy_on_test(seed, device) for seed in range(3)]
-    mean = sum(accuracies) / 3
-    spread = f"from {min(accuracies):.2f} to {max(accuracies):.2f}"
-    print(f"   accuracy on the test rows of 3 splits: {mean:.2f}, {spread}")
+    print("\n3. Mistake: sorted data and no shuffle")
+    epochs = 1
+    options = {"lr": 1.0, "batch_size": 8, "epochs": epochs}
+    for shuffle in (False, True):
+        accuracies = [accuracy_on_test(s, device, shuffle, **options) for s in range(4)]
+        accuracy = f"accuracy {np.mean(accuracies):.2f}, mean of 4 splits"
+        print(f"   shuffle={shuffle!s:<5}   epochs {epochs}: {accuracy}")
 
 
-# %% 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
-# On Windows and macOS, and on Linux from Python 3.14 on, it is sent a pickled dataset.
+# %% 4. Mistake: the mean of batch means
+# The last batch is smaller, and its samples weigh more.
+def mean_of_means_and_mean(correct, batch_size):
+    """(mean of the batches' means, mean of all) of correct, shape (n,), of zeros and
+    ones."""
+    correct = correct.double()
+    means = [batch.mean() for batch in correct.split(batch_size)]
+    return torch.stack(means).mean().item(), correct.mean().item()
+
+
+def show_4(device):
+    print("\n4. Mistake: the mean of batch means")
+    n, wrong, batch_size = 10_000, 16, 64
+    correct = torch.arange(n, device=device) < n - wrong
+    of_batches, of_all = mean_of_means_and_mean(correct, batch_size)
+    batches = f"in batches of {batch_size} and a last one of {n % batch_size}"
+    print(f"   {n:,} answers, the last {wrong} wrong, {batches}")
+    print(f"   mean of batch means {of_batches:.6f}, mean of all {of_all:.6f}")
+
+
+# %% 5. Balance and pad
+def class_shares(balanced, n, seed):
+    """The share of each class in n draws: as in the data, or by weights 1 / count."""
+    y = Wine().y
+    weights = 1 / y.bincount()[y] if balanced else torch.ones(len(y))
+    generator = torch.Generator().manual_seed(seed)
+    sampler = data.WeightedRandomSampler(weights, n, generator=generator)
+    return (y[list(sampler)].bincount(minlength=3) / n).tolist()
+
+
+def pad_collate(rows):
+    """A collate_fn for unequal lengths: (n, longest), with zeros, and the lengths."""
+    lengths = torch.tensor([len(row) for row in rows])
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+
+
+def show_5(device):
+    print("\n5. Balance and pad")
+    for balanced in (False, True):
+        first, second, third = class_shares(balanced, 10_000, seed=0)
+        shares = f"{first:.2f}, {second:.2f}, {third:.2f}"
+        draws = f"shares of the classes in 10,000 draws {shares}"
+        print(f"   balanced={balanced!s:<5}   {draws}")
+    table, lengths = pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
+    print(f"   rows of lengths {lengths.tolist()} padded: {table.tolist()}")
+
+
+# %% 6. Workers are processes, each with a copy of the dataset
+# They fetch ahead. On Windows and macOS, and on Linux from Python 3.14 on, a worker is
+# sent the dataset by pickle.
 def shuffled_batches(seed, batch_size, workers, start_method=None):
     """The x of each batch of a shuffled epoch of wines, fetched by so many workers."""
     options = {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
@@ -180,11 +208,31 @@ def can_be_pickled(dataset):
     return True
 
 
-def show_4(device):
-    print(
-        "\n4. Workers are processes: "
-        "they fetch ahead, and may get the dataset by pickle"
-    )
+# Each worker has a copy in the same state, new ones each epoch unless
+# persistent_workers=True. torch's own generator is seeded anew for each worker and each
+# epoch.
+class Noise(data.Dataset):
+    """8 random numbers: from a NumPy generator of its own, or from torch's."""
+
+    def __init__(self, owned):
+        self.random = np.random.default_rng(0) if owned else None
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return self.random.random() if self.random else torch.rand(()).item()
+
+
+def distinct_and_repeated(owned, workers):
+    """(how many of an epoch's 8 numbers differ, whether the next epoch repeats it)."""
+    loader = data.DataLoader(Noise(owned), batch_size=None, num_workers=workers)
+    first, second = list(loader), list(loader)
+    return len(set(first)), first == second
+
+
+def show_6(device):
+    print("\n6. Workers are processes, each with a copy of the dataset")
     alone = shuffled_batches(0, 32, workers=0)
     together = shuffled_batches(0, 32, workers=2)
     same = torch.equal(torch.cat(alone), torch.cat(together))
@@ -192,9 +240,16 @@ def show_4(device):
     with_lambda = can_be_pickled([lambda x: x])
     pickled = can_be_pickled(Wine())
     print(f"   Wine() can be pickled {pickled}, a list with a lambda {with_lambda}")
+    print("   8 random numbers by 2 workers; does the dataset own the generator?")
+    for owned in (True, False):
+        distinct, repeated = distinct_and_repeated(owned, workers=2)
+        next_epoch = f"the next epoch repeats them {repeated}"
+        print(
+            f"   owned={owned!s:<5}   {distinct} different numbers of 8, {next_epoch}"
+        )
 
 
-# %% 5. A stream has to be shared out among the workers
+# %% 7. A stream has to be shared out among the workers
 # Each worker has a copy of it, and would read everything unless told which lines are
 # its own.
 class Stream(data.IterableDataset):
@@ -221,104 +276,43 @@ def times_read(shared_out, workers, batch_size):
     return sum(len(batch) for batch in loader) / 178
 
 
-def show_5(device):
-    print("\n5. A stream has to be shared out among the workers")
+def show_7(device):
+    print("\n7. A stream has to be shared out among the workers")
     for shared_out in (False, True):
         times = times_read(shared_out, workers=2, batch_size=50)
         reading = f"2 workers read each row {times:.1f} times"
         print(f"   shared_out={shared_out!s:<5}   {reading}")
 
 
-# %% 6. Balance and pad
-def class_shares(balanced, n, seed):
-    """The share of each class in n draws: as in the data, or by weights 1 / count."""
-    y = Wine().y
-    weights = 1 / y.bincount()[y] if balanced else torch.ones(len(y))
-    generator = torch.Generator().manual_seed(seed)
-    sampler = data.WeightedRandomSampler(weights, n, generator=generator)
-    return (y[list(sampler)].bincount(minlength=3) / n).tolist()
+# %% 8. Mini-batches: each gradient is the full one, on average
+def gradient(x, y, weight):
+    """d CrossEntropyLoss(x weight^T, y) / d weight; x (n, d), y (n,), weight (c, d)."""
+    weight = weight.detach().clone().requires_grad_()
+    nn.CrossEntropyLoss()(x @ weight.T, y).backward()
+    return weight.grad
 
 
-def pad_collate(rows):
-    """A collate_fn for unequal lengths: (n, longest), with zeros, and the lengths."""
-    lengths = torch.tensor([len(row) for row in rows])
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
-
-
-def show_6(device):
-    print("\n6. Balance and pad")
-    for balanced in (False, True):
-        first, second, third = class_shares(balanced, 10_000, seed=0)
-        shares = f"{first:.2f}, {second:.2f}, {third:.2f}"
-        draws = f"shares of the classes in 10,000 draws {shares}"
-        print(f"   balanced={balanced!s:<5}   {draws}")
-    table, lengths = pad_collate([torch.tensor([1, 2, 3]), torch.tensor([4])])
-    print(f"   rows of lengths {lengths.tolist()} padded: {table.tolist()}")
-
-
-# %% 7. Mistake: labels from 1
-# CrossEntropyLoss counts classes from 0. Too large a label raises, but -100 means
-# "ignore".
-def cross_entropy(labels):
-    """The mean loss of the logits 0, 1, 2 for each label; None if it raises."""
-    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(len(labels), 3)
-    try:
-        return nn.CrossEntropyLoss()(logits, torch.tensor(labels)).item()
-    except IndexError:
-        return None
-
-
-def show_7(device):
-    print("\n7. Mistake: labels from 1")
-    print("   the logits are 0, 1, 2 for each label")
-    for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]):
-        loss = cross_entropy(labels)
-        result = "IndexError" if loss is None else f"loss {loss:.4f}"
-        print(f"   labels {labels!s:<12}   {result}")
-
-
-# %% 8. Mistake: a random generator that the dataset owns
-# Each worker has a copy in the same state, new ones each epoch unless
-# persistent_workers=True. torch's own generator is seeded anew for each worker and each
-# epoch.
-class Noise(data.Dataset):
-    """8 random numbers: from a NumPy generator of its own, or from torch's."""
-
-    def __init__(self, owned):
-        self.random = np.random.default_rng(0) if owned else None
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        return self.random.random() if self.random else torch.rand(()).item()
-
-
-def distinct_and_repeated(owned, workers):
-    """(how many of an epoch's 8 numbers differ, whether the next epoch repeats it)."""
-    loader = data.DataLoader(Noise(owned), batch_size=None, num_workers=workers)
-    first, second = list(loader), list(loader)
-    return len(set(first)), first == second
+def average_of_batch_gradients(x, y, weight, batch_size):
+    """The gradients of the batches, averaged with the batches' sizes as weights."""
+    total = torch.zeros_like(weight)
+    for x_batch, y_batch in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        total += len(y_batch) * gradient(x_batch, y_batch, weight)
+    return total / len(y)
 
 
 def show_8(device):
-    print("\n8. Mistake: a random generator that the dataset owns")
-    for owned in (True, False):
-        distinct, repeated = distinct_and_repeated(owned, workers=2)
-        next_epoch = f"the next epoch repeats them {repeated}"
-        print(
-            f"   owned={owned!s:<5}   {distinct} different numbers of 8, {next_epoch}"
-        )
-
-
-# %% 9. Mistake: sorted data and no shuffle
-def show_9(device):
-    print("\n9. Mistake: sorted data and no shuffle")
-    options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
-    for shuffle in (False, True):
-        accuracies = [accuracy_on_test(s, device, shuffle, **options) for s in range(4)]
-        accuracy = f"mean of 4 splits {np.mean(accuracies):.2f}"
-        print(f"   shuffle={shuffle!s:<5}   accuracy after one epoch, {accuracy}")
+    print("\n8. Mini-batches: each gradient is the full one, on average")
+    wine, generator = Wine(), torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 13, generator=generator, dtype=torch.float64)
+    full = gradient(wine.x.double(), wine.y, weight)
+    average = average_of_batch_gradients(wine.x.double(), wine.y, weight, batch_size=16)
+    error = (average - full).abs().max() / full.abs().max()
+    agree = "average and full gradient agree to 1e-12"
+    print(f"   batches of 16: {agree}: {error < 1e-12}")
+    accuracies = [accuracy_on_test(seed, device) for seed in range(3)]
+    mean = sum(accuracies) / 3
+    spread = f"from {min(accuracies):.2f} to {max(accuracies):.2f}"
+    print(f"   accuracy on the test rows of 3 splits: {mean:.2f}, {spread}")
 
 
 # %% The picture
@@ -341,7 +335,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "09 Dataset and dataloader"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

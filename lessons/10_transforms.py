@@ -116,6 +116,14 @@ def to_tensor(picture, scale):
     return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=scale)])(picture)
 
 
+# scale=True divides by the largest number of the dtype that comes in: 255 for uint8,
+# 2^63 - 1 for int64, which NumPy makes of whole numbers (int32 on Windows before NumPy
+# 2), nothing for floats.
+def white_becomes(dtype, scale):
+    """What to_tensor makes of a white pixel, 255, of that dtype."""
+    return to_tensor(torch.tensor([[[255]]], dtype=dtype), scale).item()
+
+
 def show_2(device):
     print("\n2. A picture (h, w, c) of 0 to 255 becomes a tensor (c, h, w) of 0 to 1")
     photo = photograph()
@@ -125,6 +133,10 @@ def show_2(device):
         x = to_tensor(photo, scale)
         picture = f"{tuple(x.shape)}, {x.dtype}, largest {x.max():.1f}"
         print(f"   scale={scale!s:<5}   {picture}")
+    uint8, float32, int64 = torch.uint8, torch.float32, torch.int64
+    for dtype, scale in ((uint8, True), (uint8, False), (float32, True), (int64, True)):
+        white = white_becomes(dtype, scale)
+        print(f"   {dtype!s:<13}   scale={scale!s:<5}   white becomes {white:.3g}")
 
 
 # %% 3. An equation proves each transform, on PIL images and on tensors
@@ -186,7 +198,10 @@ def normalised(image):
 
 
 def whitened(samples):
-    """LinearTransformation by cov^(-1/2), (n, c, h, w): the covariance becomes I."""
+    """LinearTransformation by cov^(-1/2), (n, c, h, w): the covariance becomes I.
+
+    There must be more samples than numbers in each of them.
+    """
     flat = samples.flatten(start_dim=1)
     values, vectors = torch.linalg.eigh(flat.T.cov())
     matrix = vectors @ torch.diag(values**-0.5) @ vectors.T
@@ -281,24 +296,7 @@ def show_7(device):
         print(f"   in_place={in_place!s:<5}   three readings: {readings}")
 
 
-# %% 8. Mistake: the wrong range
-# scale=True divides by the largest number of the dtype that comes in: 255 for uint8,
-# 2^63 - 1 for int64, which NumPy makes of whole numbers (int32 on Windows before NumPy
-# 2), nothing for floats.
-def white_becomes(dtype, scale):
-    """What to_tensor makes of a white pixel, 255, of that dtype."""
-    return to_tensor(torch.tensor([[[255]]], dtype=dtype), scale).item()
-
-
-def show_8(device):
-    print("\n8. Mistake: the wrong range")
-    uint8, float32, int64 = torch.uint8, torch.float32, torch.int64
-    for dtype, scale in ((uint8, True), (uint8, False), (float32, True), (int64, True)):
-        white = white_becomes(dtype, scale)
-        print(f"   {dtype!s:<13}   scale={scale!s:<5}   white becomes {white:.3g}")
-
-
-# %% 9. Mistake: one transform for both halves of a split
+# %% 8. Mistake: one transform for both halves of a split
 # The halves of random_split look into one data set; own gives the test half a data set
 # of its own.
 def other_half(own, seed):
@@ -312,8 +310,8 @@ def other_half(own, seed):
     return before, test[0][0][0].item()
 
 
-def show_9(device):
-    print("\n9. Mistake: one transform for both halves of a split")
+def show_8(device):
+    print("\n8. Mistake: one transform for both halves of a split")
     for own in (False, True):
         before, after = other_half(own, seed=0)
         wine = f"test wine {before:.2f}; training multiplies by 4: {after:.2f}"
@@ -353,7 +351,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "10 Transforms"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

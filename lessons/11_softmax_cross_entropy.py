@@ -55,6 +55,12 @@ def softmax(z, temperature=1.0):
     return powers / powers.sum()
 
 
+# The classes are dim=1, of logits (n, C) and of a picture's (n, C, H, W) too.
+def row_sums(n, classes, dim):
+    """The sums of the rows of softmax(zeros(n, C), dim): 1 for dim=1, else C / n."""
+    return torch.softmax(torch.zeros(n, classes), dim=dim).sum(dim=1)
+
+
 def show_1(device):
     print("\n1. Softmax makes probabilities of logits")
     z = torch.tensor([2.0, 1.0, 0.1], dtype=torch.float64, device=device)
@@ -63,48 +69,21 @@ def show_1(device):
         print(f"   logits 2, 1, 0.1, at T = {temperature:4.1f}:", *p)
     off = (softmax(z + 100) - softmax(z)).abs().max()
     print(f"   100 more for each class, and they agree to 1e-12: {off < 1e-12}")
+    for dim in (0, 1):
+        sums = row_sums(4, 10, dim)
+        print(f"   softmax(zeros(4, 10), dim={dim}): rows sum to {sums[0]:.1f}")
 
 
-# %% 2. By hand it overflows, and log-sum-exp does not
-# float32 holds nothing above 3.4e38: e^z is inf from z = 88.73 on. Only differences of
-# logits count, so take the largest away first: then no power is above 1, and one of
-# them is 1.
-def log_sum_exp(z):
-    """log(sum over k of e^z_k) without overflow: from max(z) to max(z) + log(C)."""
-    return z.max() + torch.exp(z - z.max()).sum().log()
-
-
-def log_softmax(z):
-    """log(softmax(z)) = z - log_sum_exp(z), which is never the log of a rounded 0."""
-    return z - log_sum_exp(z)
-
-
-def show_2(device):
-    print("\n2. By hand it overflows, and log-sum-exp does not")
-    for pair in ([1000.0, 0.0], [-1000.0, -1001.0]):
-        z = torch.tensor(pair, device=device)
-        by_hand = softmax(z).tolist()
-        first, second = softmax(z - z.max()).tolist()
-        safe = f"[{first:.4f}, {second:.4f}]"
-        print(f"   logits {pair}: by hand {by_hand}, safe {safe}")
-    z = torch.tensor([1000.0, 1000.0], dtype=torch.float64, device=device)
-    print(f"   log_sum_exp of {z.tolist()}: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
-    z = torch.tensor([0.0, -200.0], device=device)
-    by_hand = softmax(z).log().tolist()
-    safe = log_softmax(z).tolist()
-    print(f"   log(softmax([0, -200])) {by_hand}, log_softmax {safe}")
-
-
-# %% 3. Cross-entropy is the mean of -log p of what happened
+# %% 2. Cross-entropy is the mean of -log p of what happened
 # What the other classes got plays no part, except that all of them sum to 1.
 def cross_entropy(z, y):
     """The mean of -log softmax(z)[y], for logits z, (n, C), and classes y, (n,)."""
-    log_p = z - z.logsumexp(dim=1, keepdim=True)
+    log_p = z - z.logsumexp(dim=1, keepdim=True)  # log(softmax(z)): section 6
     return -log_p[torch.arange(len(y)), y].mean()
 
 
-def show_3(device):
-    print("\n3. Cross-entropy is the mean of -log p of what happened")
+def show_2(device):
+    print("\n2. Cross-entropy is the mean of -log p of what happened")
     y = torch.tensor([0], device=device)
     for p in (0.7, 0.1):
         z = torch.tensor([[p, 1 - p]], dtype=torch.float64, device=device).log()
@@ -125,7 +104,7 @@ def show_3(device):
     print(f"   CrossEntropyLoss of one output: {one_output:.4f}, whatever the output")
 
 
-# %% 4. Its gradient is what was said minus what happened
+# %% 3. Its gradient is what was said minus what happened
 def gradient_by_hand(z, y):
     """dloss/dz = (softmax(z) - onehot(y)) / n, shape (n, C)."""
     return (torch.softmax(z, dim=1) - F.one_hot(y, z.shape[1])) / len(y)
@@ -136,8 +115,8 @@ def hessian_by_hand(p):
     return torch.diag(p) - torch.outer(p, p)
 
 
-def show_4(device):
-    print("\n4. Its gradient is what was said minus what happened")
+def show_3(device):
+    print("\n3. Its gradient is what was said minus what happened")
     z = torch.tensor(
         [[2.0, 1.0, 0.1]], dtype=torch.float64, device=device, requires_grad=True
     )
@@ -151,7 +130,7 @@ def show_4(device):
     print("   eigenvalues of diag(p) - p p^T:", *(f"{abs(e):.3f}" for e in eigenvalues))
 
 
-# %% 5. Before training the loss is log C
+# %% 4. Before training the loss is log C
 # A network that knows nothing should say 1 / C for each class. A first loss far above
 # log C comes from logits that are large before anything was learned, or from a sum
 # instead of a mean.
@@ -162,8 +141,8 @@ def first_loss(std, classes, rows=100_000):
     return cross_entropy(z, torch.randint(classes, (rows,), generator=generator)).item()
 
 
-def show_5(device):
-    print("\n5. Before training the loss is log C")
+def show_4(device):
+    print("\n4. Before training the loss is log C")
     classes = 10
     theory = f"log {classes} {math.log(classes):.2f}"
     for std in (0.0, 0.1, 1.0, 3.0):
@@ -171,9 +150,27 @@ def show_5(device):
         print(f"   {classes} classes, logits of std {std}: loss {loss:.2f}, {theory}")
 
 
-# %% 6. At the optimum the mean probability of each class is its share
-# The gradient by a class's bias is its mean probability minus its share: at the
-# optimum it is 0.
+# %% 5. Mistake: softmax before CrossEntropyLoss
+# It applies the softmax itself. What comes in is then between 0 and 1: never sure,
+# never wrong.
+def softmax_twice(z, y):
+    """The cross-entropy of probabilities that are taken for logits."""
+    return F.cross_entropy(torch.softmax(z, dim=1), y)
+
+
+def loss_and_gradient(loss_function, lead):
+    """(loss, |dloss/dz|) for two classes; the wrong one, of logit z, leads by lead."""
+    z = torch.tensor([[0.0, lead]], dtype=torch.float64, requires_grad=True)
+    loss = loss_function(z, torch.tensor([0]))
+    loss.backward()
+    return loss.item(), z.grad[0, 1].abs().item()
+
+
+def floor_of_double_softmax(classes):
+    """log(e + C - 1) - 1: the loss of probability 1 for the label."""
+    return math.log(math.e + classes - 1) - 1
+
+
 def train(model, loss_function, optimizer, x, y, epochs):
     """The losses before each step of optimizer, one an epoch, on all of x and y."""
     model.train()
@@ -199,6 +196,54 @@ def fit(x, y, loss_function, epochs, momentum=0.9, weight_decay=0.01):
     return model, train(model, loss_function, optimizer, x, y, epochs)
 
 
+def show_5(device):
+    print("\n5. Mistake: softmax before CrossEntropyLoss")
+    x, y = wine(device)
+    functions = {"softmax once": F.cross_entropy, "softmax twice": softmax_twice}
+    for name, function in functions.items():
+        for lead in (-10.0, 0.0, 10.0):
+            loss, gradient = loss_and_gradient(function, lead)
+            evidence = f"loss {loss:7.4f}, gradient {gradient:.6f}"
+            print(f"   {name:<13}, lead {lead:5.1f}: {evidence}")
+        _, losses = fit(x, y, function, epochs=101)
+        print(f"   {name:<13}, wine, step 100: loss {losses[-1]:.3f}")
+    floors = [f"{floor_of_double_softmax(classes):.4f}" for classes in (2, 3, 10)]
+    print("   floors of softmax twice, for 2, 3 and 10 classes:", *floors)
+
+
+# %% 6. By hand it overflows, and log-sum-exp does not
+# float32 holds nothing above 3.4e38: e^z is inf from z = 88.73 on. Only differences of
+# logits count, so take the largest away first: then no power is above 1, and one of
+# them is 1.
+def log_sum_exp(z):
+    """log(sum over k of e^z_k) without overflow: from max(z) to max(z) + log(C)."""
+    return z.max() + torch.exp(z - z.max()).sum().log()
+
+
+def log_softmax(z):
+    """log(softmax(z)) = z - log_sum_exp(z), which is never the log of a rounded 0."""
+    return z - log_sum_exp(z)
+
+
+def show_6(device):
+    print("\n6. By hand it overflows, and log-sum-exp does not")
+    for pair in ([1000.0, 0.0], [-1000.0, -1001.0]):
+        z = torch.tensor(pair, device=device)
+        by_hand = softmax(z).tolist()
+        first, second = softmax(z - z.max()).tolist()
+        safe = f"[{first:.4f}, {second:.4f}]"
+        print(f"   logits {pair}: by hand {by_hand}, safe {safe}")
+    z = torch.tensor([1000.0, 1000.0], dtype=torch.float64, device=device)
+    print(f"   log_sum_exp of {z.tolist()}: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
+    z = torch.tensor([0.0, -200.0], device=device)
+    by_hand = softmax(z).log().tolist()
+    safe = log_softmax(z).tolist()
+    print(f"   log(softmax([0, -200])) {by_hand}, log_softmax {safe}")
+
+
+# %% 7. The optimum, and what moves it
+# The gradient by a class's bias is its mean probability minus its share: at the
+# optimum it is 0.
 def gradient_size(model, loss_function, x, y, weight_decay=0.01):
     """The largest |gradient| of loss + weight_decay * |W|^2 / 2 by any parameter."""
     model.zero_grad()
@@ -207,22 +252,6 @@ def gradient_size(model, loss_function, x, y, weight_decay=0.01):
     return max(parameter.grad.abs().max().item() for parameter in model.parameters())
 
 
-def show_6(device):
-    print("\n6. At the optimum the mean probability of each class is its share")
-    x, y = wine(device)
-    model, losses = fit(x, y, nn.CrossEntropyLoss(), epochs=500)
-    size = gradient_size(model, nn.CrossEntropyLoss(), x, y)
-    print(
-        f"   first loss {losses[0]:.4f}, log 3; last {losses[-1]:.4f}, "
-        f"gradient below 1e-6: {size < 1e-6}"
-    )
-    p = torch.softmax(model(x), dim=1).mean(dim=0)
-    for k in range(3):
-        share = (y == k).double().mean()
-        print(f"   class {k}: mean probability {p[k]:.6f}, share {share:.6f}")
-
-
-# %% 7. Smoothing and class weights move the optimum
 # Smoothing takes e from the label and shares it among all classes: the loss has a
 # floor, the entropy of that target. A class weight of 2 counts each row of that
 # class twice.
@@ -248,11 +277,21 @@ def weighted_and_repeated(z, y, weight):
 
 
 def show_7(device):
-    print("\n7. Smoothing and class weights move the optimum")
+    print("\n7. The optimum, and what moves it")
+    x, y = wine(device)
+    model, losses = fit(x, y, nn.CrossEntropyLoss(), epochs=500)
+    size = gradient_size(model, nn.CrossEntropyLoss(), x, y)
+    print(
+        f"   first loss {losses[0]:.4f}, log 3; last {losses[-1]:.4f}, "
+        f"gradient below 1e-6: {size < 1e-6}"
+    )
+    p = torch.softmax(model(x), dim=1).mean(dim=0)
+    for k in range(3):
+        share = (y == k).double().mean()
+        print(f"   class {k}: mean probability {p[k]:.6f}, share {share:.6f}")
     print(f"   smoothing 0.1, 10 classes: floor {smoothing_floor(0.1, 10):.4f}")
     for gap in (2.0, math.log(91), 100.0):
         print(f"   a gap of {gap:6.2f}: loss {smoothed_loss(gap, 0.1, 10):.4f}")
-    x, y = wine(device)
     weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, device=device)
     # any logits would do
     weighted, repeated = weighted_and_repeated(x[:, :3], y, weight)
@@ -261,44 +300,24 @@ def show_7(device):
     )
 
 
-# %% 8. Mistake: softmax before CrossEntropyLoss
-# It applies the softmax itself. What comes in is then between 0 and 1: never sure,
-# never wrong.
-def softmax_twice(z, y):
-    """The cross-entropy of probabilities that are taken for logits."""
-    return F.cross_entropy(torch.softmax(z, dim=1), y)
+# %% 8. What the loss must be given
+# The class is an index, counted from 0. Too large a label raises, but -100 means
+# "ignore".
+def loss_of_labels(labels):
+    """The mean loss of the logits 0, 1, 2 for each label; None if it raises."""
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(len(labels), 3)
+    try:
+        return nn.CrossEntropyLoss()(logits, torch.tensor(labels)).item()
+    except IndexError:
+        return None
 
 
-def loss_and_gradient(loss_function, lead):
-    """(loss, |dloss/dz|) for two classes; the wrong one, of logit z, leads by lead."""
-    z = torch.tensor([[0.0, lead]], dtype=torch.float64, requires_grad=True)
-    loss = loss_function(z, torch.tensor([0]))
-    loss.backward()
-    return loss.item(), z.grad[0, 1].abs().item()
+def classes_from_0(labels):
+    """(the labels that occur, in order, and each label as its place among them)."""
+    return labels.unique(return_inverse=True)
 
 
-def floor_of_double_softmax(classes):
-    """log(e + C - 1) - 1: the loss of probability 1 for the label."""
-    return math.log(math.e + classes - 1) - 1
-
-
-def show_8(device):
-    print("\n8. Mistake: softmax before CrossEntropyLoss")
-    x, y = wine(device)
-    functions = {"softmax once": F.cross_entropy, "softmax twice": softmax_twice}
-    for name, function in functions.items():
-        for lead in (-10.0, 0.0, 10.0):
-            loss, gradient = loss_and_gradient(function, lead)
-            evidence = f"loss {loss:7.4f}, gradient {gradient:.6f}"
-            print(f"   {name:<13}, lead {lead:5.1f}: {evidence}")
-        _, losses = fit(x, y, function, epochs=101)
-        print(f"   {name:<13}, wine, step 100: loss {losses[-1]:.3f}")
-    floors = [f"{floor_of_double_softmax(classes):.4f}" for classes in (2, 3, 10)]
-    print("   floors of softmax twice, for 2, 3 and 10 classes:", *floors)
-
-
-# %% 9. Mistake: NLLLoss of what is not a log of probabilities
-# It does not take the log: it returns minus the mean of what it got for the label.
+# NLLLoss does not take the log: it returns minus the mean of what it got for the label.
 def fall_in_theory(x, y, lr=0.5):
     """How much NLLLoss of logits x W^T + b falls in a step of SGD: lr |gradient|^2."""
     onehot = F.one_hot(y, 3).double()
@@ -306,30 +325,26 @@ def fall_in_theory(x, y, lr=0.5):
     return lr * (weight.square().sum() + bias.square().sum()).item()
 
 
-def show_9(device):
-    print("\n9. Mistake: NLLLoss of what is not a log of probabilities")
+def show_8(device):
+    print("\n8. What the loss must be given")
+    print("   the logits are 0, 1, 2 for each label")
+    for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]):
+        loss = loss_of_labels(labels)
+        result = "IndexError" if loss is None else f"loss {loss:.4f}"
+        print(f"   labels {labels!s:<12}   {result}")
+    labels = torch.tensor([3, 1, 3, 7, 1], device=device)
+    found, places = classes_from_0(labels)
+    print(f"   labels {labels.tolist()}: unique() {found.tolist()}")
+    print(f"   each as its place among them: {places.tolist()}")
     p = torch.full((1, 4), 0.25, device=device)
     loss = F.nll_loss(p, torch.tensor([0], device=device))
-    print(f"   of four probabilities 1/4: {loss:.2f}")
+    print(f"   NLLLoss of four probabilities 1/4: {loss:.2f}")
     x, y = wine(device)
     losses = fit(x, y, nn.NLLLoss(), epochs=101, momentum=0, weight_decay=0)[1]
     fall = fall_in_theory(x, y)
     for k in (1, 10, 100):
-        print(f"   of logits, step {k:>3}: {losses[k]:9.4f}, theory {-k * fall:9.4f}")
-
-
-# %% 10. Mistake: the wrong dimension
-# The classes are dim=1, of logits (n, C) and of a picture's (n, C, H, W) too.
-def row_sums(n, classes, dim):
-    """The sums of the rows of softmax(zeros(n, C), dim): 1 for dim=1, else C / n."""
-    return torch.softmax(torch.zeros(n, classes), dim=dim).sum(dim=1)
-
-
-def show_10(device):
-    print("\n10. Mistake: the wrong dimension")
-    for dim in (0, 1):
-        sums = row_sums(4, 10, dim)
-        print(f"   softmax(zeros(4, 10), dim={dim}): rows sum to {sums[0]:.1f}")
+        evidence = f"{losses[k]:9.4f}, theory {-k * fall:9.4f}"
+        print(f"   NLLLoss of logits, step {k:>3}: {evidence}")
 
 
 # %% The picture
@@ -358,18 +373,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "11 Softmax and cross-entropy"
-SECTIONS = [
-    show_1,
-    show_2,
-    show_3,
-    show_4,
-    show_5,
-    show_6,
-    show_7,
-    show_8,
-    show_9,
-    show_10,
-]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

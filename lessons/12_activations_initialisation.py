@@ -208,66 +208,7 @@ def show_5(device):
         print(f"   s = {name}: 50 blocks multiply by {growth:.1e}, theory {theory:.1e}")
 
 
-# %% 6. Batch norm standardises each column of the batch
-# In training by the batch's own mean and variance; in evaluation by running ones, which
-# each training batch moves a tenth of the way. Layer norm does the same to each row,
-# and runs nothing.
-def batch_norm(x, eps=1e-5):
-    """(x - mean) / sqrt(variance + eps) for each column, the variance with n."""
-    return (x - x.mean(dim=0)) / torch.sqrt(x.var(dim=0, correction=0) + eps)
-
-
-def running_after(x, batches):
-    """(running mean, running variance) of nn.BatchNorm1d after batch x so often."""
-    layer = nn.BatchNorm1d(x.shape[1], device=x.device, dtype=x.dtype)
-    for _ in range(batches):
-        layer(x)
-    return layer.running_mean, layer.running_var
-
-
-def running_in_theory(start, batch, batches):
-    """From start to the batch's value: start 0.9^k + batch (1 - 0.9^k)."""
-    return start * 0.9**batches + batch * (1 - 0.9**batches)
-
-
-def show_6(device):
-    print("\n6. Batch norm standardises each column of the batch")
-    x = torch.tensor([[0.0], [4.0]], dtype=torch.float64, device=device)
-    first, second = batch_norm(x).flatten().tolist()
-    print(f"   column 0, 4 becomes {first:.4f}, {second:.4f}")
-    layer = nn.BatchNorm1d(1, device=device, dtype=x.dtype)
-    off = (layer(x) - batch_norm(x)).abs().max()
-    print(f"   nn.BatchNorm1d agrees to 1e-12: {off < 1e-12}")
-    for k in (1, 10, 100):
-        mean, var = running_after(x, k)
-        mean_in_theory = running_in_theory(0, 2, k)
-        var_in_theory = running_in_theory(1, 8, k)
-        print(
-            f"   after {k:>3} batches: mean {mean[0]:.4f}, variance {var[0]:.4f}; "
-            f"theory {mean_in_theory:.4f}, {var_in_theory:.4f}"
-        )
-
-
-# %% 7. Mistake: predicting without eval()
-# Then the mean of the batch is taken away from each row, and a row's neighbours decide
-# about it.
-def with_neighbour(neighbour, evaluate):
-    """What a batch norm trained on the rows 0 to 4 makes of 3 beside that neighbour."""
-    layer = nn.BatchNorm1d(1, momentum=None, affine=False)  # the mean over batches
-    layer(torch.arange(5.0)[:, None])
-    layer.train(not evaluate)
-    return layer(torch.tensor([[3.0], [neighbour]]))[0].item()
-
-
-def show_7(device):
-    print("\n7. Mistake: predicting without eval()")
-    for evaluate in (False, True):
-        for neighbour in (1.0, 1000.0):
-            z = with_neighbour(neighbour, evaluate)
-            print(f"   evaluate={evaluate!s:<5}   3 beside {neighbour:6.1f}: {z:7.4f}")
-
-
-# %% 8. Mistake: a learning rate that kills a relu
+# %% 6. Mistake: a learning rate that kills a relu
 # y = 2 x at x = 1, 2, 3, 4 (lesson 05), and the model relu(w x). One step too far, and
 # the sum is below 0 for every sample: slope 0, for ever. A leaky relu keeps a slope of
 # 0.01 there.
@@ -291,8 +232,8 @@ def steps_back_in_theory(w, lr, negative_slope):
     return math.log((2 / negative_slope) / (2 / negative_slope - w)) / math.log(factor)
 
 
-def show_8(device):
-    print("\n8. Mistake: a learning rate that kills a relu")
+def show_6(device):
+    print("\n6. Mistake: a learning rate that kills a relu")
     for step, (w, loss) in enumerate(path(0.0, w=0.3, lr=0.2, steps=5)):
         print(f"   relu, lr 0.2, step {step}: w {w:6.3f}, loss {loss:8.3f}")
     back = [w > 0 for w, _ in path(0.01, w=-4.8, lr=1 / 15, steps=300)].index(True)
@@ -301,27 +242,6 @@ def show_8(device):
         f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, "
         f"theory {theory:.2f}"
     )
-
-
-# %% 9. Mistake: all weights the same
-# Units with equal weights in and out get equal gradients and stay equal: eight say
-# what one says.
-def alike(start, epochs=50):
-    """(distinct hidden units, loss) of a 16-8-2 network trained from start alone."""
-    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, start)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    losses = train(model, nn.CrossEntropyLoss(), optimizer, *signs(), epochs)
-    return len(model[0].weight.unique(dim=0)), losses[-1]
-
-
-def show_9(device):
-    print("\n9. Mistake: all weights the same")
-    for start in (0.0, 0.1):
-        units, loss = alike(start)
-        evidence = f"{units} distinct unit of 8 after 50 steps, loss {loss:.2f}"
-        print(f"   all {start}: {evidence}")
 
 
 # %% The picture
@@ -353,7 +273,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "12 Activations and initialisation"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6]
 
 
 # %% The command line: the same in every lesson, no need to read on

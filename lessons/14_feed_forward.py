@@ -46,38 +46,7 @@ def digits(device="cpu"):
     return table[:, 1:] / 16, table[:, 0].long()
 
 
-# %% 1. A hidden layer of relu draws straight lines
-# Each unit is 0 up to its knot and then rises. Its output weight is how much the
-# slope changes.
-def interpolant(knots, values):
-    """A 1-k-1 network that joins k + 1 points (knots, values) by straight lines."""
-    slopes = values.diff() / knots.diff()
-    k = len(slopes)
-    model = nn.Sequential(nn.Linear(1, k), nn.ReLU(), nn.Linear(k, 1))
-    with torch.no_grad():
-        model[0].weight.fill_(1)
-        model[0].bias.copy_(-knots[:-1])
-        model[2].weight[0] = torch.cat([slopes[:1], slopes.diff()])
-        model[2].bias.fill_(values[0])
-    return model
-
-
-def largest_error(pieces):
-    """The largest |network - x^2| on [0, 1], for lines between 0, 1 / n, ..., 1."""
-    knots = torch.linspace(0, 1, pieces + 1)
-    x = torch.linspace(0, 1, 16 * pieces + 1)[:, None]
-    return (interpolant(knots, knots.square())(x) - x.square()).abs().max().item()
-
-
-def show_1(device):
-    print("\n1. A hidden layer of relu draws straight lines")
-    for pieces in (2, 4, 8):
-        error = largest_error(pieces)
-        theory = f"theory {1 / (4 * pieces**2):.6f}"
-        print(f"   x^2 by {pieces} units: largest error {error:.6f}, {theory}")
-
-
-# %% 2. Split in three
+# %% 1. Split in three
 # Rows to train with, rows to choose with (validation), and rows to judge with,
 # once (test).
 def split(n, seed, device="cpu"):
@@ -97,8 +66,8 @@ def network(seed, hidden=64, device="cpu"):
     return nn.Sequential(*layers).double().to(device)
 
 
-def show_2(device):
-    print("\n2. Split in three")
+def show_1(device):
+    print("\n1. Split in three")
     sizes = [len(rows) for rows in split(1797, seed=0)]
     print("   rows to train, to choose, to test:", *sizes)
     count = sum(parameter.numel() for parameter in network(seed=0).parameters())
@@ -106,7 +75,7 @@ def show_2(device):
     print(f"   64-64-10: {count} parameters, {theory}")
 
 
-# %% 3. Before anything else, learn one batch by heart
+# %% 2. Before anything else, learn one batch by heart
 # If it cannot, something is wrong: the model, the loss, the optimizer, or x and y
 # shuffled apart.
 def train(model, loss_function, optimizer, x, y, epochs):
@@ -142,8 +111,8 @@ def losses_on_batch(x, y, apart, seed, epochs=30):
     return losses
 
 
-def show_3(device):
-    print("\n3. Before anything else, learn one batch by heart")
+def show_2(device):
+    print("\n2. Before anything else, learn one batch by heart")
     x, y = digits(device)
     for apart in (False, True):
         losses = losses_on_batch(x[:64], y[:64], apart, seed=0)
@@ -151,7 +120,7 @@ def show_3(device):
         print(f"   apart={apart!s:<5}   loss {losses[0]:.2f}, {end}")
 
 
-# %% 4. Baselines stand beside the network
+# %% 3. Baselines stand beside the network
 def nearest(x, x_known, y_known):
     """The label of the nearest known row, (m, 64), for each row of x, (n, 64)."""
     return y_known[torch.cdist(x, x_known).argmin(dim=1)]
@@ -173,8 +142,8 @@ def test_accuracies(x, y, seed):
     return {name: hits.double().mean().item() for name, hits in right.items()}
 
 
-def show_4(device):
-    print("\n4. Baselines stand beside the network")
+def show_3(device):
+    print("\n3. Baselines stand beside the network")
     x, y = digits(device)
     splits = [test_accuracies(x, y, seed) for seed in (0, 1)]
     for name in splits[0]:
@@ -182,7 +151,7 @@ def show_4(device):
         print(f"   {name:<17}   on two splits:", *accuracies)
 
 
-# %% 5. What one number can tell
+# %% 4. What one number can tell
 # 360 test rows are a random draw. Their accuracy p is good to about
 # sqrt(p (1 - p) / 360).
 def confusion_matrix(said, y, classes=10):
@@ -196,8 +165,8 @@ def binomial_std(p, n):
     return math.sqrt(p * (1 - p) / n)
 
 
-def show_5(device):
-    print("\n5. What one number can tell")
+def show_4(device):
+    print("\n4. What one number can tell")
     x, y = digits(device)
     known, _, test = split(len(x), seed=0, device=device)
     model = network(seed=0, hidden=0, device=device)
@@ -209,7 +178,7 @@ def show_5(device):
     print(f"   linear model {p:.2f}, good to {std:.2f}; of the 8s: {eights}")
 
 
-# %% 6. It can learn anything, wrong labels too
+# %% 5. It can learn anything, wrong labels too
 # 40 % of the labels are wrong. The right ones have something in common and are
 # learnt first.
 def accuracy(model, x, y):
@@ -244,8 +213,8 @@ def watch(x, y, share, seed, epochs):
     return np.array(found)
 
 
-def show_6(device):
-    print("\n6. It can learn anything, wrong labels too")
+def show_5(device):
+    print("\n5. It can learn anything, wrong labels too")
     x, y = digits(device)
     for share in (0.4, 0.0):
         found = watch(x, y, share, seed=0, epochs=35)
@@ -255,7 +224,7 @@ def show_6(device):
             print(f"   {share:.0%} wrong, step {step:>2}: {losses}, test {test:.2f}")
 
 
-# %% 7. Mistake: choosing on the test rows
+# %% 6. Mistake: choosing on the test rows
 # The best of many is partly the luckiest. On rows that had no part in the choice
 # the luck is gone.
 def best_of_coins(models, rows, seed):
@@ -272,8 +241,8 @@ def best_in_theory(models, rows):
     return (1 - at_most**models).sum() / rows
 
 
-def show_7(device):
-    print("\n7. Mistake: choosing on the test rows")
+def show_6(device):
+    print("\n6. Mistake: choosing on the test rows")
     coins = 200
     choices = [best_of_coins(coins, 100, seed) for seed in range(100)]
     best, fresh = np.mean(choices, axis=0)
@@ -282,7 +251,7 @@ def show_7(device):
     print(f"   the same coins on fresh rows: {fresh:.2f}")
 
 
-# %% 8. Mistake: testing on what training has seen
+# %% 7. Mistake: testing on what training has seen
 # With random labels nothing can be learned but by heart, and 0.10 is the truth. Twins:
 # 400 pictures came twice, and twins fell on both sides. Folds: one model went from fold
 # to fold.
@@ -317,8 +286,8 @@ def fold_accuracies(x, labels, new_model, epochs=20):
     return found
 
 
-def show_8(device):
-    print("\n8. Mistake: testing on what training has seen")
+def show_7(device):
+    print("\n7. Mistake: testing on what training has seen")
     x, _ = digits(device)
     for once in (True, False):
         mean = np.mean([accuracy_with_twins(x, once, seed) for seed in range(20)])
@@ -348,7 +317,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "14 Feed forward"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
 # %% The command line: the same in every lesson, no need to read on

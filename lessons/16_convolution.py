@@ -162,74 +162,7 @@ def show_4(device):
         print(f"   {case}: {wrong:.3f} of them differ")
 
 
-# %% 5. How far one output sees
-def receptive_field(layers):
-    """1 + sum of dilation (k - 1) times all strides before; (k, stride, dilation)."""
-    field, step = 1, 1
-    for k, stride, dilation in layers:
-        field += dilation * (k - 1) * step
-        step *= stride
-    return field
-
-
-def field_by_gradient(layers):
-    """(from first to last, number) of the 64 inputs that a middle output depends on."""
-    x = torch.ones(1, 1, 64, dtype=torch.float64, requires_grad=True)
-    y = x
-    for k, stride, dilation in layers:
-        y = F.conv1d(y, torch.ones(1, 1, k).double(), stride=stride, dilation=dilation)
-    y[0, 0, y.shape[2] // 2].backward()
-    seen = x.grad.flatten().nonzero().flatten()
-    return (seen[-1] - seen[0] + 1).item(), len(seen)
-
-
-def show_5(device):
-    print("\n5. How far one output sees")
-    for name, layers in (
-        ("three 3 x 3", [(3, 1, 1)] * 3),
-        ("stride 2", [(3, 2, 1)] * 3),
-        ("dilation 1, 2, 4", [(3, 1, 1), (3, 1, 2), (3, 1, 4)]),
-        ("dilation 2, 2, 2", [(3, 1, 2)] * 3),
-    ):
-        field = receptive_field(layers)
-        extent, seen = field_by_gradient(layers)
-        print(f"   {name:<16}: {field:>2}, measured {extent:>2}, seen {seen:>2}")
-
-
-# %% 6. Batch norm behind a convolution
-# In evaluation the convolution can do the norm's work; in training the norm takes its
-# bias away.
-def folded(conv, norm):
-    """One Conv2d for conv (a bias, stride 1, no padding) and norm in evaluation."""
-    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    both = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size)
-    both.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
-    both.bias = nn.Parameter((conv.bias - norm.running_mean) * factor + norm.bias)
-    return both
-
-
-def gradients_before_norm(device="cpu"):
-    """The largest |gradient| of weights and bias in front of a batch norm."""
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    model.double().to(device)
-    model(noise(8, 1, 8, 8, device=device)).square().mean().backward()
-    return tuple(p.grad.abs().max().item() for p in model[0].parameters())
-
-
-def show_6(device):
-    print("\n6. Batch norm behind a convolution")
-    x = noise(8, 1, 8, 8, device=device)
-    conv = nn.Conv2d(1, 4, 3).double().to(device)
-    norm = nn.BatchNorm2d(4).double().to(device)
-    norm(conv(x))
-    off = (norm.eval()(conv(x)) - folded(conv, norm)(x)).abs().max()
-    print(f"   conv and norm, and one conv, agree to 1e-12: {off < 1e-12}")
-    weight, bias = gradients_before_norm(device)
-    large, dead = weight > 1e-3, bias < 1e-12
-    print(f"   gradient: weights above 1e-3: {large}, bias below 1e-12: {dead}")
-
-
-# %% 7. Digits that move
+# %% 5. Digits that move
 def canvas(x, down=0, right=0):
     """x, (n, 1, 8, 8), on canvases of 12 x 12, so far from the middle."""
     out = x.new_zeros(len(x), 1, 12, 12)
@@ -285,28 +218,56 @@ def accuracies_when_moved(kind, x, y, seed=0):
     return found
 
 
-def show_7(device):
-    print("\n7. Digits that move")
+def show_5(device):
+    print("\n5. Digits that move")
     x, y = digits(device)
     for kind in ("mlp", "cnn", "cnn, norm"):
         zero, one, two = accuracies_when_moved(kind, x, y)
         print(f"   {kind:<9}   moved by 0, 1, 2: {zero:.2f} {one:.2f} {two:.2f}")
 
 
-# %% 8. Mistake: a batch of grey pictures without their channel
+# %% 6. How far one output sees
+def receptive_field(layers):
+    """1 + sum of dilation (k - 1) times all strides before; (k, stride, dilation)."""
+    field, step = 1, 1
+    for k, stride, dilation in layers:
+        field += dilation * (k - 1) * step
+        step *= stride
+    return field
+
+
+def field_by_gradient(layers):
+    """(from first to last, number) of the 64 inputs that a middle output depends on."""
+    x = torch.ones(1, 1, 64, dtype=torch.float64, requires_grad=True)
+    y = x
+    for k, stride, dilation in layers:
+        y = F.conv1d(y, torch.ones(1, 1, k).double(), stride=stride, dilation=dilation)
+    y[0, 0, y.shape[2] // 2].backward()
+    seen = x.grad.flatten().nonzero().flatten()
+    return (seen[-1] - seen[0] + 1).item(), len(seen)
+
+
+def show_6(device):
+    print("\n6. How far one output sees")
+    for name, layers in (
+        ("three 3 x 3", [(3, 1, 1)] * 3),
+        ("stride 2", [(3, 2, 1)] * 3),
+        ("dilation 1, 2, 4", [(3, 1, 1), (3, 1, 2), (3, 1, 4)]),
+        ("dilation 2, 2, 2", [(3, 1, 2)] * 3),
+    ):
+        field = receptive_field(layers)
+        extent, seen = field_by_gradient(layers)
+        print(f"   {name:<16}: {field:>2}, measured {extent:>2}, seen {seen:>2}")
+
+
+# %% 7. The channel, and zeros around
+# A batch of grey pictures needs its channel, or it is taken for one picture. And zeros
+# around a picture that is not dark are dark borders.
 def shape_out(*shape):
     """The shape that Conv2d(3, 8, 3) makes of (n, 3, H, W), or of (3, H, W)."""
     return tuple(nn.Conv2d(3, 8, 3)(torch.ones(shape)).shape)
 
 
-def show_8(device):
-    print("\n8. Mistake: a batch of grey pictures without their channel")
-    grey, colour = shape_out(3, 8, 8), shape_out(3, 3, 8, 8)
-    print(f"   three grey pictures, (3, 8, 8), become {grey}")
-    print(f"   three pictures of 3 channels, (3, 3, 8, 8), become {colour}")
-
-
-# %% 9. Mistake: zeros around a picture that is not dark
 def mean_of_ones(count_include_pad):
     """Corner, edge and middle of a padded 3 x 3 mean over ones."""
     options = {"stride": 1, "padding": 1, "count_include_pad": count_include_pad}
@@ -314,12 +275,48 @@ def mean_of_ones(count_include_pad):
     return found[0, 0].item(), found[0, 1].item(), found[1, 1].item()
 
 
-def show_9(device):
-    print("\n9. Mistake: zeros around a picture that is not dark")
+def show_7(device):
+    print("\n7. The channel, and zeros around")
+    grey, colour = shape_out(3, 8, 8), shape_out(3, 3, 8, 8)
+    print(f"   three grey pictures, (3, 8, 8), become {grey}")
+    print(f"   three pictures of 3 channels, (3, 3, 8, 8), become {colour}")
     for counted in (True, False):
         found = ", ".join(f"{number:.3f}" for number in mean_of_ones(counted))
         name = f"zeros counted={counted!s:<5}"
         print(f"   {name}   corner, edge, middle of ones: {found}")
+
+
+# %% 8. Batch norm behind a convolution
+# In evaluation the convolution can do the norm's work; in training the norm takes its
+# bias away.
+def folded(conv, norm):
+    """One Conv2d for conv (a bias, stride 1, no padding) and norm in evaluation."""
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    both = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size)
+    both.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
+    both.bias = nn.Parameter((conv.bias - norm.running_mean) * factor + norm.bias)
+    return both
+
+
+def gradients_before_norm(device="cpu"):
+    """The largest |gradient| of weights and bias in front of a batch norm."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    model.double().to(device)
+    model(noise(8, 1, 8, 8, device=device)).square().mean().backward()
+    return tuple(p.grad.abs().max().item() for p in model[0].parameters())
+
+
+def show_8(device):
+    print("\n8. Batch norm behind a convolution")
+    x = noise(8, 1, 8, 8, device=device)
+    conv = nn.Conv2d(1, 4, 3).double().to(device)
+    norm = nn.BatchNorm2d(4).double().to(device)
+    norm(conv(x))
+    off = (norm.eval()(conv(x)) - folded(conv, norm)(x)).abs().max()
+    print(f"   conv and norm, and one conv, agree to 1e-12: {off < 1e-12}")
+    weight, bias = gradients_before_norm(device)
+    large, dead = weight > 1e-3, bias < 1e-12
+    print(f"   gradient: weights above 1e-3: {large}, bias below 1e-12: {dead}")
 
 
 # %% The picture
@@ -349,7 +346,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "16 Convolution"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

@@ -1,7 +1,6 @@
-"""18 Attention: a network that reads a sequence, up to a tiny GPT at a known limit.
+"""18 Attention: each token asks all others, and takes more from those that fit.
 
-The source of its sequences has a known entropy: on new data, a loss far below it proves
-a mistake.
+A mask says whom it may ask: nobody of the future, and no padding.
 """
 
 import argparse
@@ -26,18 +25,18 @@ def noise(*shape, device="cpu"):
 # Each query asks all keys. The softmax makes weights of their dot products, and the
 # output is the mean of the values with these weights. Causal: a token asks itself and
 # what came before.
-def weights(q, k, causal=False, dim=-1):
+def weights(q, k, causal=False):
     """softmax(q k^T / sqrt(d)), (..., T, S), for q, (..., T, d), and k, (..., S, d)."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     if causal:
         later = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
         scores = scores.masked_fill(later, -torch.inf)
-    return torch.softmax(scores, dim=dim)
+    return torch.softmax(scores, dim=-1)
 
 
-def attention(q, k, v, causal=False, dim=-1):
-    """weights(q, k) @ v, (..., T, d), for v, (..., S, d); another dim is a mistake."""
-    return weights(q, k, causal, dim) @ v
+def attention(q, k, v, causal=False):
+    """weights(q, k) @ v, (..., T, d), for v, (..., S, d)."""
+    return weights(q, k, causal) @ v
 
 
 def show_1(device):
@@ -129,17 +128,17 @@ def show_4(device):
 # The d numbers are cut into heads, each of which attends by itself. The block adds what
 # attention and then two linear layers say to its input (lesson 12), each behind a layer
 # norm.
-def multi_head(layer, x, causal=True, dim=-1):
+def multi_head(layer, x, causal=True):
     """What nn.MultiheadAttention does to x, (n, T, d), with the weights of layer."""
     projected = x @ layer.in_proj_weight.T + layer.in_proj_bias
     parts = projected.unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    out = attention(*parts, causal, dim)  # (n, heads, T, d / heads)
+    out = attention(*parts, causal)  # (n, heads, T, d / heads)
     return layer.out_proj(out.transpose(1, 2).flatten(2))
 
 
-def block(layer, x, causal=True, dim=-1):
+def block(layer, x, causal=True):
     """What nn.TransformerEncoderLayer(norm_first=True) does, with layer's weights."""
-    x = x + multi_head(layer.self_attn, layer.norm1(x), causal, dim)
+    x = x + multi_head(layer.self_attn, layer.norm1(x), causal)
     return x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
 
 
@@ -164,125 +163,7 @@ def show_5(device):
     print(f"   nn.TransformerEncoderLayer to 1e-12: {off < 1e-12}")
 
 
-# %% 6. Token by token, with what is stored
-# To write the next token, only its own query is new: keys and values of the past can be
-# kept.
-def attention_with_cache(q, k, v):
-    """Causal attention of (..., T, d), token by token, and how many scores it took."""
-    rows, scores = [], 0
-    for t in range(q.shape[-2]):
-        past = slice(0, t + 1)  # what a cache would hold
-        rows.append(attention(q[..., t : t + 1, :], k[..., past, :], v[..., past, :]))
-        scores += t + 1
-    return torch.cat(rows, dim=-2), scores
-
-
-def show_6(device):
-    print("\n6. Token by token, with what is stored")
-    q, k, v = noise(3, 32, 8, device=device)
-    found, scores = attention_with_cache(q, k, v)
-    off = (found - attention(q, k, v, causal=True)).abs().max()
-    anew = sum(t * t for t in range(1, 33))
-    print(
-        f"   all at once agrees to 1e-12: {off < 1e-12}; "
-        f"{scores} scores, without a cache {anew}"
-    )
-
-
-# %% 7. A tiny GPT meets the entropy of its source
-# x[t] = x[t - 1] + x[t - 2] mod 5 with probability 0.8, else any of the five: the right
-# symbol has probability 0.84, each other 0.04. Nobody can predict better than the
-# source's entropy.
-ENTROPY = -0.84 * math.log(0.84) - 4 * 0.04 * math.log(0.04)
-
-
-def sequences(n, length, generator):
-    """n sequences of the source, (n, length), whole numbers from 0 to 4."""
-    x = torch.randint(5, (n, length), generator=generator)
-    kept = torch.rand(n, length, generator=generator) < 0.8
-    for t in range(2, length):
-        x[:, t] = torch.where(kept[:, t], (x[:, t - 1] + x[:, t - 2]) % 5, x[:, t])
-    return x
-
-
-class TinyGPT(nn.Module):
-    """Tokens (n, T) to logits of the next ones (n, T, 5), by one block."""
-
-    def __init__(self, d=32, causal=True, dim=-1, positions=True):
-        super().__init__()
-        self.token, self.position = nn.Embedding(5, d), nn.Embedding(15, d)
-        self.layer, self.head = encoder_layer(d, 4, 2 * d), nn.Linear(d, 5)
-        self.causal, self.dim, self.positions = causal, dim, positions
-
-    def forward(self, tokens):
-        x = self.token(tokens)
-        if self.positions:
-            x = x + self.position.weight[: tokens.shape[1]]
-        return self.head(block(self.layer, x, self.causal, self.dim))
-
-
-def train_gpt(steps, seed, device="cpu", **mistake):
-    """(model, losses of its steps): it predicts each token of 16 but the first two."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = TinyGPT(**mistake).to(device)
-    # Adam with weight decay, 0.01
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
-    one_cycle = torch.optim.lr_scheduler.OneCycleLR
-    scheduler = one_cycle(optimizer, max_lr=0.02, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    losses = []
-    for _ in range(steps):
-        x = sequences(32, 16, generator).to(device)
-        optimizer.zero_grad()
-        logits = model(x[:, :-1])[:, 1:]
-        loss = F.cross_entropy(logits.flatten(0, 1), x[:, 2:].flatten())
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        losses.append(loss.detach())
-    return model, torch.stack(losses).tolist()
-
-
-def excess(model, device="cpu"):
-    """-sum p log q - entropy over the source's own p: never below 0 for any model."""
-    x = sequences(500, 16, torch.Generator().manual_seed(1)).to(device)
-    right = (x[:, 1:-1] + x[:, :-2]) % 5
-    p = 0.04 + 0.8 * F.one_hot(right, 5)
-    with torch.no_grad():
-        log_q = F.log_softmax(model(x[:, :-1])[:, 1:].double(), dim=-1)
-    return -(p * log_q).sum(dim=-1).mean().item() - ENTROPY
-
-
-def show_7(device):
-    print("\n7. A tiny GPT meets the entropy of its source")
-    model, losses = train_gpt(200, seed=0, device=device)
-    print(f"   entropy of the source {ENTROPY:.4f}, log 5 is {math.log(5):.4f}")
-    last, close = sum(losses[-10:]) / 10, 0 < excess(model, device) < 0.05
-    print(
-        f"   loss: first {losses[0]:.1f}, last ten {last:.1f}; "
-        f"above the entropy, by less than 0.05: {close}"
-    )
-
-
-# %% 8. Mistake: a loss below the entropy
-# A batch may be, by luck; ten that are far below see what they predict. Without a mask
-# that is plain. With the softmax over the queries, dim -2, later tokens leak in by the
-# sums.
-def last_loss(steps, seed=0, device="cpu", **mistake):
-    """The mean loss of the last ten of so many steps."""
-    _, losses = train_gpt(steps, seed, device, **mistake)
-    return sum(losses[-10:]) / 10
-
-
-def show_8(device):
-    print("\n8. Mistake: a loss below the entropy")
-    for mistake in ({"causal": False}, {"dim": -2}, {"positions": False}):
-        loss = last_loss(120, device=device, **mistake)
-        print(f"   {mistake}: loss {loss:.1f}, below the entropy: {loss < ENTROPY}")
-
-
-# %% 9. Mistake: a mask upside down
+# %% 6. Mistake: a mask upside down
 # True means allowed in F.scaled_dot_product_attention, and blocked in
 # nn.MultiheadAttention.
 def rows_of_nan(mask, device="cpu"):
@@ -293,8 +174,8 @@ def rows_of_nan(mask, device="cpu"):
     return out.isnan().any(dim=-1).sum().item()
 
 
-def show_9(device):
-    print("\n9. Mistake: a mask upside down")
+def show_6(device):
+    print("\n6. Mistake: a mask upside down")
     allowed = torch.ones(5, 5, dtype=torch.bool, device=device).tril()
     x = noise(1, 5, 16, device=device)
     found = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed)
@@ -305,37 +186,70 @@ def show_9(device):
         print(f"   {name} triangle to nn.MultiheadAttention: {nan} of 5 tokens are nan")
 
 
+# %% 7. Padding: what only fills the batch
+# Sequences of a batch differ in length, and padding fills the short ones. The layer is
+# told which keys are padding: True means blocked, as in section 6.
+def seeded_heads():
+    """nn.MultiheadAttention(16, 4) for (n, T, d), the same numbers on each call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return nn.MultiheadAttention(16, 4, batch_first=True).double()
+
+
+def changed_by_padding(length, masked, device="cpu"):
+    """By how much padding, up to 5, changes what a sequence of so many tokens says."""
+    layer, x = seeded_heads().to(device), noise(1, 5, 16, device=device)
+    short = x[:, :length]
+    alone, _ = layer(short, short, short)
+    padding = torch.arange(5, device=device)[None] >= length
+    out, _ = layer(x, x, x, key_padding_mask=padding if masked else None)
+    return (out[:, :length] - alone).abs().max().item()
+
+
+def tokens_of_nan(lengths, device="cpu"):
+    """For each sequence, padded to 5 tokens, how many of the 5 answers are nan."""
+    x = noise(len(lengths), 5, 16, device=device)
+    places = torch.arange(5, device=device)
+    padding = places >= torch.tensor(lengths, device=device)[:, None]
+    out, _ = seeded_heads().to(device)(x, x, x, key_padding_mask=padding)
+    return out.isnan().any(dim=-1).sum(dim=1).tolist()
+
+
+def show_7(device):
+    print("\n7. Padding: what only fills the batch")
+    for masked in (True, False):
+        change = changed_by_padding(3, masked, device)
+        print(
+            f"   padding blocked={masked!s:<5}   it changes the output by {change:.4f}"
+        )
+    lengths = [5, 3, 0]
+    for length, count in zip(lengths, tokens_of_nan(lengths, device), strict=True):
+        print(f"   {length} tokens and {5 - length} of padding: {count} are nan")
+
+
 # %% The picture
 def figure(device="cpu"):
-    """Losses of the right model and of two mistakes, and where the heads look."""
+    """The entropy of the weights over d, and the products of positions."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9, 4), layout="constrained")
     left, right = fig.subplots(1, 2)
-    variants = {"correct": {}, "no mask": {"causal": False}, "wrong dim": {"dim": -2}}
-    for name, mistake in variants.items():
-        model, losses = train_gpt(200, seed=0, device=device, **mistake)
-        left.plot(losses, label=name)
-        if name == "correct":
-            x = sequences(1, 15, torch.Generator().manual_seed(2)).to(device)
-            x = model.layer.norm1(model.token(x) + model.position.weight)
-            layer = model.layer.self_attn
-            q, k, _ = (x @ layer.in_proj_weight.T + layer.in_proj_bias).chunk(3, dim=-1)
-            q, k = (part[0].unflatten(-1, (4, -1)).transpose(0, 1) for part in (q, k))
-            seen = weights(q, k, causal=True).mean(dim=0).detach().cpu()
-            right.imshow(seen.numpy(), cmap="Blues")
-    for value, style in ((math.log(5), ":"), (ENTROPY, "--")):
-        left.axhline(value, color="black", linestyle=style)
-    left.set(title="loss; dashed: the entropy, dotted: log 5", xlabel="step")
-    right.set(title="weights, mean of four heads", xlabel="key", ylabel="query")
-    right.set(xticks=range(0, 15, 2), yticks=range(0, 15, 2))
+    sizes = [2**k for k in range(11)]
+    for scaled, name in ((True, "divided by sqrt(d)"), (False, "undivided")):
+        left.plot(sizes, [spread(d, scaled, 500)[1] for d in sizes], "o-", label=name)
+    left.axhline(math.log(16), color="black", linestyle="--")
+    left.set(title="entropy of 16 weights; dashed: log 16", xlabel="d", xscale="log")
     left.legend()
+    positions = sinusoids(50, 16)
+    image = right.imshow((positions @ positions.T).numpy(), cmap="Blues")
+    fig.colorbar(image, ax=right)
+    right.set(title="products of positions", xlabel="position", ylabel="position")
     return fig
 
 
 # %% Run it
 TITLE = "18 Attention"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
 # %% The command line: the same in every lesson, no need to read on

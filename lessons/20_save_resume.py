@@ -12,7 +12,6 @@ import os
 import pickle
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import torch
@@ -180,28 +179,7 @@ def show_4(device):
         print(f"   {part:<9}: above 0.001 {cost > 0.001}")
 
 
-# %% 5. Adam without its moments takes a first step of lr on every weight
-# Its step is lr * m / sqrt(v), m and v corrected for their start at 0. After one
-# gradient it is lr.
-def first_step(with_state, device="cpu"):
-    """The median |step| / lr over all weights, of the step after (5, 3)."""
-    forget = () if with_state else ("optimizer",)
-    with torch.random.fork_rng(devices=[]):
-        checkpoint, before = undisturbed(device, (5, 3))
-        run = Training(device).restore(copy.deepcopy(checkpoint), forget).run((5, 4))
-        after = nn.utils.parameters_to_vector(run.model.parameters())
-    lr = run.optimizer.param_groups[0]["lr"]
-    return ((after - before).abs() / lr).median().item()
-
-
-def show_5(device):
-    print("\n5. Adam without its moments takes a first step of lr on every weight")
-    for with_state in (True, False):
-        step = first_step(with_state, device)
-        print(f"   with_state={with_state!s:<5}   step / lr {step:.1f}")
-
-
-# %% 6. Write beside the old file, then replace it
+# %% 5. Write beside the old file, then replace it
 # os.replace is one step, within one file system: whoever looks sees the old file or the
 # new one.
 def save(state, path):
@@ -227,8 +205,8 @@ def left_after_crash(n, beside, folder):
         return None
 
 
-def show_6(device):
-    print("\n6. Write beside the old file, then replace it")
+def show_5(device):
+    print("\n5. Write beside the old file, then replace it")
     with tempfile.TemporaryDirectory() as folder:
         for beside in (False, True):
             found = []
@@ -238,28 +216,7 @@ def show_6(device):
             print(f"   beside={beside!s:<5}   {left}")
 
 
-# %% 7. A flipped bit is silent
-# The file is a ZIP archive with a checksum of each record. torch.load does not look at
-# it.
-def flipped(value):
-    """(value as loaded after the highest bit of its exponent flipped, bad record)."""
-    file = io.BytesIO()
-    torch.save(torch.full((1000,), value), file)
-    data = bytearray(file.getvalue())
-    data[data.index(torch.full((1000,), value).numpy().tobytes()) + 3] ^= 0b0100_0000
-    value_loaded = torch.load(io.BytesIO(data), weights_only=True)[0].item()
-    return value_loaded, zipfile.ZipFile(io.BytesIO(data)).testzip()
-
-
-def show_7(device):
-    print("\n7. A flipped bit is silent")
-    value_loaded, record = flipped(0.5)
-    theory = 0.5 * 2.0**128
-    print(f"   0.5 is loaded as {value_loaded:.2e}, theory 0.5 * 2^128 = {theory:.2e}")
-    print(f"   testzip names the record: {record}")
-
-
-# %% 8. Loading a file runs what is in it
+# %% 6. Loading a file runs what is in it
 # A pickle can name any function and its arguments. weights_only=True refuses; it is the
 # default from torch 2.6 on, so write it always.
 class Touch:
@@ -285,15 +242,15 @@ def ran_code(weights_only):
         return made.exists(), refused
 
 
-def show_8(device):
-    print("\n8. Loading a file runs what is in it")
+def show_6(device):
+    print("\n6. Loading a file runs what is in it")
     for weights_only in (False, True):
         ran, refused = ran_code(weights_only)
         result = f"code ran: {ran}, refused: {refused}"
         print(f"   weights_only={weights_only!s:<5}   {result}")
 
 
-# %% 9. Names must match
+# %% 7. Names must match
 # strict=False passes over names that do not match and says nothing: look at what it
 # returns.
 def loaded(prefix, strict):
@@ -309,8 +266,8 @@ def loaded(prefix, strict):
     return len(found.missing_keys), len(found.unexpected_keys), layer.weight.item()
 
 
-def show_9(device):
-    print("\n9. Names must match")
+def show_7(device):
+    print("\n7. Names must match")
     for prefix in ("", "module."):
         missing, unexpected, weight = loaded(prefix, strict=False)
         names_found = f"{missing} missing, {unexpected} unexpected"
@@ -339,7 +296,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "20 Save and resume"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8, show_9]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
 # %% The command line: the same in every lesson, no need to read on

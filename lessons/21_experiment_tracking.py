@@ -210,40 +210,7 @@ def show_5(device):
     print(f"   in std {lead / choose.std():.2f}, theory for normal values {theory:.2f}")
 
 
-# %% 6. A range test finds the learning rate
-# One training whose rate grows at each step. On the parabola 7.5 w^2 the limit is 2/15
-# (lesson 05).
-def range_test(loss_function, parameters, rates):
-    """The losses before each step of SGD with these rates, and after the last."""
-    optimizer = torch.optim.SGD(parameters, lr=rates[0])
-    losses = []
-    for rate in rates:
-        optimizer.param_groups[0]["lr"] = rate
-        optimizer.zero_grad()
-        loss = loss_function()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return np.array([*losses, loss_function().item()])
-
-
-def show_6(device):
-    print("\n6. A range test finds the learning rate")
-    rates = np.geomspace(1e-4, 100, 121)
-    w = torch.ones(1, dtype=torch.float64, device=device, requires_grad=True)
-    losses = range_test(lambda: 7.5 * w.square().sum(), [w], rates)
-    first = (np.diff(losses) > 0).argmax()
-    rates_found = f"falls at {rates[first - 1]:.3f}, climbs at {rates[first]:.3f}"
-    print(f"   parabola: {rates_found}, 2/15 = {2 / 15:.3f}")
-    (x, y), parameters = digits(device)[0], starts(32, [0], device)
-    losses = range_test(
-        lambda: F.cross_entropy(forward(parameters, x)[0], y), parameters, rates
-    )
-    lowest = rates[losses.argmin()]
-    print(f"   digits: {losses[0]:.2f} at first, lowest at rate {lowest:.1f}")
-
-
-# %% 7. Watch the gradients, the units and the first nan
+# %% 6. Watch the gradients, the units and the first nan
 def network(activation, depth, device="cpu"):
     """A network with so many hidden layers of 64, float64, from seed 0."""
     with torch.random.fork_rng(devices=[]):
@@ -275,8 +242,8 @@ def first_bad(model, x):
     return None
 
 
-def show_7(device):
-    print("\n7. Watch the gradients, the units and the first nan")
+def show_6(device):
+    print("\n6. Watch the gradients, the units and the first nan")
     x, y = digits(device)[0]
     for activation in (nn.Sigmoid, nn.Tanh):
         ratio = gradient_ratio(network(activation, 8, device), x, y)
@@ -292,7 +259,7 @@ def show_7(device):
     print(f"   spoilt: dead {dead:.0%}, first bad {bad!r}")
 
 
-# %% 8. TensorBoard, for those who have it
+# %% 7. TensorBoard, for those who have it
 # A writer adds to what is in its folder, and so a second run in one folder draws a
 # zigzag.
 def steps_read(folders):
@@ -308,8 +275,8 @@ def steps_read(folders):
     return [event.step for event in reader.Scalars("loss")]
 
 
-def show_8(device):
-    print("\n8. TensorBoard, for those who have it")
+def show_7(device):
+    print("\n7. TensorBoard, for those who have it")
     if find_spec("tensorboard") is None:
         print("   not installed here: python -m pip install tensorboard")
         return
@@ -345,7 +312,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "21 Experiment tracking"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
 # %% The command line: the same in every lesson, no need to read on

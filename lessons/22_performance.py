@@ -54,10 +54,11 @@ def draw(*shape, device="cpu"):
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
 
 
-# %% 1. A training step costs three products for each layer, but for the first
-# Forward, the gradient of the weight, the gradient of the input: which the first layer
-# has no use for. Each is a product of matrices, and (m, k) @ (k, n) takes m n sums of k
-# products: 2 m k n.
+# %% 1. The operations of a training step, and of a product of three
+# A step makes three products for each layer: forward, the gradient of the
+# weight, the gradient of the input: which the first layer has no use for. A product of
+# (m, k) with (k, n) takes m n sums of k products: 2 m k n. Of three factors the order
+# matters, too.
 def training_flops(sizes, batch):
     """batch (6 N - 2 N_1): N weights in all, N_1 in the first layer."""
     weights = [a * b for a, b in itertools.pairwise(sizes)]
@@ -72,22 +73,35 @@ def counted(function):
 
 
 def show_1(device):
-    print("\n1. A training step costs three products for each layer, but for the first")
+    print("\n1. The operations of a training step, and of a product of three")
     sizes = [20, 64, 64, 10]
     model, x = network(sizes, device), draw(8, 20, device=device)
     found = counted(lambda: model(x).sum().backward()).flops
     theory = training_flops(sizes, batch=8)
     print(f"   20-64-64-10, 8 samples: {found}, theory {theory}")
+    a, v = draw(200, 200, device=device), draw(200, device=device)
+    slow, fast = counted(lambda: (a @ a) @ v).flops, counted(lambda: a @ (a @ v)).flops
+    ratio = f"ratio {slow / fast}, theory {(200 + 1) / 2}"
+    print(f"   (A A) v: {slow}, A (A v): {fast}, {ratio}")
 
 
 # %% 2. One call instead of many
-# A call costs about as much as thousands of operations, however little it computes.
+# A call costs about as much as thousands of operations, however little it computes. And
+# cat in a loop copies what is there already, each time.
 def row_by_row(x, w):
     """x @ w for x (n, d), w (d,), in a loop over the rows."""
     out = torch.empty(len(x), dtype=x.dtype, device=x.device)
     for i in range(len(x)):
         out[i] = x[i] @ w
     return out
+
+
+def grown(rows):
+    """All rows, each (1, d), in one tensor, to which each is added in turn."""
+    table = rows[0][:0]  # (0, d)
+    for row in rows:
+        table = torch.cat([table, row])
+    return table
 
 
 def show_2(device):
@@ -97,18 +111,13 @@ def show_2(device):
     same = torch.allclose(row_by_row(x, w), x @ w, rtol=0, atol=1e-12)
     at_once = f"at once {len(product.calls)}, agree to 1e-12: {same}"
     print(f"   row by row {len(loop.calls)} calls, theory 4 * 100 + 1; {at_once}")
+    rows = draw(1000, 8, device=device).split(1)
+    growing, once = counted(lambda: grown(rows)), counted(lambda: torch.cat(rows))
+    ratio = f"ratio {growing.bytes / once.bytes}, theory {(1000 + 1) / 2}"
+    print(f"   bytes written in a loop {growing.bytes}, at once {once.bytes}, {ratio}")
 
 
-# %% 3. The order of products
-def show_3(device):
-    print("\n3. The order of products")
-    a, v = draw(200, 200, device=device), draw(200, device=device)
-    slow, fast = counted(lambda: (a @ a) @ v).flops, counted(lambda: a @ (a @ v)).flops
-    ratio, theory = slow / fast, (200 + 1) / 2
-    print(f"   (A A) v: {slow}, A (A v): {fast}, ratio {ratio}, theory {theory}")
-
-
-# %% 4. Operations for each byte: the roofline
+# %% 3. Operations for each byte: the roofline
 # A machine computes at most at its peak, and fetches numbers at most at its bandwidth.
 def product_intensity(n, size=4):
     """Flop a byte: 2 n^3 operations on 3 n^2 numbers of so many bytes, moved once."""
@@ -120,8 +129,8 @@ def roofline(intensity, peak, bandwidth):
     return min(peak, intensity * bandwidth)
 
 
-def show_4(device):
-    print("\n4. Operations for each byte: the roofline")
+def show_3(device):
+    print("\n3. Operations for each byte: the roofline")
     work = {"x + 1": 1 / 8}
     for n in (12, 96):
         work[f"n = {n}"] = product_intensity(n)
@@ -132,7 +141,7 @@ def show_4(device):
         print(f"   {name}: {intensity:.3f} flop a byte, {most}")
 
 
-# %% 5. What is kept for backward
+# %% 4. What is kept for backward
 # Autograd puts tensors aside in forward. A hook is called for each of them.
 def bytes_kept(function, own):
     """The bytes put aside while function() runs, each storage once, own ones aside."""
@@ -150,8 +159,8 @@ def bytes_kept(function, own):
     return sum(kept.values())
 
 
-def show_5(device):
-    print("\n5. What is kept for backward")
+def show_4(device):
+    print("\n4. What is kept for backward")
     model, x = network(9 * [64], device).float(), draw(256, 64, device=device).float()
     own, theory = [x, *model.parameters()], 8 * 256 * 64 * 4
     kept = bytes_kept(lambda: model(x), own)
@@ -162,7 +171,7 @@ def show_5(device):
         print(f"   under autocast, bfloat16: {bytes_kept(lambda: model(x), own)}")
 
 
-# %% 6. Checkpointing: keep less, compute again
+# %% 5. Checkpointing: keep less, compute again
 class Recompute(torch.autograd.Function):
     """Keeps a block's input alone, which must require grad; backward runs it again."""
 
@@ -195,8 +204,8 @@ def gradient(model, function):
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 
-def show_6(device):
-    print("\n6. Checkpointing: keep less, compute again")
+def show_5(device):
+    print("\n5. Checkpointing: keep less, compute again")
     model, x = network(17 * [64], device), draw(32, 64, device=device).requires_grad_()
     own, unit = [x, *model.parameters()], 32 * 64 * 8  # bytes of one layer's output
     print(f"   16 layers keep {bytes_kept(lambda: model(x), own) // unit}")
@@ -208,7 +217,7 @@ def show_6(device):
         print(f"   blocks of {size} {kept}; same gradient: {same}")
 
 
-# %% 7. Accumulation: a large batch in small parts
+# %% 6. Accumulation: a large batch in small parts
 def accumulated(model, x, y, parts, divided=True):
     """The gradient from equal parts in turn; divided: each loss by their number."""
     model.zero_grad()
@@ -218,8 +227,8 @@ def accumulated(model, x, y, parts, divided=True):
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 
-def show_7(device):
-    print("\n7. Accumulation: a large batch in small parts")
+def show_6(device):
+    print("\n6. Accumulation: a large batch in small parts")
     model, x = network([8, 16, 1], device), draw(64, 8, device=device)
     y = x.sum(dim=1, keepdim=True)
     whole = accumulated(model, x, y, parts=1)
@@ -229,7 +238,7 @@ def show_7(device):
         print(f"   4 parts of 16, divided={divided!s:<5}   {result}")
 
 
-# %% 8. Half the bytes, and what they cannot hold
+# %% 7. Half the bytes, and what they cannot hold
 def counts_to(dtype):
     """Where counting by ones stops: the first power of two n for which n + 1 is n."""
     n = 1
@@ -246,8 +255,8 @@ def after_steps(dtype, steps=1000):
     return weight.item()
 
 
-def show_8(device):
-    print("\n8. Half the bytes, and what they cannot hold")
+def show_7(device):
+    print("\n7. Half the bytes, and what they cannot hold")
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         small, large = torch.tensor([1e-8, 70000.0]).to(dtype).tolist()
         rounded = f"1e-8 is {small:.0e}, 70000 is {large:.0f}"
@@ -255,7 +264,7 @@ def show_8(device):
         print(f"   {str(dtype)[6:]:<8}   {rounded}, {limits}")
 
 
-# %% 9. Waiting for the device
+# %% 8. Waiting for the device
 # A GPU works on while Python goes ahead, until Python asks for a number: then it has to
 # wait.
 def waits(steps, every, device="cpu"):
@@ -270,28 +279,11 @@ def waits(steps, every, device="cpu"):
     return count.calls.count("_local_scalar_dense")
 
 
-def show_9(device):
-    print("\n9. Waiting for the device")
+def show_8(device):
+    print("\n8. Waiting for the device")
     for every in (1, 10, 1000):
         number = waits(100, every, device)
         print(f"   100 steps, .item() every {every:>4}: {number} waits")
-
-
-# %% 10. Mistake: cat in a loop
-def grown(rows):
-    """All rows, each (1, d), in one tensor, to which each is added in turn."""
-    table = rows[0][:0]  # (0, d)
-    for row in rows:
-        table = torch.cat([table, row])
-    return table
-
-
-def show_10(device):
-    print("\n10. Mistake: cat in a loop")
-    rows = draw(1000, 8, device=device).split(1)
-    loop, once = counted(lambda: grown(rows)), counted(lambda: torch.cat(rows))
-    ratio = f"ratio {loop.bytes / once.bytes}, theory {(1000 + 1) / 2}"
-    print(f"   bytes written in a loop {loop.bytes}, at once {once.bytes}, {ratio}")
 
 
 # %% The picture
@@ -332,18 +324,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "22 Performance"
-SECTIONS = [
-    show_1,
-    show_2,
-    show_3,
-    show_4,
-    show_5,
-    show_6,
-    show_7,
-    show_8,
-    show_9,
-    show_10,
-]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

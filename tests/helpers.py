@@ -50,6 +50,7 @@ def marks_for(path):
     """The marks of whatever is about the lesson, chapter or exercises at path."""
     marks = {
         "10_transforms": [torchvision_too_old],
+        "06_pipeline": [warning_of_torch_save],
         "20_save_resume": [warning_of_torch_save],
         "21_experiment_tracking": [warning_of_tensorboard],
     }

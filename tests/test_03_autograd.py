@@ -182,9 +182,9 @@ def test_a_new_tensor_has_the_right_number_and_no_gradient(lesson, device, lr):
 
 @pytest.mark.parametrize("steps", [1, 10])
 def test_a_new_p_for_each_weight_trains_nothing(lesson, device, steps):
-    assert lesson.train_nothing(steps, device) == [1, 1]
-    wrong, right = "p = p - 0.1 * p.grad", "p -= 0.1 * p.grad"
-    trained = mended(lesson, "train_nothing", wrong, right)(steps, device)
+    assert lesson.train_nothing(steps, 0.1, device) == [1, 1]
+    wrong, right = "p = p - lr * p.grad", "p -= lr * p.grad"
+    trained = mended(lesson, "train_nothing", wrong, right)(steps, 0.1, device)
     # a step of 0.1 on w^2 leaves the share 1 - 0.1 * 2
     assert trained == pytest.approx([0.8**steps] * 2, rel=1e-6)
 
@@ -383,6 +383,30 @@ def loss_under_no_grad():
     loss.backward()
 
 
+def no_weight_at_all():
+    (torch.tensor(1.0) ** 2).backward()
+
+
+def reset_without_a_leaf():
+    w = one()
+    (w**2).backward()
+    with torch.no_grad():
+        w = w - 0.1 * w.grad
+    w.grad.zero_()
+
+
+def two_losses_that_share_a_part():
+    shared = one().exp()
+    shared.sum().backward()
+    (shared**2).backward()
+
+
+def gradient_of_what_is_no_leaf():
+    w = torch.ones(2, requires_grad=True).double()
+    w.sum().backward()
+    assert w.grad is None
+
+
 def update_outside_no_grad():
     w = one()
     (w**2).backward()
@@ -431,6 +455,8 @@ MISTAKES = [
         "unsupported operand type(s) for *: 'float' and 'NoneType'",
         next_update_without_a_leaf,
     ),
+    ("'NoneType' object has no attribute 'zero_'", reset_without_a_leaf),
+    (NO_GRAD, no_weight_at_all),
     (NO_GRAD, loss_of_argmax),
     (NO_GRAD, loss_of_item),
     (NO_GRAD, loss_under_no_grad),
@@ -447,6 +473,7 @@ MISTAKES = [
     ),
     (SECOND_TIME, lambda: [loss.backward() for loss in 2 * [one() ** 2]]),
     (SECOND_TIME, state_of_the_step_before),
+    (SECOND_TIME, two_losses_that_share_a_part),
     (
         "Only Tensors of floating point and complex dtype can require gradients",
         lambda: torch.tensor(1, requires_grad=True),
@@ -455,15 +482,25 @@ MISTAKES = [
 ]
 
 
+ERRORS = (RuntimeError, TypeError, AttributeError)
+NO_LEAF = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed"
+
+
 @pytest.mark.parametrize(("message", "mistake"), MISTAKES)
 def test_a_loud_mistake_says_what_the_chapter_quotes(message, mistake):
-    with pytest.raises((RuntimeError, TypeError), match=re.escape(message)):
+    with pytest.raises(ERRORS, match=re.escape(message)):
         mistake()
     assert message in read(CHAPTER).replace("\n", " ")
 
 
+def test_what_is_no_leaf_has_no_gradient_and_a_warning():
+    with pytest.warns(UserWarning, match=re.escape(NO_LEAF)):
+        gradient_of_what_is_no_leaf()
+
+
 def test_every_message_of_the_table_is_made():
-    assert loud_messages(CHAPTER) <= {message for message, _ in MISTAKES}
+    made = {message for message, _ in MISTAKES} | {NO_LEAF}
+    assert loud_messages(CHAPTER) <= made
 
 
 # What is made, is made where x is
@@ -472,7 +509,7 @@ def test_tensors_are_made_on_the_device_that_is_given(lesson, device):
     with torch.device("meta"):  # whatever is made without a device has no value here
         assert lesson.gradients_of_3w(1, "no reset", device) == [3]
         assert lesson.train(x, 2 * x, 0.05, 1) == pytest.approx([14 / 15], rel=1e-6)
-        assert lesson.train_nothing(1, device) == [1, 1]
+        assert lesson.train_nothing(1, 0.1, device) == [1, 1]
         for step in (lesson.change_the_tensor, lesson.make_a_new_one):
             assert step(0.25, device).device.type == device
 

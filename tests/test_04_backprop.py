@@ -9,6 +9,8 @@ import torch
 from helpers import assert_values, printed_if_tripled, tensor64
 from reference import sigmoid
 
+EPS = 2.0**-52
+
 
 def test_a_leaf_shares_nothing_with_what_it_copies(lesson, device):
     x = tensor64([1.0, 2.0], device).requires_grad_()
@@ -165,6 +167,110 @@ def test_the_largest_difference_is_found_under_every_name(lesson, device):
             lesson.largest_difference(*pair)
 
 
+@pytest.mark.parametrize("x", [-1.75, 0.1, 3.0])
+def test_autograd_rounds_each_step_and_nothing_else(lesson, device, x):
+    exact = 3 * Fraction(x) ** 2  # in rational arithmetic
+    slope = lesson.slope_by_autograd(lesson.cube, tensor64(x, device)).item()
+    # four roundings of half an eps each
+    assert abs(Fraction(slope) - exact) <= 2 * EPS * exact
+
+
+def test_the_error_of_autograd_is_that_of_two_roundings(lesson, device):
+    # Autograd rounds x * x and its triple, the comparison 3 x and 3 x * x: half an eps
+    # each.
+    def error(x):
+        return lesson.mean_error(lesson.slope_by_autograd(lesson.cube, x), x)
+
+    x = torch.linspace(1, 2, 1001, device=device, dtype=torch.float64)
+    assert 0 < error(x) < 2 * EPS * np.mean(3 * x.cpu().numpy() ** 2)
+    # nothing is rounded
+    assert error(tensor64([-1.5, 0.25, 3.0], device)) == 0
+
+
+def test_the_error_of_the_central_difference_is_h_squared(lesson, device):
+    # (x + h)^3 - (x - h)^3 = 6 x^2 h + 2 h^3, so the error is h^2 for every x. With few
+    # digits nothing is rounded.
+    x = tensor64([1.0, -1.5, 2.25, 0.0], device)
+    for h in (0.5, 2**-5, 2**-9):
+        derivative = lesson.central_difference(lesson.cube, x, h)
+        expected = 3 * x.cpu().numpy() ** 2 + h**2
+        assert_values(derivative, expected, device, rtol=0)
+        assert lesson.mean_error(derivative, x) == h**2
+
+
+def test_rounding_makes_the_error_rise_again_like_eps_over_h(lesson, device):
+    x = torch.linspace(1, 2, 1001, device=device, dtype=torch.float64)
+    autograd = lesson.mean_error(lesson.slope_by_autograd(lesson.cube, x), x)
+    for h in (1e-7, 1e-9, 1e-11):
+        error = lesson.mean_error(lesson.central_difference(lesson.cube, x, h), x)
+        assert 0.3 * EPS / h < error < 15 * EPS / h
+        assert error > 1000 * autograd
+
+
+def test_the_mean_error_is_a_mean_of_distances_from_3_x_squared(lesson, device):
+    x = tensor64([1.0, 2.0, -1.0], device)
+    error = lesson.mean_error(tensor64([4.0, 12.0, 1.0], device), x)
+    assert error == (1 + 0 + 2) / 3 and type(error) is float
+
+
+def test_a_slope_by_autograd_is_taken_element_by_element(lesson, device):
+    numbers = np.array([[-2.0, 0.5], [3.0, 0.0]])
+    x = tensor64(numbers, device)
+    assert_values(lesson.cube(x), numbers**3, device, rtol=0)
+    assert_values(lesson.slope_by_autograd(torch.sin, x), np.cos(numbers), device)
+    # what it was given is left alone
+    assert x.grad is None and not x.requires_grad
+
+
+def test_h_squared_and_eps_over_h_are_not_what_was_measured(lesson):
+    measured = ("mean_error", "central_difference", "slope_by_autograd")
+    lines = printed_if_tripled(lesson, 6, *measured).splitlines()[4:]
+    for exponent, line in zip((1, 3, 5, 7, 9, 11), lines, strict=False):
+        h = 10.0**-exponent
+        assert line.split()[0] == f"{h:.0e}"
+        assert line.split()[2:] == [f"{h**2:.0e}", f"{EPS / h:.0e}"]
+
+
+# exp(x) + 2 + exp(-x) is 1 / (s (1 - s)), and adds positive numbers alone.
+@pytest.mark.parametrize("number", [-3.0, 0.0, 17.0, 60.0])
+def test_the_slope_of_the_sigmoid_without_a_difference_keeps_its_digits(
+    lesson, device, number
+):
+    expected = 1 / (math.exp(number) + 2 + math.exp(-number))
+    for dtype in (torch.float32, torch.float64):
+        x = torch.tensor(number, dtype=dtype, device=device)
+        slope = lesson.slope_of_sigmoid(x)
+        eps = torch.finfo(dtype).eps
+        assert (slope.dtype, slope.device.type) == (dtype, device)
+        assert slope.item() == pytest.approx(expected, rel=60 * eps, abs=0)
+
+
+def test_where_1_minus_s_cancels_autograd_loses_digits_too(lesson, device):
+    x = torch.tensor(17.0, device=device)
+    assert x.dtype == torch.float32
+    assert lesson.slope_by_autograd(torch.sigmoid, x) == 0
+    assert f"{1 / (math.exp(17) + 2 + math.exp(-17)):.0e}" == "4e-08"
+    # In float64 1 - s keeps some digits: s rounds by half an eps at most.
+    slope = lesson.slope_by_autograd(torch.sigmoid, x.double()).item()
+    exact = 1 / (math.exp(17) + 2 + math.exp(-17))
+    assert slope == pytest.approx(exact, abs=EPS)
+    assert slope != pytest.approx(exact, rel=4 * EPS, abs=0)
+
+
+def test_the_slope_without_a_difference_is_not_autograds(lesson):
+    *_, by_autograd, by_product = printed_if_tripled(
+        lesson, 6, "slope_by_autograd"
+    ).splitlines()
+    assert by_autograd.split() == ["by", "autograd", "0e+00"]
+    assert by_product.split() == ["s(17)", "s(-17)", "4e-08"]
+
+
+def test_gradcheck_sees_no_error_where_both_slopes_are_1_or_hardly_any(lesson, device):
+    # 1 - tanh and 1 - tanh^2 are both 1 at 0, and both below 1e-5 at 7.
+    for number in (0.0, 7.0):
+        assert lesson.passes_gradcheck(lesson.WrongTanh, tensor64([number], device))
+
+
 def test_gradcheck_passes_the_right_backward_and_catches_the_wrong_one(lesson, device):
     x = tensor64([[-1.5, 0.5], [2.0, 0.25]], device)
     assert lesson.passes_gradcheck(lesson.Tanh, x) is True
@@ -214,7 +320,7 @@ def test_what_autograd_finds_stands_beside_what_was_multiplied_by_hand(
     lesson, capsys, monkeypatch
 ):
     monkeypatch.setattr(lesson, "through_sigmoids", lambda x, layers: (0.5, 0.125))
-    lesson.show_5("cpu")
+    lesson.show_8("cpu")
     printed = capsys.readouterr().out
     assert "    1 sigmoids   autograd 5.00e-01   by hand 1.25e-01   at most" in printed
 
@@ -222,7 +328,7 @@ def test_what_autograd_finds_stands_beside_what_was_multiplied_by_hand(
 def test_the_bound_on_sigmoids_is_not_what_autograd_finds(lesson):
     # the bound is met by one sigmoid, at 0
     assert lesson.through_sigmoids(tensor64(0.0), 1) == (0.25, 0.25)
-    lines = printed_if_tripled(lesson, 5, "through_sigmoids").splitlines()[3:]
+    lines = printed_if_tripled(lesson, 8, "through_sigmoids").splitlines()[3:]
     for line, layers in zip(lines, (1, 2, 5, 10, 20), strict=True):
         assert line.endswith(f"at most {0.25**layers:.2e}")
     assert "autograd 7.50e-01" in lines[0]
@@ -264,9 +370,9 @@ def test_training_follows_the_slope_of_numpys_loss(lesson, device, lr, steps):
     assert loss == pytest.approx(numpy_network(*data, *expected)[3], rel=1e-12)
 
 
-# The settings of section 7: exclusive or, 8 hidden units, lr 0.1, 300 steps.
+# The settings of section 5: exclusive or, 8 hidden units, lr 0.1, 300 steps.
 def trained(lesson, device, start, steps=300):
-    """(w1, b1, w2, b2) and the loss after section 7's training from these weights."""
+    """(w1, b1, w2, b2) and the loss after section 5's training from these weights."""
     return lesson.train_by_hand(*lesson.xor(device), start, lr=0.1, steps=steps)
 
 
@@ -337,7 +443,7 @@ def test_row_difference_and_rank_of_known_matrices(lesson, device):
 
 
 def test_the_picture_shows_every_value_and_every_gradient(lesson, device):
-    (axes,) = lesson.figure(device).axes
+    axes, _ = lesson.figure(device).axes
     shown = {text.get_text().replace("$", "") for text in axes.texts}
     # loss = (w x - y)^2 by calculus, at x = 3, y = 2, w = 1/2
     error = 0.5 * 3 - 2
@@ -347,3 +453,18 @@ def test_the_picture_shows_every_value_and_every_gradient(lesson, device):
         (label,) = (text for text in shown if text.startswith(f"dloss/d{name} = "))
         assert float(label.split(" = ")[-1]) == gradient
     assert {"p = w x\n1.5", "e = p - y\n-0.5", "loss = e^2\n0.25"} <= shown
+
+
+def test_the_picture_of_the_errors_is_a_v_above_autograd(lesson, device):
+    _, axes = lesson.figure(device).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    h, error = lines["central difference"].get_data()
+    np.testing.assert_allclose(lines["$h^2$"].get_ydata(), np.asarray(h) ** 2)
+    bound = lines["eps / h, eps = 2e-16"].get_ydata()
+    np.testing.assert_allclose(bound, EPS / np.asarray(h))
+    assert 1e-13 <= min(h) < 2e-13 and max(h) == 1
+    bottom = np.argmin(error)
+    assert 1e-6 < h[bottom] < 1e-4  # theory: about eps^(1/3) = 6e-6
+    assert error[0] > 1e6 * error[bottom] < 1e6 * error[-1]
+    assert 1e-11 < min(error) < 1e-9
+    assert lines["autograd"].get_ydata()[0] < 10 * EPS < min(error)

@@ -80,13 +80,11 @@ def test_path_in_numpy_follows_whatever_gradient_it_is_given(lesson):
 
 def test_w_is_made_where_x_is(lesson, device):
     x, y = lesson.points(device)
-    bowl = lesson.hessian(x)
+    bowl = lesson.hessian_by_hand(x)
     with torch.device("meta"):  # whatever is made without a device has no value here
         for path in (lesson.path_in_torch, lesson.path_by_autograd):
             assert path(x, y, 0.01, 1)[1] == pytest.approx(0.3, rel=1e-15)
         assert lesson.points()[0].tolist() == LINE[0]
-        lesson.step_from_zero(x, y, 0.01, recorded=False)
-        lesson.path_on_half_square(0.5, 1, reset=True, device=device)
         arrived = lesson.descend_line(x, y, 0.01, 1)
         predicted = lesson.predicted_descent(bowl, arrived, 0.01, 1)
     assert arrived.device.type == predicted.device.type == device
@@ -187,14 +185,78 @@ def test_steps_needed_counts_powers_of_the_factor(lesson):
         assert lesson.steps_needed(factor, 8, 1) == math.inf
 
 
-# 4. Two parameters
+# 4. Mistake: dot() and then mean()
+def test_dot_then_mean_is_n_times_too_large(lesson):
+    x, y = np.array(X), np.array(Y)
+    for w in (0.0, 2.5):
+        derivative = sum(2 * p * (w * p - q) for p, q in zip(X, Y, strict=True)) / 3
+        assert lesson.dot_then_mean(x, y, w) == pytest.approx(3 * derivative, rel=1e-14)
+    assert lesson.dot_then_mean(*map(np.array, LINE), 0.0) == -120
+
+
+def test_dot_then_mean_looks_better_and_then_explodes(lesson):
+    x, y = map(np.array, LINE)
+    for lr in (0.01, 0.05):
+        wrong = lesson.path_in_numpy(lesson.dot_then_mean, x, y, lr, 20)[-1]
+        right = lesson.path_in_numpy(lesson.loss_gradient, x, y, lr, 20)[-1]
+        expected = float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20))
+        assert wrong == pytest.approx(expected, rel=1e-12)
+        assert (abs(wrong - 2) < abs(right - 2)) == (lr == 0.01)
+    assert f"{expected:.0f}" == "-2097150"
+
+
+# 5. Second derivatives
+def test_the_second_derivative_of_the_cube_is_6_x(lesson, device):
+    x = tensor64([[-2.0, 0.5], [3.0, 0.0]], device)
+    assert_values(lesson.cube(x), [[-8, 0.125], [27, 0]], device)
+    assert_values(lesson.second_derivative(lesson.cube, x), [[-12, 3], [18, 0]], device)
+    sine = -np.sin(x.cpu().numpy())
+    assert_values(lesson.second_derivative(torch.sin, x), sine, device)
+    assert not x.requires_grad and x.grad is None  # what it was given is left alone
+
+
+def test_the_second_derivative_of_a_linear_function_is_0(lesson, device):
+    x = tensor64([1.0, -2.0], device)
+    for function in (lambda x: 3 * x - 1, torch.clone):
+        second = lesson.second_derivative(function, x)
+        assert_values(second, [0, 0], device, rtol=0)
+        assert not second.requires_grad
+    assert_values(lesson.second_derivative(torch.square, x), [2, 2], device, rtol=0)
+
+
+def test_a_gradient_can_be_differentiated_again_if_it_was_recorded_and_depends_on_x():
+    x = torch.tensor(2.0, requires_grad=True)
+    for y, create_graph in ((x**3, False), (3 * x, True)):
+        (first,) = torch.autograd.grad(y, x, create_graph=create_graph)
+        assert not first.requires_grad
+        with pytest.raises(RuntimeError, match="element 0 of tensors does not require"):
+            torch.autograd.grad(first, x)
+
+
+@pytest.mark.parametrize("line", [[0.0, 0.0], [-1.5, 40.0]])
+def test_the_hessian_by_autograd_is_that_of_exact_arithmetic(lesson, device, line):
+    x, n = [Fraction(number) for number in X], len(X)
+    squares, mixed = 2 * sum(p * p for p in x) / n, 2 * sum(x) / n
+    expected = [[float(squares), float(mixed)], [float(mixed), 2]]
+    arguments = (tensor64(numbers, device) for numbers in (X, Y, line))
+    assert_values(lesson.hessian_by_autograd(*arguments), expected, device, rtol=1e-14)
+
+
+def test_second_derivatives_by_autograd_are_not_those_by_calculus(lesson):
+    wrong = ("second_derivative", "hessian_by_autograd")
+    lines = printed_if_tripled(lesson, 5, *wrong).splitlines()
+    assert "   6 x                         [6.00, 12.00, 18.00]" in lines
+    assert "   d2 mean((w x - y)^2)/dw2    45, and 2 mean(x^2) = 15" in lines
+
+
+# 6. Two parameters
 @pytest.mark.parametrize("numbers", [[1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, 7.0]])
 def test_the_hessian_and_its_limits_are_those_of_exact_arithmetic(
     lesson, device, numbers
 ):
     x, n = [Fraction(number) for number in numbers], len(numbers)
     squares, mixed = 2 * sum(p * p for p in x) / n, 2 * sum(x) / n
-    h = lesson.hessian(tensor64(numbers, device))
+    h = lesson.hessian_by_hand(tensor64(numbers, device))
     expected = [[float(squares), float(mixed)], [float(mixed), 2]]
     assert_values(h, expected, device, rtol=1e-15)
     smallest, largest = roots(squares + 2, squares * 2 - mixed**2)
@@ -206,7 +268,7 @@ def test_the_hessian_and_its_limits_are_those_of_exact_arithmetic(
 
 
 def test_the_limit_of_the_lesson_is_0_1198_and_the_condition_55_78(lesson, device):
-    h = lesson.hessian(lesson.points(device)[0])
+    h = lesson.hessian_by_hand(lesson.points(device)[0])
     assert h.tolist() == [[15, 5], [5, 2]]
     smallest, largest = roots(Fraction(15 + 2), Fraction(15 * 2 - 5 * 5))
     assert [f"{smallest:.5f}", f"{largest:.5f}"] == ["0.29939", "16.70061"]
@@ -233,21 +295,21 @@ def test_the_path_in_the_bowl_is_known_beforehand(lesson, device, lr, steps):
     for _ in range(steps):
         theta = theta - lr * 2 / 3 * design.T @ (design @ theta - y)
     arrived = lesson.descend_line(tensor64(X, device), tensor64(Y, device), lr, steps)
-    h = lesson.hessian(tensor64(X, device))
+    h = lesson.hessian_by_hand(tensor64(X, device))
     predicted = lesson.predicted_descent(h, tensor64(minimum, device), lr, steps)
     assert_values(arrived, theta, device, rtol=1e-11, atol=1e-14)
     assert_values(predicted, theta, device, rtol=1e-11, atol=1e-14)
 
 
 def test_the_prediction_in_the_bowl_is_not_the_descent(lesson):
-    lines = printed_if_tripled(lesson, 4, "descend_line").splitlines()
+    lines = printed_if_tripled(lesson, 6, "descend_line").splitlines()
     assert "w    5.748, b   0.740   predicted    1.916,   0.247" in lines[-3]
     assert lines[-2].endswith("predicted    1.960,   0.118")
     assert lines[-1].endswith("predicted -208.468, -71.485")
 
 
 def test_the_eigenvalues_by_hand_are_not_the_librarys(lesson):
-    printed = printed_if_tripled(lesson, 4, "limit_and_condition")
+    printed = printed_if_tripled(lesson, 6, "limit_and_condition")
     assert "   eigenvalues 0.29939 and 16.70061\n" in printed
 
 
@@ -255,7 +317,7 @@ def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(
     lesson, device
 ):
     x, y = lesson.points(device)
-    limit, condition = lesson.limit_and_condition(lesson.hessian(x))
+    limit, condition = lesson.limit_and_condition(lesson.hessian_by_hand(x))
     below, above = (lesson.descend_line(x, y, k * limit, 1000) for k in (0.95, 1.05))
     assert_values(below, [2, 0], device, rtol=0, atol=1e-9)
     assert above.norm() > 1e6
@@ -268,97 +330,23 @@ def test_the_steepest_direction_sets_the_limit_and_the_flattest_the_pace(
     assert shrunk == pytest.approx((1 - 1 / condition) ** 40, rel=1e-9)
 
 
-# 5. Mistake: no reset of the gradient
-@pytest.mark.parametrize("lr", [0.1, 1.5])
-def test_with_reset_each_step_keeps_the_share_1_minus_lr(lesson, device, lr):
-    ws = lesson.path_on_half_square(lr, 200, reset=True, device=device)
-    exact = [float((1 - Fraction(lr)) ** k) for k in range(201)]
-    assert ws == pytest.approx(exact, rel=1e-13)
-    predicted = [lesson.predicted_with_reset(lr, k) for k in range(201)]
-    assert predicted == pytest.approx(exact, rel=1e-13)
-
-
-def test_the_predictions_with_and_without_reset_are_not_the_descent(lesson):
-    lines = printed_if_tripled(lesson, 5, "path_on_half_square").splitlines()
-    assert f"= {3 * 0.9**150:.2e}   predicted {0.9**150:.2e}" in lines[2]
-    assert f"= {3 * 0.9**200:.2e}   predicted {0.9**200:.2e}" in lines[3]
-    bound = 2 / math.sqrt(4 - 0.1)
-    assert "= 3.0312   predicted 1.0104, " in lines[4]
-    assert lines[4].endswith(f"never above {bound:.4f}")
-
-
-@pytest.mark.parametrize("lr", [0.1, 1.25, 3.0])
-def test_without_reset_the_descent_is_a_pendulum(lesson, device, lr):
-    ws = lesson.path_on_half_square(lr, 200, reset=False, device=device)
-    # Each step follows the sum of all gradients so far, and that of w^2 / 2 is w.
-    w, total = Fraction(1), Fraction(0)
-    for k in range(201):
-        assert ws[k] == pytest.approx(float(w), abs=1e-11)
-        total += w
-        w -= Fraction(lr) * total
-    # Its solution is cos(k t) - tan(t / 2) sin(k t) with cos(t) = 1 - lr / 2.
-    t = math.acos(1 - lr / 2)
-    solution = [math.cos(k * t) - math.tan(t / 2) * math.sin(k * t) for k in range(201)]
-    assert lesson.pendulum(lr, 200) == pytest.approx(solution, abs=1e-11)
-
-
-def test_at_lr_1_and_2_the_pendulum_returns_to_where_it_was(lesson):
-    returning = [1, 0, -1, -1, 0, 1, 1, 0, -1]
-    assert lesson.path_on_half_square(1.0, 8, reset=False) == returning
-    assert lesson.pendulum(1.0, 8) == returning
-    assert lesson.pendulum(2.0, 5) == [1, -1, -1, 1, 1, -1]
-
-
-@pytest.mark.parametrize("lr", [0.01, 0.1, 1.25, 3.9])
-def test_no_swing_exceeds_the_bound_and_some_swing_comes_near_it(lesson, lr):
-    # w[k]^2 + w[k+1]^2 - (2 - lr) w[k] w[k+1] stays lr, as the energy of a pendulum
-    # does. For two numbers x and y with that sum, (4 - lr) x^2 = 4 - (2 y - (2 - lr)
-    # x)^2 / lr <= 4.
-    ws = lesson.pendulum(lr, 5000)
-    energies = [a * a + b * b - (2 - lr) * a * b for a, b in itertools.pairwise(ws)]
-    assert energies == pytest.approx([lr] * 5000, rel=1e-9)
-    highest, bound = max(map(abs, ws)), lesson.swing_bound(lr)
-    assert (1 - 1e-4) * bound < highest <= bound * (1 + 1e-9)
-    assert (4 - lr) * bound**2 == pytest.approx(4, rel=1e-14)
-
-
-def test_the_largest_swing_at_lr_0_1_is_1_0104(lesson, device):
-    ws = lesson.path_on_half_square(0.1, 200, reset=False, device=device)
-    t = math.acos(1 - 0.1 / 2)
-    angles = [k * t for k in range(150, 201)]
-    swing = max(abs(math.cos(a) - math.tan(t / 2) * math.sin(a)) for a in angles)
-    assert max(map(abs, ws[150:])) == pytest.approx(swing, rel=1e-12)
-    assert f"{swing:.4f}" == "1.0104"
-
-
-# 6. Mistake: dot() and then mean()
-def test_dot_then_mean_is_n_times_too_large(lesson):
-    x, y = np.array(X), np.array(Y)
-    for w in (0.0, 2.5):
-        derivative = sum(2 * p * (w * p - q) for p, q in zip(X, Y, strict=True)) / 3
-        assert lesson.dot_then_mean(x, y, w) == pytest.approx(3 * derivative, rel=1e-14)
-    assert lesson.dot_then_mean(*map(np.array, LINE), 0.0) == -120
-
-
-def test_dot_then_mean_looks_better_and_then_explodes(lesson):
-    x, y = map(np.array, LINE)
-    for lr in (0.01, 0.05):
-        wrong = lesson.path_in_numpy(lesson.dot_then_mean, x, y, lr, 20)[-1]
-        right = lesson.path_in_numpy(lesson.loss_gradient, x, y, lr, 20)[-1]
-        expected = float(2 * (1 - (1 - 60 * Fraction(lr)) ** 20))
-        assert wrong == pytest.approx(expected, rel=1e-12)
-        assert (abs(wrong - 2) < abs(right - 2)) == (lr == 0.01)
-    assert f"{expected:.0f}" == "-2097150"
-
-
-# 7. Mistake: the update inside the graph
-def test_a_recorded_update_raises_and_any_other_is_a_step(lesson, device):
-    step = tensor64(X, device), tensor64(Y, device), 0.01
-    assert lesson.raises(lambda: lesson.step_from_zero(*step, recorded=True))
-    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad is"):
-        lesson.step_from_zero(*step, recorded=True)
-    expected = pytest.approx(rational_path(X, Y, 0.01, 1)[1], rel=1e-14)
-    assert lesson.step_from_zero(*step, recorded=False) == expected
+# What the chapter says of a descent without the reset
+@pytest.mark.parametrize("lr", [0.1, 1.25, 3.9])
+def test_without_the_reset_w_swings_and_comes_near_its_bound(lr):
+    w = torch.ones((), dtype=torch.float64, requires_grad=True)
+    ws = [1.0]
+    for _ in range(500):
+        (w**2 / 2).backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        ws.append(w.item())
+    follows = [(2 - lr) * now - before for before, now in itertools.pairwise(ws)]
+    assert ws[2:] == pytest.approx(follows[:-1], abs=1e-10)
+    # Its solution is cos(k t) - tan(t / 2) sin(k t) with cos(t) = 1 - lr / 2, a wave of
+    # height 1 / cos(t / 2).
+    t, highest = math.acos(1 - lr / 2), max(map(abs, ws))
+    assert 2 / math.sqrt(4 - lr) == pytest.approx(1 / math.cos(t / 2), rel=1e-12)
+    assert 0.99 * 2 / math.sqrt(4 - lr) < highest <= 2 / math.sqrt(4 - lr) * (1 + 1e-9)
 
 
 # The picture

@@ -94,27 +94,7 @@ def test_a_batch_sampler_asks_for_a_whole_list_of_indices_and_brings_the_same_ba
     ]
 
 
-# 3. Mini-batches: each gradient is the full one, on average
-def by_calculus(x, y, weight):
-    """The gradient of the mean cross-entropy: softmax minus one-hot, times x."""
-    return (softmax(x @ weight.T) - np.eye(len(weight))[y]).T @ x / len(x)
-
-
-@pytest.mark.parametrize("batch_size", [1, 16, 178])
-def test_batch_gradients_weighted_by_size_average_to_the_full_gradient(
-    lesson, device, batch_size
-):
-    x, weight = X / X.max(axis=0), np.random.default_rng(0).normal(size=(3, 13))
-    expected = by_calculus(x, Y, weight)
-    trained = tensor64(weight, device).requires_grad_()
-    arguments = tensor64(x, device), torch.tensor(Y, device=device), trained
-    average = lesson.average_of_batch_gradients(*arguments, batch_size)
-    full = lesson.gradient(*arguments)
-    assert_values(full, expected, device, rtol=0, atol=1e-14)
-    assert_values(average, expected, device, rtol=0, atol=1e-14)
-    assert trained.grad is None
-
-
+# 3. Mistake: sorted data and no shuffle
 def test_training_makes_one_step_for_each_batch(lesson, device):
     x = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]], dtype=torch.float64)
     model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64).to(device).eval()
@@ -141,14 +121,93 @@ def test_a_random_split_uses_every_wine_once(lesson):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
-    # Over 200 splits the mean is 0.975, the standard deviation 0.026, for the mean of
-    # 10 0.008: 0.95 is 3 of those away. (The mean of 3 was never below 0.935.)
-    accuracies = [lesson.accuracy_on_test(seed, device) for seed in range(10)]
-    assert np.mean(accuracies) > 0.95
+def test_without_shuffling_an_epoch_ends_in_a_worse_classifier(lesson, device):
+    # Over 200 splits shuffling wins by 0.066, with a standard deviation of 0.052: the
+    # mean of 20 is off by 0.012, and 0.02 is almost 4 of that away. (The mean of 4 was
+    # never below 0.006.)
+    options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
+    means = []
+    for shuffle in (False, True):
+        accuracies = [
+            lesson.accuracy_on_test(seed, device, shuffle, **options)
+            for seed in range(20)
+        ]
+        means.append(np.mean(accuracies))
+    assert means[0] + 0.02 < means[1] > 0.9
 
 
-# 4. Workers are processes: they fetch ahead, and may get the dataset by pickle
+def by_calculus(x, y, weight):
+    """The gradient of the mean cross-entropy: softmax minus one-hot, times x."""
+    return (softmax(x @ weight.T) - np.eye(len(weight))[y]).T @ x / len(x)
+
+
+def softmax_accuracy(seed, rows, test, lr, epochs, batch_size):
+    """The classifier in NumPy, its batches in the order of the file."""
+    x = (X - X[rows].mean(axis=0)) / X[rows].std(axis=0)
+    x, weight = np.column_stack([x, np.ones(178)]), np.zeros((3, 14))
+    for _ in range(epochs):
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            weight -= lr * by_calculus(x[batch], Y[batch], weight)
+    return np.mean((x[test] @ weight.T).argmax(axis=1) == Y[test])
+
+
+@pytest.mark.parametrize(
+    ("seed", "lr", "epochs", "batch_size"),
+    [(0, 1.0, 1, 4), (3, 0.01, 1, 142), (7, 0.05, 3, 50)],
+)
+def test_without_shuffling_the_accuracy_is_numpys(
+    lesson, device, seed, lr, epochs, batch_size
+):
+    options = {"lr": lr, "epochs": epochs, "batch_size": batch_size}
+    found = lesson.accuracy_on_test(seed, device, shuffle=False, **options)
+    assert found == softmax_accuracy(seed, *lesson.train_test_rows(seed), **options)
+
+
+# 4. Mistake: the mean of batch means
+@pytest.mark.parametrize(
+    ("n", "wrong", "size"), [(10_000, 16, 64), (10, 3, 4), (8, 1, 4)]
+)
+def test_the_mean_of_batch_means_weighs_the_last_batch_too_much(
+    lesson, device, n, wrong, size
+):
+    correct = np.arange(n) < n - wrong
+    means = [correct[i : i + size].mean() for i in range(0, n, size)]
+    measured = lesson.mean_of_means_and_mean(torch.tensor(correct, device=device), size)
+    assert measured == pytest.approx((np.mean(means), correct.mean()), rel=1e-14)
+    assert {type(mean) for mean in measured} == {float}
+    if n == 10_000:
+        assert measured == pytest.approx((156 / 157, 0.9984), rel=1e-14)
+    assert (measured[0] == measured[1]) == (n % size == 0)
+
+
+# 5. Balance and pad
+def test_a_weighted_sampler_evens_the_classes_out(lesson):
+    n = 20_000
+    counts = np.bincount(Y)
+    for balanced, expected in ((False, counts / 178), (True, [1 / 3] * 3)):
+        shares = lesson.class_shares(balanced, n, seed=1)
+        for share, p in zip(shares, expected, strict=True):
+            assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / n)
+        assert lesson.class_shares(balanced, n, seed=2) != shares
+
+
+def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples():
+    sampler = data.WeightedRandomSampler(1 / np.bincount(Y), len(Y))
+    assert set(sampler) == {0, 1, 2} and set(Y[:3]) == {0}
+
+
+def test_rows_of_unequal_length_are_padded_with_zeros(lesson):
+    rows = [torch.tensor(row) for row in ([5], [1, 2, 3], [4, 6])]
+    table, lengths = lesson.pad_collate(rows)
+    assert table.tolist() == [[5, 0, 0], [1, 2, 3], [4, 6, 0]]
+    assert lengths.tolist() == [1, 3, 2]
+    # the last number of each row
+    assert table[:, -1].tolist() == [0, 3, 0]
+    assert table[torch.arange(3), lengths - 1].tolist() == [5, 3, 6]
+
+
+# 6. Workers are processes, each with a copy of the dataset
 @pytest.mark.parametrize("method", sorted(START_METHODS))
 def test_workers_bring_the_same_batches_however_they_start(lesson, method):
     alone = lesson.shuffled_batches(3, 32, workers=0)
@@ -200,72 +259,6 @@ def test_the_tensors_of_a_dataset_that_is_sent_share_their_memory(lesson):
     assert wine.x.is_shared() and wine.y.is_shared()
 
 
-# 5. A stream has to be shared out among the workers
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(lesson, workers):
-    assert lesson.times_read(True, workers, 50) == 1
-    assert lesson.times_read(False, workers, 7) == max(workers, 1)
-
-
-def test_a_stream_yields_the_rows_of_the_file(lesson):
-    stream = lesson.Stream(ROOT / "data" / "wine.csv", shared_out=True)
-    assert_values(torch.stack(list(stream)), TABLE, rtol=0)
-    loader = data.DataLoader(stream, batch_size=None, num_workers=2)
-    shared = [tuple(row.tolist()) for row in loader]
-    assert sorted(shared) == sorted(map(tuple, TABLE.tolist()))
-
-
-def test_a_stream_reads_no_further_than_asked(lesson, tmp_path):
-    file = tmp_path / "long.csv"
-    file.write_text("a\n" + "1\n" * 5 + "not yet read\n")
-    stream = iter(lesson.Stream(file, shared_out=False))
-    assert [next(stream).item() for _ in range(5)] == [1] * 5
-
-
-def test_a_stream_cannot_be_shuffled(lesson):
-    stream = lesson.Stream(ROOT / "data" / "wine.csv", shared_out=True)
-    with pytest.raises(ValueError, match="expected unspecified shuffle option"):
-        data.DataLoader(stream, shuffle=True)
-
-
-# 6. Balance and pad
-def test_a_weighted_sampler_evens_the_classes_out(lesson):
-    n = 20_000
-    counts = np.bincount(Y)
-    for balanced, expected in ((False, counts / 178), (True, [1 / 3] * 3)):
-        shares = lesson.class_shares(balanced, n, seed=1)
-        for share, p in zip(shares, expected, strict=True):
-            assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / n)
-        assert lesson.class_shares(balanced, n, seed=2) != shares
-
-
-def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples():
-    sampler = data.WeightedRandomSampler(1 / np.bincount(Y), len(Y))
-    assert set(sampler) == {0, 1, 2} and set(Y[:3]) == {0}
-
-
-def test_rows_of_unequal_length_are_padded_with_zeros(lesson):
-    rows = [torch.tensor(row) for row in ([5], [1, 2, 3], [4, 6])]
-    table, lengths = lesson.pad_collate(rows)
-    assert table.tolist() == [[5, 0, 0], [1, 2, 3], [4, 6, 0]]
-    assert lengths.tolist() == [1, 3, 2]
-    # the last number of each row
-    assert table[:, -1].tolist() == [0, 3, 0]
-    assert table[torch.arange(3), lengths - 1].tolist() == [5, 3, 6]
-
-
-# 7. Mistake: labels from 1
-def test_the_loss_is_minus_the_log_of_the_softmax_and_minus_100_is_ignored(lesson):
-    log_sum = math.log(1 + math.e + math.e**2)
-    cases = {(2,): 2, (0, 1, 2): 1, (2, 2, 0, 1): 5 / 4, (1, 2, -100): 3 / 2}
-    for labels, mean in cases.items():  # the logits are the labels
-        loss = lesson.cross_entropy(list(labels))
-        assert loss == pytest.approx(log_sum - mean, rel=5e-7)
-    assert lesson.cross_entropy([1, 2, 3]) is lesson.cross_entropy([-1, 0]) is None
-    assert math.isnan(lesson.cross_entropy([-100]))
-
-
-# 8. Mistake: a random generator that the dataset owns
 def test_noise_comes_from_the_generator_it_says(lesson):
     owned = lesson.Noise(owned=True)
     expected = np.random.default_rng(0).random(8)
@@ -308,45 +301,58 @@ def test_numpys_global_generator_is_seeded_anew_for_each_worker():
     assert len({*loader, *loader}) == 16
 
 
-# 9. Mistake: sorted data and no shuffle
-def test_without_shuffling_an_epoch_ends_in_a_worse_classifier(lesson, device):
-    # Over 200 splits shuffling wins by 0.066, with a standard deviation of 0.052: the
-    # mean of 20 is off by 0.012, and 0.02 is almost 4 of that away. (The mean of 4 was
-    # never below 0.006.)
-    options = {"lr": 1.0, "batch_size": 8, "epochs": 1}
-    means = []
-    for shuffle in (False, True):
-        accuracies = [
-            lesson.accuracy_on_test(seed, device, shuffle, **options)
-            for seed in range(20)
-        ]
-        means.append(np.mean(accuracies))
-    assert means[0] + 0.02 < means[1] > 0.9
+# 7. A stream has to be shared out among the workers
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_is_read_once_per_worker_unless_it_is_shared_out(lesson, workers):
+    assert lesson.times_read(True, workers, 50) == 1
+    assert lesson.times_read(False, workers, 7) == max(workers, 1)
 
 
-def softmax_accuracy(seed, rows, test, lr, epochs, batch_size):
-    """The classifier in NumPy, its batches in the order of the file."""
-    x = (X - X[rows].mean(axis=0)) / X[rows].std(axis=0)
-    x, weight = np.column_stack([x, np.ones(178)]), np.zeros((3, 14))
-    for _ in range(epochs):
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            weight -= lr * by_calculus(x[batch], Y[batch], weight)
-    return np.mean((x[test] @ weight.T).argmax(axis=1) == Y[test])
+def test_a_stream_yields_the_rows_of_the_file(lesson):
+    stream = lesson.Stream(ROOT / "data" / "wine.csv", shared_out=True)
+    assert_values(torch.stack(list(stream)), TABLE, rtol=0)
+    loader = data.DataLoader(stream, batch_size=None, num_workers=2)
+    shared = [tuple(row.tolist()) for row in loader]
+    assert sorted(shared) == sorted(map(tuple, TABLE.tolist()))
 
 
-@pytest.mark.parametrize(
-    ("seed", "lr", "epochs", "batch_size"),
-    [(0, 1.0, 1, 4), (3, 0.01, 1, 142), (7, 0.05, 3, 50)],
-)
-def test_without_shuffling_the_accuracy_is_numpys(
-    lesson, device, seed, lr, epochs, batch_size
+def test_a_stream_reads_no_further_than_asked(lesson, tmp_path):
+    file = tmp_path / "long.csv"
+    file.write_text("a\n" + "1\n" * 5 + "not yet read\n")
+    stream = iter(lesson.Stream(file, shared_out=False))
+    assert [next(stream).item() for _ in range(5)] == [1] * 5
+
+
+def test_a_stream_cannot_be_shuffled(lesson):
+    stream = lesson.Stream(ROOT / "data" / "wine.csv", shared_out=True)
+    with pytest.raises(ValueError, match="expected unspecified shuffle option"):
+        data.DataLoader(stream, shuffle=True)
+
+
+# 8. Mini-batches: each gradient is the full one, on average
+@pytest.mark.parametrize("batch_size", [1, 16, 178])
+def test_batch_gradients_weighted_by_size_average_to_the_full_gradient(
+    lesson, device, batch_size
 ):
-    options = {"lr": lr, "epochs": epochs, "batch_size": batch_size}
-    found = lesson.accuracy_on_test(seed, device, shuffle=False, **options)
-    assert found == softmax_accuracy(seed, *lesson.train_test_rows(seed), **options)
+    x, weight = X / X.max(axis=0), np.random.default_rng(0).normal(size=(3, 13))
+    expected = by_calculus(x, Y, weight)
+    trained = tensor64(weight, device).requires_grad_()
+    arguments = tensor64(x, device), torch.tensor(Y, device=device), trained
+    average = lesson.average_of_batch_gradients(*arguments, batch_size)
+    full = lesson.gradient(*arguments)
+    assert_values(full, expected, device, rtol=0, atol=1e-14)
+    assert_values(average, expected, device, rtol=0, atol=1e-14)
+    assert trained.grad is None
 
 
+def test_the_classifier_puts_nearly_all_test_rows_right(lesson, device):
+    # Over 200 splits the mean is 0.975, the standard deviation 0.026, for the mean of
+    # 10 0.008: 0.95 is 3 of those away. (The mean of 3 was never below 0.935.)
+    accuracies = [lesson.accuracy_on_test(seed, device) for seed in range(10)]
+    assert np.mean(accuracies) > 0.95
+
+
+# The picture
 def test_the_picture_shows_an_epoch_sorted_and_shuffled(lesson):
     for axes, shuffle in zip(lesson.figure().axes, (False, True), strict=True):
         assert axes.get_title() == f"shuffle={shuffle}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, assert_values, torchvision_too_old
-from torch.utils.data import random_split
+from torch.utils.data import DataLoader, random_split
 
 if torchvision_too_old.args[0]:
     pytest.skip(torchvision_too_old.kwargs["reason"], allow_module_level=True)
@@ -82,6 +82,26 @@ def test_a_picture_becomes_channels_first_and_0_to_1_if_asked(lesson, device):
         assert_values(lesson.to_tensor(picture, False), pixels, where, **float32)
     array = pixels.transpose(1, 2, 0)
     assert_values(lesson.to_tensor(array, scale=False), pixels, **float32)
+
+
+def test_only_whole_numbers_are_scaled_by_their_largest_and_only_on_request(lesson):
+    cases = {
+        torch.uint8: 1,
+        torch.int16: 255 / (2**15 - 1),
+        torch.int32: 255 / (2**31 - 1),
+        torch.int64: 255 / (2**63 - 1),
+        torch.float32: 255,
+        torch.float64: 255,
+    }
+    for dtype, white in cases.items():
+        assert lesson.white_becomes(dtype, scale=True) == pytest.approx(
+            white, rel=2**-22
+        )
+        assert lesson.white_becomes(dtype, scale=False) == 255
+
+
+def test_a_picture_from_0_to_1_in_uint8_is_black_but_for_what_is_white():
+    assert np.array([0.0, 0.5, 0.999, 1.0]).astype(np.uint8).tolist() == [0, 0, 0, 1]
 
 
 # 3. An equation proves each transform, on PIL images and on tensors
@@ -227,28 +247,23 @@ def test_a_write_into_the_data_set_multiplies_at_every_reading(lesson):
     assert lesson.three_readings(in_place=True) == [4 * first, 16 * first, 64 * first]
 
 
-def test_a_picture_from_0_to_1_in_uint8_is_black_but_for_what_is_white():
-    assert np.array([0.0, 0.5, 0.999, 1.0]).astype(np.uint8).tolist() == [0, 0, 0, 1]
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_worker_hides_such_a_write_unless_it_stays_for_the_next_epoch(
+    lesson, persistent
+):
+    wine = lesson.WineArrays(lesson.Multiply(4, in_place=True))
+    options = {"num_workers": 1, "persistent_workers": persistent}
+    loader = DataLoader(wine, batch_size=None, sampler=[0], **options)
+    readings = [x[0].item() for _ in range(3) for x, _ in loader]
+    first = float(np.float32(14.23))
+    assert readings == [
+        4 * first,
+        *([16 * first, 64 * first] if persistent else 2 * [4 * first]),
+    ]
+    assert wine.x[0, 0] == np.float32(14.23)
 
 
-# 8. Mistake: the wrong range
-def test_only_whole_numbers_are_scaled_by_their_largest_and_only_on_request(lesson):
-    cases = {
-        torch.uint8: 1,
-        torch.int16: 255 / (2**15 - 1),
-        torch.int32: 255 / (2**31 - 1),
-        torch.int64: 255 / (2**63 - 1),
-        torch.float32: 255,
-        torch.float64: 255,
-    }
-    for dtype, white in cases.items():
-        assert lesson.white_becomes(dtype, scale=True) == pytest.approx(
-            white, rel=2**-22
-        )
-        assert lesson.white_becomes(dtype, scale=False) == 255
-
-
-# 9. Mistake: one transform for both halves of a split
+# 8. Mistake: one transform for both halves of a split
 def test_the_halves_of_a_split_share_their_transform_unless_each_has_its_own(lesson):
     first = []
     for seed in range(4):
@@ -260,6 +275,7 @@ def test_the_halves_of_a_split_share_their_transform_unless_each_has_its_own(les
     assert len(set(first)) > 1
 
 
+# The picture
 def test_the_picture_shows_what_each_transform_makes(lesson):
     panels = {
         axes.get_title(): np.asarray(axes.images[0].get_array())

@@ -222,82 +222,7 @@ def test_where_the_stride_does_not_divide_the_size_no_shift_is_kept(lesson):
     assert all(share("circular", 3, shift) > 0 for shift in range(1, 8))
 
 
-# 5. How far one output sees
-LAYERS = [
-    [],
-    [(4, 3, 1)],
-    [(3, 1, 1)] * 3,
-    [(3, 1, 2)] * 3,
-    [(2, 2, 3), (3, 2, 2), (2, 1, 1)],
-    [(3, 1, 3), (2, 1, 5), (3, 2, 1), (2, 1, 1)],
-]
-
-
-@pytest.mark.parametrize("layers", LAYERS)
-def test_the_receptive_field_is_how_far_a_gradient_reaches(lesson, layers):
-    # A layer adds multiples of its dilation, in pixels of its own input.
-    places, step = {0}, 1
-    for k, stride, dilation in layers:
-        places = {place + tap * dilation * step for place in places for tap in range(k)}
-        step *= stride
-    assert lesson.field_by_gradient(layers) == (max(places) + 1, len(places))
-    assert lesson.receptive_field(layers) == max(places) + 1
-
-
-def test_the_receptive_field_by_the_formula_is_not_the_measured_one(lesson):
-    printed = printed_if_tripled(lesson, 5, "field_by_gradient")
-    for field, seen in ((7, 7), (15, 15), (13, 7)):
-        line = f": {field:>2}, measured {3 * field}, seen {3 * seen}\n"
-        assert line in printed
-
-
-# 6. Batch norm behind a convolution
-@pytest.mark.parametrize("kernel", [3, (2, 5)])
-def test_a_convolution_does_what_it_and_batch_norm_do_in_evaluation(
-    lesson, device, kernel
-):
-    torch.manual_seed(0)
-    conv = nn.Conv2d(3, 5, kernel).to(device, torch.float64)
-    norm = nn.BatchNorm2d(5, eps=0.01).to(device, torch.float64).eval()
-    mean, var, gamma, beta = normal(4, 5, 1, 1)
-    var, x = var**2, normal(2, 3, 6, 7, seed=5)
-    norm.running_mean.copy_(tensor64(mean.ravel()))
-    norm.running_var.copy_(tensor64(var.ravel()))
-    norm.weight.data.copy_(tensor64(gamma.ravel()))
-    norm.bias.data.copy_(tensor64(beta.ravel()))
-    weight, bias = (p.detach().cpu().numpy() for p in conv.parameters())
-    z = correlate(x, weight) + bias[:, None, None]
-    expected = (z - mean) / np.sqrt(var + 0.01) * gamma + beta
-    assert_close(lesson.folded(conv, norm)(tensor64(x, device)), expected, device)
-    assert_close(norm(conv(tensor64(x, device))), expected, device)
-
-
-def test_a_bias_before_batch_norm_is_dead_and_the_weights_are_not(lesson, device):
-    torch.manual_seed(1)
-    largest, largest_of_bias = lesson.gradients_before_norm(device)
-    torch.manual_seed(1)  # the same start, whatever it is
-    weight, bias = (
-        p.detach().double().numpy() for p in nn.Conv2d(1, 4, 3).parameters()
-    )
-    x = lesson.noise(8, 1, 8, 8).numpy()
-
-    def loss(weight, bias):
-        z = correlate(x, weight) + bias[:, None, None]
-        mean, var = (f(z, axis=(0, 2, 3), keepdims=True) for f in (np.mean, np.var))
-        return np.mean(np.maximum((z - mean) / np.sqrt(var + 1e-5), 0) ** 2)
-
-    slopes, h = [], 1e-5
-    for place in np.ndindex(weight.shape):
-        step = np.zeros(weight.shape)
-        step[place] = h
-        slopes.append((loss(weight + step, bias) - loss(weight - step, bias)) / (2 * h))
-    assert largest == pytest.approx(np.abs(slopes).max(), rel=1e-5)
-    # Over the seeds 0 to 299 it is 0.018 to 0.082; the bias's is rounding, to 8e-16.
-    assert largest > 1e-3 and largest_of_bias < 1e-12
-    assert loss(weight, bias + 3) == pytest.approx(loss(weight, bias), rel=1e-10)
-
-
-# 7. What it is good for: digits that move
+# 5. Digits that move
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (-2, 0), (0, 1), (2, -2)])
 def test_on_a_canvas_of_12_a_digit_moves_without_losing_ink(
     lesson, device, down, right
@@ -447,7 +372,36 @@ def test_max_pooling_keeps_the_largest_of_each_2_x_2_and_rounds_down(device):
     assert_values(nn.MaxPool2d(2)(tensor64(x, device)), expected, device, rtol=0)
 
 
-# 8. Mistake: a batch of grey pictures without their channel
+# 6. How far one output sees
+LAYERS = [
+    [],
+    [(4, 3, 1)],
+    [(3, 1, 1)] * 3,
+    [(3, 1, 2)] * 3,
+    [(2, 2, 3), (3, 2, 2), (2, 1, 1)],
+    [(3, 1, 3), (2, 1, 5), (3, 2, 1), (2, 1, 1)],
+]
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_the_receptive_field_is_how_far_a_gradient_reaches(lesson, layers):
+    # A layer adds multiples of its dilation, in pixels of its own input.
+    places, step = {0}, 1
+    for k, stride, dilation in layers:
+        places = {place + tap * dilation * step for place in places for tap in range(k)}
+        step *= stride
+    assert lesson.field_by_gradient(layers) == (max(places) + 1, len(places))
+    assert lesson.receptive_field(layers) == max(places) + 1
+
+
+def test_the_receptive_field_by_the_formula_is_not_the_measured_one(lesson):
+    printed = printed_if_tripled(lesson, 6, "field_by_gradient")
+    for field, seen in ((7, 7), (15, 15), (13, 7)):
+        line = f": {field:>2}, measured {3 * field}, seen {3 * seen}\n"
+        assert line in printed
+
+
+# 7. The channel, and zeros around
 def test_three_grey_pictures_are_taken_for_one_of_3_channels(lesson):
     assert lesson.shape_out(3, 8, 8) == (8, 6, 6)
     assert lesson.shape_out(4, 3, 5, 10) == (4, 8, 3, 8)
@@ -462,7 +416,6 @@ def test_their_channel_is_x_none(device):
     assert conv(x[:, None]).shape == (3, 8, 6, 6)
 
 
-# 9. Mistake: zeros around a picture that is not dark
 def test_zeros_leave_4_9_in_the_corner_and_6_9_at_the_edge(lesson, device):
     assert lesson.mean_of_ones(True) == pytest.approx((4 / 9, 6 / 9, 1), rel=1e-6)
     assert lesson.mean_of_ones(False) == (1, 1, 1)  # 4 / 4, 6 / 6, 9 / 9
@@ -474,6 +427,52 @@ def test_zeros_leave_4_9_in_the_corner_and_6_9_at_the_edge(lesson, device):
         conv = nn.Conv2d(1, 1, 3, padding=1, bias=False, padding_mode=mode)
         nn.init.constant_(conv.to(device, torch.float64).weight, 1 / 9)
         assert_values(conv(x)[0, 0], borders, device)
+
+
+# 8. Batch norm behind a convolution
+@pytest.mark.parametrize("kernel", [3, (2, 5)])
+def test_a_convolution_does_what_it_and_batch_norm_do_in_evaluation(
+    lesson, device, kernel
+):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 5, kernel).to(device, torch.float64)
+    norm = nn.BatchNorm2d(5, eps=0.01).to(device, torch.float64).eval()
+    mean, var, gamma, beta = normal(4, 5, 1, 1)
+    var, x = var**2, normal(2, 3, 6, 7, seed=5)
+    norm.running_mean.copy_(tensor64(mean.ravel()))
+    norm.running_var.copy_(tensor64(var.ravel()))
+    norm.weight.data.copy_(tensor64(gamma.ravel()))
+    norm.bias.data.copy_(tensor64(beta.ravel()))
+    weight, bias = (p.detach().cpu().numpy() for p in conv.parameters())
+    z = correlate(x, weight) + bias[:, None, None]
+    expected = (z - mean) / np.sqrt(var + 0.01) * gamma + beta
+    assert_close(lesson.folded(conv, norm)(tensor64(x, device)), expected, device)
+    assert_close(norm(conv(tensor64(x, device))), expected, device)
+
+
+def test_a_bias_before_batch_norm_is_dead_and_the_weights_are_not(lesson, device):
+    torch.manual_seed(1)
+    largest, largest_of_bias = lesson.gradients_before_norm(device)
+    torch.manual_seed(1)  # the same start, whatever it is
+    weight, bias = (
+        p.detach().double().numpy() for p in nn.Conv2d(1, 4, 3).parameters()
+    )
+    x = lesson.noise(8, 1, 8, 8).numpy()
+
+    def loss(weight, bias):
+        z = correlate(x, weight) + bias[:, None, None]
+        mean, var = (f(z, axis=(0, 2, 3), keepdims=True) for f in (np.mean, np.var))
+        return np.mean(np.maximum((z - mean) / np.sqrt(var + 1e-5), 0) ** 2)
+
+    slopes, h = [], 1e-5
+    for place in np.ndindex(weight.shape):
+        step = np.zeros(weight.shape)
+        step[place] = h
+        slopes.append((loss(weight + step, bias) - loss(weight - step, bias)) / (2 * h))
+    assert largest == pytest.approx(np.abs(slopes).max(), rel=1e-5)
+    # Over the seeds 0 to 299 it is 0.018 to 0.082; the bias's is rounding, to 8e-16.
+    assert largest > 1e-3 and largest_of_bias < 1e-12
+    assert loss(weight, bias + 3) == pytest.approx(loss(weight, bias), rel=1e-10)
 
 
 # Go wrong

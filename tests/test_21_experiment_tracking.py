@@ -34,7 +34,6 @@ TABLE = np.loadtxt(ROOT / "data" / "digits.csv", delimiter=",", skiprows=1)
 # at both. From group to group the means vary by 0.0013 and 0.0019, the std by 0.0014.
 MEANS, STD, GROUP_STD = {24: 0.9243, 32: 0.9294}, 0.0100, 0.0014
 CORRELATION = 0.52  # of the two widths, with the same seed
-RATES = np.geomspace(1e-4, 100, 121)
 CARDS = range(torch.cuda.device_count())
 
 
@@ -536,64 +535,7 @@ def test_on_fresh_rows_half_of_the_lead_is_gone(lesson, device):
     assert 0 < left < lead and left == pytest.approx(0.0061, abs=5 * 0.0012)
 
 
-# 6. A range test finds the learning rate
-def test_the_losses_of_a_range_test_are_those_of_sgd_with_each_rate_in_turn(
-    lesson, device
-):
-    # Of c w^2 / 2 the slope is c w: a step multiplies w by 1 - rate c.
-    curvature, w = np.array([2.0, 5.0]), np.array([1.5, -0.5])
-    rates, expected = [0.3, 0.01, 0.7, 0.2], []
-    c, parameter = tensor64(curvature, device), tensor64(w, device).requires_grad_()
-    for rate in [*rates, 0]:
-        expected.append(np.sum(curvature * w**2) / 2)
-        w = w * (1 - rate * curvature)
-    losses = lesson.range_test(lambda: (c * parameter**2).sum() / 2, [parameter], rates)
-    np.testing.assert_allclose(losses, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("half", [7.5, 0.75])
-def test_on_a_parabola_the_loss_climbs_wherever_the_rate_is_above_2_over_its_curvature(
-    lesson, device, half
-):
-    w = torch.ones(1, dtype=torch.float64, device=device, requires_grad=True)
-    losses = lesson.range_test(lambda: half * w.square().sum(), [w], RATES)
-    limit = 2 / (2 * half)
-    np.testing.assert_array_equal(np.diff(losses) > 0, [rate > limit for rate in RATES])
-    # From 0.0001 to 100 in 120 steps: the limit is known to 12 percent.
-    assert RATES[1] / RATES[0] == pytest.approx(10 ** (6 / 120))
-
-
-def test_the_limit_in_theory_is_not_the_rate_that_was_found(
-    lesson, monkeypatch, capsys
-):
-    def another_limit(loss_function, parameters, rates):
-        """Losses that climb from the first rate above 1 on."""
-        return np.array([1.0, *(1.0 if rate > 1 else -rate for rate in rates)])
-
-    monkeypatch.setattr(lesson, "range_test", another_limit)
-    lesson.show_6("cpu")
-    printed = capsys.readouterr().out
-    assert "climbs at 1.122, 2/15 = 0.133" in printed
-
-
-def test_on_the_digits_the_loss_is_lowest_near_a_rate_of_1_or_2_and_climbs_after_it(
-    lesson, device
-):
-    x, y = lesson.digits(device)[0]
-    parameters = lesson.starts(32, [1], device)
-
-    def loss():
-        return F.cross_entropy(lesson.forward(parameters, x)[0], y)
-
-    losses = lesson.range_test(loss, parameters, RATES)
-    # Of 40 other seeds: the first from 2.28 to 2.35, the lowest at 1.41 to 1.78, the
-    # last above 10.
-    assert losses[0] == pytest.approx(math.log(10), abs=0.1)
-    assert 1 < RATES[losses.argmin()] < 2.3
-    assert losses[-1] > losses[0]
-
-
-# 7. Watch the gradients, the units and the first nan
+# 6. Watch the gradients, the units and the first nan
 @undrawn
 @pytest.mark.parametrize("depth", [1, 3])
 def test_a_network_has_so_many_hidden_layers_and_seed_0(lesson, device, depth):
@@ -714,7 +656,7 @@ def test_anomaly_detection_raises_where_the_slope_of_a_root_at_0_makes_nan(devic
     assert x.grad.tolist() == [0, 0, 0]
 
 
-# 8. TensorBoard, for those who have it
+# 7. TensorBoard, for those who have it
 def test_a_folder_for_each_run_and_two_in_one_folder_are_a_zigzag(lesson, tmp_path):
     pytest.importorskip("tensorboard")
     a, b, both = tmp_path / "lr 0.01 seed 0", tmp_path / "b", tmp_path / "both"
@@ -727,7 +669,7 @@ def test_without_tensorboard_the_lesson_says_how_to_install_it(
     lesson, monkeypatch, capsys
 ):
     monkeypatch.setattr(lesson, "find_spec", lambda name: None)
-    lesson.show_8("cpu")
+    lesson.show_7("cpu")
     [shown] = [text for language, text in blocks(CHAPTER) if language == "console"]
     assert shown.endswith(capsys.readouterr().out)
 

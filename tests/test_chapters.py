@@ -318,6 +318,19 @@ def test_every_number_has_its_witness(path):
     assert not read_through(path).problems
 
 
+@for_each(SECTIONED)
+def test_a_lesson_that_is_named_is_linked_and_the_minutes_add_up(path):
+    text = re.sub(r"^```.*?^```$|^\|[^\n]*$", "", read(path), flags=re.M | re.S)
+    assert not re.findall(r"(?<!\[)\b[Ll]esson \d\d", text)
+    for number, target in re.findall(r"\[[Ll]esson (\d\d)\]\((\d\d)_", text):
+        assert number == target
+    exercises = read(ROOT / "exercises" / f"{path.stem}.py")
+    minutes = map(
+        int, re.findall(r"^# %% .*\((?:.*), (\d+) minutes\)", exercises, re.M)
+    )
+    assert f"exercises {sum(minutes)}\n" in read(path)
+
+
 # Chapters in six steps
 STEPS = ["Idea", "Predict", "Run", "Change it", "Go wrong", "Solve it"]
 

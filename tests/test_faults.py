@@ -14,11 +14,11 @@ from helpers import (
     LESSONS,
     LESSONS_WITH_DATA,
     ROOT,
-    blocks,
     copy_alone,
     differences,
     files_below,
     for_each,
+    shown_in,
 )
 
 ONE = LESSONS[1]
@@ -165,11 +165,8 @@ def refused(path, run, folder):
     assert (status, len(err.splitlines())) == (1, 1)
     assert err.startswith(f"{file}: {rows} rows of {columns}: ")
     assert "copy the file from the course again" in err
-    [shown] = [
-        text for kind, text in blocks(path.with_suffix(".md")) if kind == "console"
-    ]
     lines = out.rstrip().splitlines()  # what needs no data may have been printed before
-    first = shown.splitlines()[1 : len(lines) + 1]
+    first = shown_in(path.with_suffix(".md")).splitlines()[: len(lines)]
     assert (
         not differences("\n".join(first), "\n".join(lines))
         and files_below(folder) == before

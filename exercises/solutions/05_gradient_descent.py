@@ -39,3 +39,14 @@ def slope_gradient(x, y, w):
     """The derivative of mean((w x - y)^2) by w."""
     # dot adds up n products, so the mean is a division by n.
     return float(np.dot(2 * x, w * x - y) / len(x))
+
+
+def hessian(function, x):
+    """The second derivatives, shape (n, n)."""
+    # The first gradient has n elements; each is a scalar and has a gradient of its own.
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+    if not first.requires_grad:  # a linear function: nothing depends on x any more
+        return torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
+    rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
+    return torch.stack(rows)

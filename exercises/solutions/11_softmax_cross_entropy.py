@@ -10,6 +10,13 @@ def loss_of(model, x, y):
     return torch.nn.CrossEntropyLoss()(model(x), y)
 
 
+def sample(line):
+    """(measurements, class from 0) of a line."""
+    # CrossEntropyLoss uses the class as an index.
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor(int(cultivar) - 1)
+
+
 def log_softmax_by_hand(z):
     """The log of softmax, of each row."""
     # Each row's largest logit becomes 0: no power is above 1, the sum is at least 1.

@@ -13,18 +13,6 @@ def block(x):
     return F.relu(x) + x
 
 
-def predict(model, x):
-    """What a trained model says of each row, whatever stands beside it."""
-    # eval() for batch norm and dropout, no_grad() for autograd: neither does the
-    # other's work.
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        p = model(x)
-    model.train(training)
-    return p
-
-
 def he_normal(fan_out, fan_in, generator):
     """He's first weights: normal, with mean 0 and variance 2 / fan_in."""
     # randn has the variance 1, and a factor c makes c^2 of it.

@@ -29,13 +29,3 @@ def attention_with_padding(q, k, v, real):
     scores = q @ k.transpose(1, 2) / q.shape[2] ** 0.5
     scores = scores.masked_fill(~real[:, None, :], -torch.inf)
     return torch.softmax(scores, dim=2) @ v
-
-
-def entropy_rate(table):
-    """The entropies of the rows, weighted by the shares of their symbols."""
-    # Steps from anywhere lead to the shares; p @ table goes on by one step, table @ p
-    # does not.
-    p = torch.full_like(table[0], 1 / len(table))
-    for _ in range(500):
-        p = p @ table
-    return (p @ torch.special.entr(table).sum(dim=1)).item()

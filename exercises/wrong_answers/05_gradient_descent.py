@@ -106,3 +106,35 @@ def slope_gradient_2(x, y, w):
 def slope_gradient_3(x, y, w):
     """The mean, without the 2 of the square."""
     return float(np.dot(x, w * x - y) / len(x))
+
+
+def hessian_1(function, x):
+    """The second derivative is the derivative of the sum of the first."""
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+    return torch.autograd.grad(first.sum(), x)[0]
+
+
+def hessian_2(function, x):
+    """Second derivatives belong to one variable each: the diagonal."""
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+    rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
+    return torch.diag(torch.stack(rows).diagonal())
+
+
+def hessian_3(function, x):
+    """First derivatives multiplied with each other."""
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x), x)
+    return first[:, None] * first
+
+
+def hessian_4(function, x):
+    """Zeros of the shape of x: a row, not the matrix."""
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+    if not first.requires_grad:
+        return torch.zeros_like(x)
+    rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
+    return torch.stack(rows)

@@ -5,47 +5,41 @@ import torch
 from torch.utils.data import Dataset
 
 
-def batch_sizes_1(n, batch_size, drop_last):
-    """There is always a last batch."""
-    sizes = [batch_size] * (n // batch_size)
-    return sizes if drop_last else [*sizes, n % batch_size]
+def percent_of_batches_1(batches):
+    """The mean of the batches' percentages."""
+    shares = [(p == y).double().mean().item() for p, y in batches]
+    return 100 * sum(shares) / len(shares)
 
 
-def batch_sizes_2(n, batch_size, drop_last):
-    """All batches are full."""
-    return [batch_size] * (n // batch_size if drop_last else -(-n // batch_size))
+def percent_of_batches_2(batches):
+    """A share is from 0 to 1."""
+    right = sum((p == y).sum().item() for p, y in batches)
+    return right / sum(len(y) for _, y in batches)
 
 
-def batch_sizes_3(n, batch_size, drop_last):
-    """drop_last drops the last batch, full or not."""
-    sizes = [batch_size] * (n // batch_size) + (
-        [n % batch_size] if n % batch_size else []
+def percent_of_batches_3(batches):
+    """Every batch is as long as the first."""
+    right = sum((p == y).sum().item() for p, y in batches)
+    return 100 * right / (len(batches) * len(batches[0][1]))
+
+
+def mean_loss_1(loss_function, batches):
+    """The sum of the batches' losses, divided by the samples."""
+    return sum(loss_function(p, y).item() for p, y in batches) / sum(
+        len(y) for _, y in batches
     )
-    return sizes[:-1] if drop_last else sizes
 
 
-def sample_1(line):
-    """The class as the number that the loss compares with: a float."""
-    cultivar, *measurements = map(float, line.split(","))
-    return torch.tensor(measurements), torch.tensor(cultivar - 1)
+def mean_loss_2(loss_function, batches):
+    """The last batch is short: leave it out."""
+    full = batches[:-1]
+    return sum(loss_function(p, y).item() for p, y in full) / len(full)
 
 
-def sample_2(line):
-    """A batch of one label."""
-    cultivar, *measurements = map(float, line.split(","))
-    return torch.tensor(measurements), torch.tensor([int(cultivar) - 1])
-
-
-def sample_3(line):
-    """The whole line is the sample."""
-    numbers = [float(number) for number in line.split(",")]
-    return torch.tensor(numbers), torch.tensor(int(numbers[0]) - 1)
-
-
-def sample_4(line):
-    """NumPy reads numbers, in float64."""
-    numbers = np.array(line.split(","), dtype=float)
-    return torch.from_numpy(numbers[1:].copy()), torch.tensor(int(numbers[0]) - 1)
+def mean_loss_3(loss_function, batches):
+    """The losses are squared errors."""
+    total = sum(((p - y) ** 2).sum().item() for p, y in batches)
+    return total / sum(len(y) for _, y in batches)
 
 
 class _Noisy(Dataset):

@@ -1,5 +1,6 @@
 """Plausible wrong answers to the exercises of lesson 11, each with its thought."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -34,6 +35,30 @@ def loss_of_6(model, x, y):
     return torch.nn.BCEWithLogitsLoss()(
         model(x), F.one_hot(y, model(x).shape[1]).to(x.dtype)
     )
+
+
+def sample_1(line):
+    """The class as the number that the loss compares with: a float."""
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor(cultivar - 1)
+
+
+def sample_2(line):
+    """A batch of one label."""
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor([int(cultivar) - 1])
+
+
+def sample_3(line):
+    """The whole line is the sample."""
+    numbers = [float(number) for number in line.split(",")]
+    return torch.tensor(numbers), torch.tensor(int(numbers[0]) - 1)
+
+
+def sample_4(line):
+    """NumPy reads numbers, in float64."""
+    numbers = np.array(line.split(","), dtype=float)
+    return torch.from_numpy(numbers[1:].copy()), torch.tensor(int(numbers[0]) - 1)
 
 
 def log_softmax_by_hand_1(z):
@@ -146,7 +171,7 @@ def cross_entropy_gradient_9(x, y, w, b):
 
 
 def mean_loss_1(batches):
-    """As in lesson 06: times the length of the batch, ignored rows and all."""
+    """As in lesson 09: times the length of the batch, ignored rows and all."""
     total = sum(F.cross_entropy(z, y) * len(y) for z, y in batches)
     return total / sum(len(y) for _, y in batches)
 

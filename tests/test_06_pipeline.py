@@ -24,9 +24,12 @@ from helpers import (
     needs_cuda,
     printed_if_tripled,
     read,
+    warning_of_torch_save,
 )
 from reference import swings
 from torch import nn
+
+pytestmark = warning_of_torch_save
 
 EPS32 = 2.0**-23
 SCRIPT = ROOT / "lessons" / "06_pipeline.py"

@@ -109,18 +109,19 @@ def show_3(device):
     for step in range(8):
         print(f"   {step + 1:>4}   {with_reset[step]:12.2f}   {without[step]:15.2f}")
     x.requires_grad_(True)
-    plain = 2 * x
-    detached = 2 * x.detach()
+    y = 2 * x
+    print(f"   2 * x                             recorded {y.requires_grad}")
     with torch.no_grad():
-        in_no_grad = 2 * x
+        y = 2 * x
+    print(f"   2 * x in no_grad()                recorded {y.requires_grad}")
+    y = 2 * x.detach()
+    print(f"   2 * x.detach()                    recorded {y.requires_grad}")
     with torch.inference_mode():
-        in_inference_mode = 2 * x
-    print(f"   2 * x                       recorded {plain.requires_grad}")
-    print(f"   2 * x in no_grad()          recorded {in_no_grad.requires_grad}")
-    print(f"   2 * x.detach()              recorded {detached.requires_grad}")
-    print(f"   2 * x in inference_mode()   recorded {in_inference_mode.requires_grad}")
+        y = 2 * x
+    print(f"   2 * x in inference_mode()         recorded {y.requires_grad}")
     x.requires_grad_(False)
-    print(f"   2 * x, asked not to be      recorded {(2 * x).requires_grad}")
+    y = 2 * x
+    print(f"   2 * x, x.requires_grad_(False)    recorded {y.requires_grad}")
 
 
 # %% 4. Mistake: w = w - lr * w.grad

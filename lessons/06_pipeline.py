@@ -174,7 +174,7 @@ def show_4(device):
 
 # %% 5. Mistakes without an error message
 def without_reset(x, y, steps):
-    """The loss before each step."""
+    """The losses of the loop of section 2 without its reset."""
     model = line_from_zero(x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     losses = []
@@ -188,7 +188,7 @@ def without_reset(x, y, steps):
 
 
 def with_the_old_optimizer(x, y, steps):
-    """The loss before each step."""
+    """The losses with an optimizer that was made for another model."""
     model = line_from_zero(x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     model = line_from_zero(x.device)  # WRONG: the optimizer has the old parameters
@@ -196,7 +196,7 @@ def with_the_old_optimizer(x, y, steps):
 
 
 def with_a_flat_y(x, y, steps):
-    """The loss before each step."""
+    """The losses with a y of shape (n,), the predictions being (n, 1)."""
     model = line_from_zero(x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     losses = []
@@ -239,6 +239,11 @@ class InAModuleList(nn.Module):
         self.hidden = nn.ModuleList([nn.Linear(10, 10) for _ in range(3)])
         self.last = nn.Linear(10, 1)
 
+    def forward(self, x):
+        for layer in self.hidden:
+            x = torch.tanh(layer(x))
+        return self.last(x)
+
 
 class ThreeTimesTheSame(nn.Module):
     """One hidden layer, three times in the list."""
@@ -263,14 +268,23 @@ def show_6(device):
 
 # %% 7. The loss keeps its graph
 # In each step there are two operations, the product and the addition.
-def operations_kept(steps, as_number):
-    """How many operations are recorded behind the sum of so many losses w * w."""
+def total_loss(steps, as_number):
+    """The sum of so many losses w * w."""
     w = torch.tensor(1.0, requires_grad=True)
     total = torch.tensor(0.0)
     for _ in range(steps):
         loss = w * w
         loss.backward()
-        total = total + (loss.item() if as_number else loss)
+        if as_number:
+            total += loss.item()
+        else:
+            total += loss  # WRONG: keeps the record of this step
+    return total
+
+
+def operations_kept(steps, as_number):
+    """How many operations are recorded behind the sum of so many losses w * w."""
+    total = total_loss(steps, as_number)
     kept = set()
     waiting = [total.grad_fn]
     while waiting:

@@ -129,10 +129,10 @@ def test_the_command_line_knows_four_sections(run):
 def test_a_closed_pipe_ends_it_silently():
     for unbuffered in ("", "1"):  # it is noticed at the end, or by the first print
         environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-        process = start_python("-S", SCRIPT, environment=environment)
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(timeout=120) == 0
+        with start_python("-S", SCRIPT, environment=environment) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait(timeout=120) == 0
 
 
 def test_a_cpu_only_build_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch):

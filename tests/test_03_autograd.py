@@ -156,7 +156,7 @@ def test_each_way_not_to_record_is_the_one_that_its_line_names(lesson):
             "inference_mode",
             contextlib.nullcontext,
         ),
-        "2 * x, asked not to be": (
+        "2 * x, x.requires_grad_(False)": (
             torch.Tensor,
             "requires_grad_",
             lambda tensor, _: requires_grad(tensor),

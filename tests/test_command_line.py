@@ -58,11 +58,11 @@ def test_a_section_runs_alone(run):
 
 
 def test_a_pipe_that_is_closed_early_ends_a_lesson_without_a_word(tmp_path):
-    process = start_python("-u", ONE, "--device", "cpu")
-    process.stdout.readline()
-    process.stdout.close()  # as head does
-    assert process.wait(timeout=120) == 0
-    assert process.stderr.read() == b""
+    with start_python("-u", ONE, "--device", "cpu") as process:
+        process.stdout.readline()
+        process.stdout.close()  # as head does
+        assert process.wait(timeout=120) == 0
+        assert process.stderr.read() == b""
 
 
 def test_a_card_that_torch_cannot_use_is_refused_in_one_line(run, monkeypatch):

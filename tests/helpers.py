@@ -218,6 +218,30 @@ def side_of_diff(diff, sign):
     return "".join(line + "\n" for line in kept)
 
 
+PROGRAM_DIFF = re.compile(r"--- lesson (\d\d)/train\.py\n\+\+\+ .*\n")
+
+
+def program_of(number):
+    """train.py as the chapter of this lesson, such as "07", leaves it.
+
+    It stands there whole, or as changes to the program of an earlier lesson: each
+    block begins with `--- lesson NN/train.py`, and what it takes away or keeps stands
+    once in the program so far.
+    """
+    (path,) = (chapter for chapter in CHAPTERS if chapter.stem.startswith(number))
+    program = None
+    for language, text in blocks(path):
+        change = PROGRAM_DIFF.match(text)
+        if language == "python" and text.startswith("# train.py"):
+            program = text
+        elif language == "diff" and change:
+            program = program or program_of(change[1])
+            before = side_of_diff(text[change.end() :], "-")
+            assert program.count(before) == 1, before
+            program = program.replace(before, side_of_diff(text[change.end() :], "+"))
+    return program
+
+
 def shown_in(path):
     """What a plain run of the lesson prints, by its chapter.
 

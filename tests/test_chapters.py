@@ -27,6 +27,7 @@ from helpers import (
     FENCE,
     LESSONS_WITH_DATA,
     NUMBER,
+    PROGRAM_DIFF,
     ROOT,
     blocks,
     differences,
@@ -35,6 +36,7 @@ from helpers import (
     marks_for,
     needs_cuda,
     outputs_of_sections,
+    program_of,
     read,
     run_block,
     run_lesson,
@@ -114,7 +116,7 @@ def changes(path):
     """[(diff, the text after it), ...] of a chapter."""
     found, all_blocks = [], blocks(path)
     for (language, diff), (following, text) in itertools.pairwise(all_blocks):
-        if language == "diff":
+        if language == "diff" and not PROGRAM_DIFF.match(diff):
             assert following == "text"
             found.append((diff, text))
     return found
@@ -152,7 +154,8 @@ def test_a_change_prints_what_the_chapter_says(path, diff, text, tmp_path):
 def test_the_sections_are_those_of_the_script(path):
     titles = re.findall(r"^# %% (\d+\. .+)$", read(lesson_of(path)), re.MULTILINE)
     headings = re.findall(r"^## (.+)$", read(path), re.MULTILINE)
-    assert headings == [*titles, "Go wrong", "Solve it"]
+    sections = [heading for heading in headings if heading != "train.py goes on"]
+    assert sections == [*titles, "Go wrong", "Solve it"]
     outputs = outputs_of_sections(path)
     assert [text.split("\n")[0] for text in outputs.values()] == titles
 
@@ -169,7 +172,9 @@ class Run:
         self.printed, self.pictures, self.problems = {}, 0, []
         self.lesson = vars(importlib.import_module(path.stem))
         self.names = {"__name__": "chapter"}
-        self.shown = "\n".join(text for _, text in blocks(path)) + read(lesson_of(path))
+        shown = [text for _, text in blocks(path)]
+        shown += [read(lesson_of(path)), program_of(path.stem[:2]) or ""]
+        self.shown = "\n".join(shown)
         torch.manual_seed(0)
         before = os.getcwd()
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -185,18 +190,25 @@ class Run:
     def run_programs(self, path):
         """A block that begins with `# train.py` is a program of its own.
 
-        The witnesses of the chapter know its variables as train_py.x, train_py.y, ...
+        The changes to the train.py of an earlier lesson make one, too; what it prints
+        stands below the last of them. The witnesses of the chapter know its variables
+        as train_py.x, train_py.y, ...
         """
+        programs = {}
         for number, (language, code) in enumerate(blocks(path)):
             file = re.match(r"# (\w+)\.py\b", code)
             if language == "python" and file:
-                program = Path(f"{file[1]}.py")
-                program.write_text(code, "utf-8")
-                out = io.StringIO()
-                with contextlib.redirect_stdout(out):
-                    names = runpy.run_path(str(program), run_name="__main__")
-                self.printed[number] = out.getvalue()
-                self.names[f"{file[1]}_py"] = types.SimpleNamespace(**names)
+                programs[file[1]] = number, code
+            elif language == "diff" and PROGRAM_DIFF.match(code):
+                programs["train"] = number, program_of(path.stem[:2])
+        for name, (number, code) in programs.items():
+            program = Path(f"{name}.py")
+            program.write_text(code, "utf-8")
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                names = runpy.run_path(str(program), run_name="__main__")
+            self.printed[number] = out.getvalue()
+            self.names[f"{name}_py"] = types.SimpleNamespace(**names)
 
     def read(self, path):
         parts = FENCE.split(read(path).split("\n", 3)[3])  # prose, language, text, ...

@@ -3,7 +3,6 @@ somewhere."""
 
 import ast
 import contextlib
-import functools
 import importlib
 import io
 import itertools
@@ -93,8 +92,6 @@ def test_a_chapter_begins_with_its_title_and_its_links_and_leads_on(path):
 def test_the_pictures_of_a_chapter_are_there(path):
     pictures = re.findall(r"!\[[^\]]+\]\((figures/.+?\.png)\)", read(path))
     assert f"figures/{path.stem}.png" in pictures
-    if in_sections(path):  # the others are drawn by what the reader types
-        assert read_through(path).pictures == len(pictures) - 1 > 0
     for picture in pictures:
         assert (path.parent / picture).read_bytes()[:4] == b"\x89PNG"
 
@@ -231,27 +228,27 @@ class Run:
         self.problems += [f"{wrong} in: {paragraph.strip()}" for wrong in missing]
 
 
-read_through = functools.cache(Run)
-
-
+# One test for all of it: a chapter takes seconds to read, and is read once.
 @for_each(SECTIONED)
-def test_the_python_of_a_chapter_runs_and_what_it_prints_stands_below(path):
-    all_blocks = blocks(path)
-    for number, printed in read_through(path).printed.items():
-        if printed:
-            language, text = all_blocks[number + 1]
-            if re.match(r"\d+\. ", text):  # a section of the script prints the same
-                text = textwrap.dedent(text.split("\n", 1)[1])
-            assert language == "text" and not differences(text, printed), printed
-
-
-@for_each(SECTIONED)
-def test_every_output_is_of_a_section_a_block_or_a_change(path):
+def test_a_chapter_read_from_top_to_bottom_holds_what_it_shows(path):
+    run, all_blocks = Run(path), blocks(path)
+    problems = [f"no witness: {problem}" for problem in run.problems]
+    for number, printed in run.printed.items():
+        language, text = all_blocks[number + 1] if printed else ("text", "")
+        if re.match(r"\d+\. ", text):  # a section of the script prints the same
+            text = textwrap.dedent(text.split("\n", 1)[1])
+        if language != "text" or differences(text, printed):
+            problems.append(f"block {number} of all blocks prints\n{printed}")
     explained = list(outputs_of_sections(path).values())
     explained += [text for _, text in changes(path)]
-    for number, (language, text) in enumerate(blocks(path)):
-        below = read_through(path).printed.get(number - 1)
-        assert language != "text" or text in explained or below, text
+    for number, (language, text) in enumerate(all_blocks):
+        below = run.printed.get(number - 1)
+        if language == "text" and text not in explained and not below:
+            problems.append(f"nothing prints this:\n{text}")
+    pictures = len(re.findall(r"!\[[^\]]+\]\(figures/", read(path)))
+    if run.pictures != pictures - 1:  # one is the script's
+        problems.append(f"{run.pictures} blocks show a picture, of {pictures} pictures")
+    assert not problems, "\n\n".join(problems)
 
 
 @for_each(SECTIONED)
@@ -324,11 +321,6 @@ def unwitnessed(paragraph, names, own_names, shown):
         else:
             waiting.append(token["number"].rstrip(","))
     return [n for n in waiting if not re.fullmatch(r"-?(\d|10)", n)]
-
-
-@for_each(SECTIONED)
-def test_every_number_has_its_witness(path):
-    assert not read_through(path).problems
 
 
 @for_each(SECTIONED)

@@ -10,9 +10,10 @@ import torch
 def neuron_gradients(x, y, w, b):
     """Write: backpropagation through one neuron, by hand.
 
-    Gets x and y, shape (n,), and w and b, shape (). The loss is mean((p - y)^2) with
-    p = sigmoid(z) and z = w x + b.
-    Returns dloss/dw and dloss/db, both of shape (), without autograd.
+    Gets x and y, shape (n,), and w and b, shape (), all of the same float dtype. The
+    loss is mean((p - y)^2) with p = sigmoid(z) and z = w x + b. The slope of the
+    sigmoid is p (1 - p).
+    Returns dloss/dw and dloss/db, both of shape () and of that dtype, without autograd.
     Example: x = [0], y = [0], w = 0, b = 0 gives 0 and 0.25.
     """
     raise NotImplementedError
@@ -23,8 +24,9 @@ def layer_gradients(x, w, dz):
     """Mend: the gradients of a linear layer z = x w^T + b.
 
     Gets x, shape (n, inputs), w, shape (outputs, inputs), and dz = dloss/dz, shape
-    (n, outputs). Returns a tuple, dx, dw and db, in the shapes of x, w and b, which is
-    (outputs,). Example: dz = [[1, 2], [3, 4]] gives db = [4, 6].
+    (n, outputs), all floats of one dtype. Returns a tuple of dx, dw and db, in the
+    shapes of x, w and b, which is (outputs,). Example: dz = [[1.0, 2.0], [3.0, 4.0]]
+    gives db = [4.0, 6.0].
     """
     return dz @ w, dz.T @ x, dz.mean(dim=0)
 
@@ -33,8 +35,8 @@ def layer_gradients(x, w, dz):
 def softsign_backward(z, gradient):
     """Write: the backward of softsign, h = z / (1 + |z|).
 
-    Gets z, the input of the forward pass, and gradient = dloss/dh, both of shape (n,).
-    The slope of softsign is 1 / (1 + |z|)^2. Returns dloss/dz, shape (n,).
+    Gets z, the input of the forward pass, and gradient = dloss/dh, both floats of shape
+    (n,). The slope of softsign is 1 / (1 + |z|)^2. Returns dloss/dz, shape (n,).
     Example: z = [1] and gradient = [8] give [2].
     """
     raise NotImplementedError

@@ -23,32 +23,35 @@ def minimise(loss, start, lr, steps):
 def two_rates(x):
     """Write: the learning rates that matter for the loss mean((w x - y)^2).
 
-    Gets x, shape (n,), float64. Returns two Python numbers: the rate that arrives in
-    one step, and the smallest one at which it no longer converges.
+    Gets x, shape (n,), float64. Returns two Python numbers: the rate at which gradient
+    descent arrives in one step, and the smallest rate at which it no longer arrives.
     Example: x = [1, 2, 3, 4] gives 1/15 and 2/15.
     """
     raise NotImplementedError
 
 
 # %% 3. Mend (easy, 5 minutes)
-def fitted(x, y, lr, steps):
-    """Mend: the slope w of y = w x after so many steps of gradient descent from 0.
+def fitted(x, y):
+    """Mend: the price w of y = w x by gradient descent, in whatever unit x comes.
 
-    Gets x and y, shape (n,), float64, and two numbers.
-    Returns a Python number.
-    Example: x = [1, 2, 3, 4], y = 2 x, lr 0.01: 0.3 after one step, 0.555 after two.
+    Gets x, amounts, and y, prices, shape (n,), float64; both stay as they are.
+    Returns a Python number, the w with the smallest mean((w x - y)^2), after at most
+    100 steps. It works for four kilograms; it has to work for grams and tonnes.
+    Example: x = [1000, 2000, 3000, 4000] and y = [2, 4, 6, 8] give 0.002.
     """
     w = torch.zeros((), dtype=x.dtype, requires_grad=True)
-    for _ in range(steps):
-        ((w * x - y) ** 2).mean().backward()
+    for _ in range(100):
+        loss = ((w * x - y) ** 2).mean()
+        loss.backward()
         with torch.no_grad():
-            w -= lr * w.grad
+            w -= 0.05 * w.grad
+        w.grad = None
     return w.item()
 
 
 # %% 4. Mend (easy, 5 minutes)
 def slope_gradient(x, y, w):
-    """Mend: the derivative of mean((w x - y)^2) by w, in NumPy.
+    """Mend: the slope of mean((w x - y)^2) with respect to w, in NumPy.
 
     Gets arrays x and y, shape (n,), and a number w.
     Returns a Python float.
@@ -65,7 +68,7 @@ def hessian(function, x):
     torch.autograd.grad(y, x, create_graph=True) returns a tuple of one gradient, which
     can be differentiated again. That of a linear function is the same everywhere: it
     does not require a gradient, and the matrix is 0. Returns shape (n, n): at [i, j]
-    the derivative by x[i] and x[j]. Example: for x[0] * x[1] it is [[0, 1], [1, 0]]
-    anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
+    the slope with respect to x[j] of the slope with respect to x[i]. Example: for
+    x[0] * x[1] it is [[0, 1], [1, 0]] anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
     """
     raise NotImplementedError

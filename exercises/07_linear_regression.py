@@ -18,15 +18,23 @@ def fitted_parabola(x, y):
     raise NotImplementedError
 
 
-# %% 2. Mend (easy, 5 minutes)
-def model_error(model, x, y):
-    """Mend: the mean squared error of a model.
+# %% 2. Mend (medium, 10 minutes)
+def r_squared_of_batches(batches):
+    """Mend: R-squared over all batches.
 
-    Gets a model from shape (n, d) to (n, 1), x, floats of shape (n, d), and y, floats
-    of shape (n,). Returns a tensor of shape () that can be differentiated. Example:
-    predictions [[1], [2]] and y = [1, 2] give 0.
+    Gets a list of pairs (p, y), one for each batch: predictions and targets, floats
+    of shape (n,). The last batch may be smaller; a batch may hold a single row.
+    R-squared is 1 - (sum of squared errors) / (sum of squares of y around its mean),
+    over all rows of all batches. Returns it, a Python number. Example: the batches
+    ([1.0, 2.0], [1.0, 2.0]) and ([3.0], [4.0]) have one error, 1, and the y 1, 2 and
+    4 around 7 / 3: 1 - 1 / (14 / 3) = 0.7857.
     """
-    return ((model(x) - y) ** 2).mean()
+    total = 0.0
+    for p, y in batches:
+        squares = ((y - p) ** 2).sum()
+        spread = ((y - y.mean()) ** 2).sum()
+        total += (1 - squares / spread).item()
+    return total / len(batches)
 
 
 # %% 3. Write (medium, 15 minutes)
@@ -43,11 +51,11 @@ def line_in_units_of_the_data(slope, intercept, x, y):
 
 
 # %% 4. Mend (easy, 5 minutes)
-def r_squared(p, y):
-    """Mend: R-squared, the share of y's variance that the predictions p explain.
+def model_error(model, x, y):
+    """Mend: the mean squared error of a model.
 
-    Gets p and y, floats of shape (n,). R-squared is 1 - (sum of squared errors) / (sum
-    of squares around the mean). Returns it, a Python number. Example: 1 for p = y, 0
-    where p is the mean of y everywhere, and less than 0 where p is worse than that.
+    Gets a model from shape (n, d) to (n, 1), x, floats of shape (n, d), and y, floats
+    of shape (n,). Returns a tensor of shape () that can be differentiated. Example:
+    predictions [[1], [2]] and y = [1, 2] give 0.
     """
-    return (1 - ((y - p) ** 2).sum() / ((p - p.mean()) ** 2).sum()).item()
+    return ((model(x) - y) ** 2).mean()

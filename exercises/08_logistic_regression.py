@@ -22,10 +22,12 @@ def scaled_safely(train, test):
     """Mend: both parts, scaled by what the training rows say.
 
     Gets train, floats of shape (n, d), and test, shape (m, d), which stay as they are.
-    Returns a tuple of both in these shapes, each column minus its mean, divided by its
-    std, the one that divides by n, x.std(correction=0). A column that is constant in
-    train becomes 0 where it has that value. Example: train = [[0], [2]], test = [[3]]
-    gives [[-1], [1]] and [[2]].
+    Returns a tuple of both in these shapes, each column minus its mean in train,
+    divided by its std there, the one that divides by n, train.std(correction=0). A
+    column that is constant in train is not divided: it becomes 0 where it has that
+    value, and v - value elsewhere. Rounding can make the std of such a column a tiny
+    number instead of 0. Example: train = [[0], [2]], test = [[3]] gives [[-1], [1]] and
+    [[2]]; seven rows of 0.1 and test = [[1.1]] give zeros and [[1]].
     """
     parts = []
     for x in (train, test):

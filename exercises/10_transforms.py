@@ -19,26 +19,29 @@ def stages(*transforms):
     raise NotImplementedError
 
 
-# %% 2. Mend (easy, 5 minutes)
-def between_0_and_1(image):
-    """Mend: a picture of floats, scaled from 0 ... 255 to 0 ... 1.
+# %% 2. Write (medium, 10 minutes)
+def batch_of(pictures, height, width):
+    """Write: pictures of all sizes and modes in one batch.
 
-    Gets and returns float32, shape (c, h, w); what was given must stay as it was.
-    Example: 51 becomes 0.2, in every picture, and 127.5 becomes 0.5.
+    Gets a list of n PIL images, of any size, in mode RGB, L, RGBA or P. Returns a
+    tensor, float32, shape (n, 3, height, width), from 0 to 1: each picture in RGB, all
+    of it squeezed into the size by v2.Resize. The pictures that were given stay as they
+    are. Example: a red picture of mode P, 1 x 1, is 1 in the first channel, 0 in the
+    others, in all height * width places.
     """
-    image /= 255
-    return image
+    raise NotImplementedError
 
 
-# %% 3. Mend (easy, 5 minutes)
-def loaded(picture):
-    """Mend: a picture from an array to what a network wants.
+# %% 3. Write (medium, 10 minutes)
+def normalised_batch(images):
+    """Write: pictures with mean 0 and std 1 in each channel.
 
-    Gets a NumPy array, uint8, shape (h, w, c).
-    Returns a tensor, float32, shape (c, h, w), from 0 to 1.
-    Example: 255 becomes 1.0.
+    Gets images, float32, shape (n, c, h, w). Returns the same shape: each channel minus
+    its mean over all pictures and pixels, divided by its std there, the one that
+    divides by the count, x.std(correction=0). Example: two pictures of one pixel and
+    one channel, 1 and 3, become -1 and 1.
     """
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)])(picture)
+    raise NotImplementedError
 
 
 # %% 4. Mend (medium, 10 minutes)
@@ -55,13 +58,12 @@ def flipped_together(image, mask):
     return flip(image), flip(mask)
 
 
-# %% 5. Write (medium, 10 minutes)
-def normalised_batch(images):
-    """Write: pictures with mean 0 and std 1 in each channel.
+# %% 5. Mend (easy, 5 minutes)
+def between_0_and_1(image):
+    """Mend: a picture of floats, scaled from the size of bytes to 0 ... 1.
 
-    Gets images, float32, shape (n, c, h, w). Returns the same shape: each channel minus
-    its mean over all pictures and pixels, divided by its std there, the one that
-    divides by the count, x.std(correction=0). Example: two pictures of one pixel and
-    one channel, 1 and 3, become -1 and 1.
+    Gets and returns float32, shape (c, h, w); what was given must stay as it was.
+    Example: 51 becomes 0.2, in every picture, and 127.5 becomes 0.5.
     """
-    raise NotImplementedError
+    image /= 255
+    return image

@@ -41,16 +41,28 @@ def test_two_rates(answer, check):
 
 
 def test_fitted(answer, check):
-    check.hint = "A step has four parts, in order. What is in w.grad at each line?"
-    x = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
-    for slope, lr, steps in ((2.0, 0.01, 1), (2.0, 0.01, 2), (-5.0, 0.05, 9)):
-        expected = slope * (1 - (1 - 15 * lr) ** steps)
-        check.given = f"x = [1, 2, 3, 4], y = {slope} x, lr {lr}, {steps} steps"
-        check(answer(x, slope * x, lr, steps), expected, rtol=1e-10, atol=0)
+    check.hint = "Which rate suits these x? It can be computed before the first step."
+    y = [2.0, 4.0, 6.0, 8.0]
+    cases = [
+        ([1.0, 2.0, 3.0, 4.0], y, 2.0),
+        ([1000.0, 2000.0, 3000.0, 4000.0], y, 0.002),
+        ([0.001, 0.002, 0.003, 0.004], y, 2000.0),
+        # sum(x y) / sum(x x): no line through 0 meets both
+        ([30.0, 40.0], [10.0, 30.0], (300 + 1200) / (900 + 1600)),
+        ([1.0, 2.0, 3.0, 4.0] * 100, y * 100, 2.0),
+    ]
+    for amounts, prices, expected in cases:
+        name = f"x = {amounts[:4]}, y = {prices[:4]}"
+        check.given = name if len(amounts) <= 4 else f"{name}, a hundred times each"
+        x = torch.tensor(amounts, dtype=torch.float64)
+        y = torch.tensor(prices, dtype=torch.float64)
+        check(answer(x, y), expected, rtol=1e-6, atol=0)
+        check.given += "; x afterwards"
+        check(x, torch.tensor(amounts, dtype=torch.float64))
 
 
 def test_slope_gradient(answer, check):
-    check.hint = "Write the derivative as a sum over the samples. Which line does what?"
+    check.hint = "Write the slope as a sum over the samples. What does dot add up?"
     for xs, ys, w in (([1, 2, 3, 4], [2, 4, 6, 8], 0.0), ([1, 0, -2], [5, 1, 1], 1.5)):
         slopes = [2 * (w * x - y) * x for x, y in zip(xs, ys, strict=True)]
         expected = sum(slopes) / len(slopes)

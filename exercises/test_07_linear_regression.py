@@ -25,27 +25,21 @@ def test_fitted_parabola(answer, check):
             check(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_model_error(answer, check):
-    check.hint = "What is the shape of the difference?"
-    model = torch.nn.Linear(2, 1)
-    torch.nn.init.ones_(model.weight)
-    torch.nn.init.zeros_(model.bias)
-    for rows, y in (
-        ([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]),
-        ([[1.0, 1.0]] * 3, [0.0, 2.0, 5.0]),
-    ):
-        expected = sum(
-            (sum(row) - t) ** 2 for row, t in zip(rows, y, strict=True)
-        ) / len(y)
-        given = f"the model x[0] + x[1], x = {rows}, y = {y}"
-        check.given = given
-        found = answer(model, torch.tensor(rows), torch.tensor(y))
-        check(
-            found.detach() if isinstance(found, torch.Tensor) else found,
-            torch.tensor(expected),
-        )
-        check.given = f"{given}; can what came back be differentiated"
-        check(found.requires_grad, True)
+def test_r_squared_of_batches(answer, check):
+    check.hint = (
+        "R-squared is no mean over the rows. torch.cat makes one tensor of a list."
+    )
+    cases = [[([1.0, 2.0], [1.0, 2.0]), ([3.0], [4.0])]]
+    cases += [[([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]), ([8.0, 9.0], [9.0, 7.0])]]
+    cases += [[([4.0, 3.0, 1.0], [1.0, 2.0, 3.0])]]
+    for batches in cases:
+        p = [number for part, _ in batches for number in part]
+        y = [number for _, part in batches for number in part]
+        left = sum((a - b) ** 2 for a, b in zip(p, y, strict=True))
+        spread = sum((a - sum(y) / len(y)) ** 2 for a in y)
+        check.given = f"batches = {batches}, as tensors"
+        tensors = [(torch.tensor(a), torch.tensor(b)) for a, b in batches]
+        check(answer(tensors), 1 - left / spread, rtol=1e-5, atol=1e-6)
 
 
 def test_line_in_units_of_the_data(answer, check):
@@ -68,18 +62,24 @@ def test_line_in_units_of_the_data(answer, check):
         )
 
 
-def test_r_squared(answer, check):
-    check.hint = "Whose variance is explained, around which mean?"
-    for p, y in (
-        ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]),
-        ([4.0, 3.0, 1.0], [1.0, 2.0, 3.0]),
+def test_model_error(answer, check):
+    check.hint = "What is the shape of the difference?"
+    model = torch.nn.Linear(2, 1)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    for rows, y in (
+        ([[1.0, 0.0], [0.0, 2.0]], [1.0, 2.0]),
+        ([[1.0, 1.0]] * 3, [0.0, 2.0, 5.0]),
     ):
-        left = sum((a - b) ** 2 for a, b in zip(p, y, strict=True))
-        spread = sum((a - sum(y) / len(y)) ** 2 for a in y)
-        check.given = f"p = {p}, y = {y}"
+        expected = sum(
+            (sum(row) - t) ** 2 for row, t in zip(rows, y, strict=True)
+        ) / len(y)
+        given = f"the model x[0] + x[1], x = {rows}, y = {y}"
+        check.given = given
+        found = answer(model, torch.tensor(rows), torch.tensor(y))
         check(
-            answer(torch.tensor(p), torch.tensor(y)),
-            1 - left / spread,
-            rtol=1e-5,
-            atol=1e-6,
+            found.detach() if isinstance(found, torch.Tensor) else found,
+            torch.tensor(expected),
         )
+        check.given = f"{given}; can what came back be differentiated"
+        check(found.requires_grad, True)

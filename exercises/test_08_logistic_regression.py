@@ -25,7 +25,8 @@ def test_loss_of(answer, check):
 
 def test_scaled_safely(answer, check):
     check.hint = (
-        "Test rows stand for the future: what may be known of them? What if a std is 0?"
+        "Test rows stand for the future: what may be known of them? And how do you see "
+        "that a column is constant, when rounding may spoil its std?"
     )
     cases = [([[0.0], [2.0]], [[3.0], [1.0]], [[-1.0], [1.0]], [[2.0], [0.0]])]
     cases += [
@@ -44,6 +45,9 @@ def test_scaled_safely(answer, check):
             [[0.0, 0.0]],
         )
     ]
+    # The std of these is some 1e-8, and not 0.
+    for value, n in ((0.1, 7), (5.7, 3), (0.3, 33), (5.7, 100)):
+        cases += [([[value]] * n, [[value], [value + 1]], [[0.0]] * n, [[0.0], [1.0]])]
     for train, test, scaled_train, scaled_test in cases:
         given = f"train = {train}, test = {test}"
         rows, others = torch.tensor(train), torch.tensor(test)

@@ -1,89 +1,101 @@
-"""02 Tensors: arrays of one dtype on one device, and which of them share their memory.
+"""02 Tensors: numbers in tables of any dimension, and which of them share their memory.
 
-Everything that flows through a network is a tensor. Most silent errors are a wrong
-shape, a wrong dtype or shared memory.
+A picture, a sentence, the weights of a network: in PyTorch each of them is a tensor.
+Here they are pictures of digits, written by hand, and a program that reads them.
 """
 
 import argparse
+import math
 import os
 import sys
-from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import torch
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+DATA = Path(__file__).resolve().parent.parent / "data"
 
 
-# %% 1. A tensor is an n-dimensional array of one dtype
-# Python's floats become float32, half the size of NumPy's float64: precise enough for
-# training, and twice as many fit into memory. Python's integers become int64.
-def anatomy(data, device="cpu"):
-    """(ndim, shape, numel, dtype) of the tensor made from data."""
-    tensor = torch.tensor(data, device=device)
-    return tensor.ndim, tuple(tensor.shape), tensor.numel(), tensor.dtype
+# Reading a data file: no need to read on before section 1.
+def read_csv(name, rows, columns):
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
+    try:
+        text = (DATA / name).read_text("ascii")
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
+        )
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
+            raise ValueError("it is cut short, or a number is missing or not finite")
+    except (OSError, ValueError) as error:
+        cure = "copy the file from the course again"
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
+    return table
 
 
-def constructors(rows, columns, device="cpu"):
-    """Constructor -> its tensor; the *_like copy shape, dtype and device of another."""
-    shape, numel = (rows, columns), rows * columns
-    pattern = torch.ones(shape, dtype=torch.int64, device=device)
-    return {
-        "zeros": torch.zeros(shape, device=device),
-        "ones": torch.ones(shape, device=device),
-        "full": torch.full(shape, 0.25, device=device),
-        "empty": torch.empty(shape, device=device),
-        "arange": torch.arange(numel, device=device),
-        "linspace": torch.linspace(0, 1, numel, device=device),
-        "zeros_like": torch.zeros_like(pattern),
-        "full_like": torch.full_like(pattern, 7),
-    }
+# %% 1. A picture is a tensor
+# A row of the file is the digit, and then 8 x 8 grey levels from 0, paper, to 16, ink.
+def digits(device="cpu"):
+    """pictures (1797, 8, 8) in float32, and labels (1797,), the digits, in int64."""
+    numbers = read_csv("digits.csv", 1797, 65)
+    table = torch.tensor(numbers, dtype=torch.float32, device=device)
+    labels = table[:, 0].long()
+    pictures = table[:, 1:].reshape(-1, 8, 8)
+    return pictures, labels
 
 
 def show_1(device):
-    print("\n1. A tensor is an n-dimensional array of one dtype")
-    for data in (3.5, [1, 2, 3], [[1.0, 2.0], [3.0, 4.0]], [[[True], [False]]]):
-        ndim, shape, numel, dtype = anatomy(data, device)
-        size = f"ndim {ndim}   shape {shape!s:<9}   numel {numel}"
-        print(f"   {data!s:<24} {size}   {dtype}")
-    for name, tensor in constructors(1, 3, device).items():
-        numbers = "whatever lay there" if name == "empty" else tensor.tolist()
-        shape = tuple(tensor.shape)
-        print(f"   {name:<10}   {shape!s:<6}   {tensor.dtype!s:<13}   {numbers}")
-
-
-# %% 2. Operators work element by element; only @ is the matrix product
-def arithmetic(a, b):
-    """Operator -> (a operator b, the same by the function's name)."""
-    return {
-        "+": (a + b, torch.add(a, b)),
-        "-": (a - b, torch.sub(a, b)),
-        "*": (a * b, torch.mul(a, b)),
-        "/": (a / b, torch.div(a, b)),
-        "@": (a @ b, torch.matmul(a, b)),
+    print("\n1. A picture is a tensor")
+    pictures, labels = digits(device)
+    parts = {
+        "pictures": pictures,
+        "labels": labels,
+        "pictures[5]": pictures[5],
+        "pictures[5, 4]": pictures[5, 4],
+        "pictures[:, 4]": pictures[:, 4],
+        "pictures[:5, :, 0]": pictures[:5, :, 0],
+        "pictures[0, 0, 0]": pictures[0, 0, 0],
     }
+    for name, part in parts.items():
+        shape = tuple(part.shape)
+        print(f"   {name:<18}   shape {shape!s:<12}   {part.dtype}")
 
 
-def added(a, b, in_place):
-    """(a + b, a afterwards): the method that ends in an underscore writes into a."""
-    return (a.add_(b) if in_place else a.add(b)), a
+# %% 2. Operators, and the matrix product
+# a * b multiplies number by number. In a @ b each number is a row of a times a column
+# of b: (a @ b)[i, j] = a[i, 0] b[0, j] + a[i, 1] b[1, j] + ...
+def product_by_hand(a, b):
+    """a @ b, of shape (n, k), for a of shape (n, d) and b of shape (d, k)."""
+    result = torch.zeros(a.shape[0], b.shape[1], device=a.device)
+    for i in range(a.shape[0]):
+        for j in range(b.shape[1]):
+            result[i, j] = (a[i] * b[:, j]).sum()
+    return result
 
 
 def show_2(device):
-    print("\n2. Operators work element by element; only @ is the matrix product")
+    print("\n2. Operators, and the matrix product")
     a = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
-    for operator, (result, named) in arithmetic(a, a).items():
-        same = torch.equal(result, named)
-        print(f"   a {operator} a   {result.tolist()!s:<27} by name: {same}")
-    for in_place in (False, True):
-        total, after = added(a.clone(), a, in_place)
-        call = "a.add_(a)" if in_place else "a.add(a)"
-        print(f"   {call:<9} gives {total.tolist()}, a is {after.tolist()}")
+    print(f"   a * a                  {(a * a).tolist()}")
+    print(f"   a @ a                  {(a @ a).tolist()}")
+    print(f"   a @ a, by two loops    {product_by_hand(a, a).tolist()}")
+    # Pictures of 2 x 2 pixels, each in one row: a left stroke, a top stroke, both.
+    strokes = [[1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]]
+    strokes = torch.tensor(strokes, device=device)
+    patterns = strokes[:2]
+    scores = strokes @ patterns.T
+    print(f"   strokes @ patterns.T   {scores.tolist()}")
 
 
-# %% 3. A reduction removes a dimension, unsqueeze and stack add one
+# %% 3. Sums, means and maxima
 # dim=0 is the dimension that disappears: what is left are sums down the columns.
-def new_shapes(x):
+def reductions(x):
     """Expression -> its tensor, for x of shape (n, d)."""
     return {
         "x.sum()": x.sum(),
@@ -91,135 +103,151 @@ def new_shapes(x):
         "x.sum(dim=1)": x.sum(dim=1),
         "x.sum(dim=1, keepdim=True)": x.sum(dim=1, keepdim=True),
         "x.mean(dim=0)": x.mean(dim=0),
-        "x.argmax(dim=1)": x.argmax(dim=1),
-        "x[0].unsqueeze(1)": x[0].unsqueeze(1),
-        "torch.stack([x, x])": torch.stack([x, x]),
-        "torch.cat([x, x])": torch.cat([x, x]),
+        "x.max(dim=1).values": x.max(dim=1).values,
+        "x.max(dim=1).indices": x.max(dim=1).indices,
     }
 
 
+def mean_ink(pictures, labels):
+    """The mean sum of the grey levels of each digit, shape (10,)."""
+    ink = pictures.sum(dim=(1, 2))
+    means = []
+    for digit in range(10):
+        means.append(ink[labels == digit].mean())
+    return torch.stack(means)
+
+
 def show_3(device):
-    print("\n3. A reduction removes a dimension, unsqueeze and stack add one")
-    x = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], device=device)
+    print("\n3. Sums, means and maxima")
+    x = torch.tensor([[3.0, 1.0, 2.0], [0.0, 8.0, 4.0]], device=device)
     print(f"   x = {x.tolist()}")
-    for name, tensor in new_shapes(x).items():
-        numbers = tensor.tolist() if tensor.numel() <= 6 else "x, twice"
-        print(f"   {name:<26}   shape {tuple(tensor.shape)!s:<9}  {numbers}")
+    for name, result in reductions(x).items():
+        shape = tuple(result.shape)
+        print(f"   {name:<26}   shape {shape!s:<6}   {result.tolist()}")
+    ink = mean_ink(*digits(device))
+    print(f"   most ink    {ink.argmax()}, {ink.max():.1f} on average")
+    print(f"   least ink   {ink.argmin()}, {ink.min():.1f} on average")
 
 
-# %% 4. Broadcasting repeats what has size 1
-# Shapes are compared from the right; a dimension that is missing counts as 1.
-def broadcast_shape(first, second):
-    """The shape that first and second broadcast to; None if they do not fit."""
-    shape = []
-    for a, b in zip_longest(reversed(first), reversed(second), fillvalue=1):
-        if a != b and 1 not in (a, b):
-            return None
-        shape.append(b if a == 1 else a)
-    return tuple(reversed(shape))
+# %% 4. When shapes differ
+# Each new picture is compared with the mean picture of each digit. The nearest one is
+# the guess. The distance is the sum of the squared differences of the 64 pixels.
+def mean_pictures(pictures, labels):
+    """The mean of the pictures of each digit, (10, 8, 8), for (n, 8, 8) and (n,)."""
+    means = []
+    for digit in range(10):
+        means.append(pictures[labels == digit].mean(dim=0))
+    return torch.stack(means)
 
 
-def broadcast_by_torch(first, second):
-    """The shape to which torch broadcasts such tensors; None if it raises."""
-    try:
-        results = torch.broadcast_tensors(torch.zeros(first), torch.zeros(second))
-        return tuple(results[0].shape)
-    except RuntimeError:
-        return None
+def nearest(pictures, means):
+    """For each of n pictures the digit of the nearest mean: (n,) in int64."""
+    differences = pictures[:, None] - means
+    distances = (differences**2).sum(dim=(2, 3))
+    return distances.argmin(dim=1)
 
 
 def show_4(device):
-    print("\n4. Broadcasting repeats what has size 1")
-    pairs = [((3, 1), (1, 4)), ((2, 3), (3,)), ((2, 3), (2,)), ((5, 1, 3), (4, 1))]
-    for first, second in pairs:
-        rule = broadcast_shape(first, second)
-        by_torch = broadcast_by_torch(first, second)
-        shapes = f"{first!s:<9} and {second!s:<6}"
-        print(f"   {shapes}   by the rule {rule}, by torch {by_torch}")
-    column, row = torch.tensor([[0], [10], [20]]), torch.tensor([1, 2, 3, 4])
-    print(f"   {column.tolist()} + {row.tolist()} is\n   {(column + row).tolist()}")
+    print("\n4. When shapes differ")
+    pictures, labels = digits(device)
+    means = mean_pictures(pictures[:1000], labels[:1000])
+    new, new_labels = pictures[1000:], labels[1000:]
+    right = nearest(new, means) == new_labels
+    print(f"   new           {tuple(new.shape)}")
+    print(f"   means         {tuple(means.shape)}")
+    print(f"   differences   {tuple((new[:, None] - means).shape)}")
+    print(f"   {right.sum()} of {len(right)} are read right")
 
 
-# %% 5. A slice is a view of the same memory; a mask or an index list copies
-PICKS = {
-    "t[1]": lambda t: t[1],
-    "t[:, 1:3]": lambda t: t[:, 1:3],
-    "t.T": lambda t: t.T,
-    "t[t > 5]": lambda t: t[t > 5],
-    "t[[0, 2]]": lambda t: t[[0, 2]],
-}
+# %% 5. Views and copies
+def share_memory(a, b):
+    """Whether a and b lie in the same piece of memory."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
-def is_view(pick, device="cpu"):
-    """Whether writing -1 into pick(t), t of shape (3, 4), shows in t."""
-    t = torch.arange(12, device=device).view(3, 4)
-    pick(t).fill_(-1)
-    return bool((t == -1).any())
+def without_lower_half(pictures):
+    """Pictures of shape (n, 8, 8) whose last four rows are paper."""
+    changed = pictures.clone()
+    changed[:, 4:] = 0
+    return changed
+
+
+def without_lower_half_wrong(pictures):
+    """The same, but the pictures that came in are changed, too."""
+    changed = pictures[:]  # WRONG: a view
+    changed[:, 4:] = 0
+    return changed
 
 
 def show_5(device):
-    print("\n5. A slice is a view of the same memory; a mask or an index list copies")
-    for name, pick in PICKS.items():
-        print(f"   {name:<9}   {'view' if is_view(pick, device) else 'copy'}")
+    print("\n5. Views and copies")
+    t = torch.arange(12, device=device).reshape(3, 4)
+    parts = {
+        "t[1]": t[1],
+        "t[:, 1:3]": t[:, 1:3],
+        "t.T": t.T,
+        "t[t > 5]": t[t > 5],
+        "t[[0, 2]]": t[[0, 2]],
+        "t + 0": t + 0,
+    }
+    for name, part in parts.items():
+        kind = "view" if share_memory(part, t) else "copy"
+        print(f"   {name:<9}   {kind}")
+    pictures, labels = digits(device)
+    means = mean_pictures(pictures[:1000], labels[:1000])
+    new, new_labels = pictures[1000:], labels[1000:]
+    for function in (without_lower_half, without_lower_half_wrong):
+        halves = function(new)
+        right_halves = (nearest(halves, means) == new_labels).sum()
+        right = (nearest(new, means) == new_labels).sum()
+        print(f"   {function.__name__}")
+        print(f"      the halves       {right_halves} of {len(new)} are read right")
+        print(f"      new, afterwards  {right} of {len(new)} are read right")
 
 
-# %% 6. view, reshape or permute
+# %% 6. reshape or permute
 # A stride says how far to step in memory to reach the next index of a dimension.
-# permute swaps strides and moves nothing; view needs strides that fit; reshape copies
-# if they don't.
+# permute swaps strides and moves nothing. view needs strides that fit. reshape copies
+# where they do not.
 def layouts(rows, columns, device="cpu"):
     """Expression -> its tensor, all from m = 0, 1, 2, ... of shape (rows, columns)."""
-    m = torch.arange(rows * columns, device=device).view(rows, columns)
+    m = torch.arange(rows * columns, device=device).reshape(rows, columns)
     return {
         "m": m,
-        "m.view(columns, -1)": m.view(columns, -1),
         "m.reshape(columns, rows)": m.reshape(columns, rows),
         "m.permute(1, 0)": m.permute(1, 0),
-        "m.permute(1, 0).contiguous()": m.permute(1, 0).contiguous(),
         "m.permute(1, 0).reshape(-1)": m.permute(1, 0).reshape(-1),
     }
 
 
-def raises(action):
-    """Whether action() ends in a RuntimeError."""
-    try:
-        action()
-    except RuntimeError:
-        return True
-    return False
-
-
-# PIL and NumPy give pictures as (height, width, channels), networks want (channels,
-# height, width). reshape gives the right shape and wrong contents, without a word.
+# Many programs that read pictures give (height, width, channels). PyTorch's layers
+# want (channels, height, width).
 def channels_first(image):
-    """An image (h, w, c) as (c, h, w): by permute, and by reshape, which is wrong."""
-    height, width, channels = image.shape
-    return image.permute(2, 0, 1), image.reshape(channels, height, width)
+    """A picture (h, w, c) as (c, h, w)."""
+    return image.permute(2, 0, 1)
+
+
+def channels_first_wrong(image):
+    """The same shape, and other numbers in nearly all places."""
+    return image.reshape(image.shape[2], image.shape[0], image.shape[1])  # WRONG
 
 
 def show_6(device):
-    print("\n6. view, reshape or permute")
-    tensors = layouts(3, 4, device)
+    print("\n6. reshape or permute")
+    tensors = layouts(2, 3, device)
     for name, t in tensors.items():
-        shape, stride = tuple(t.shape), t.stride()
-        shared = "view" if t.data_ptr() == tensors["m"].data_ptr() else "copy"
-        order = "contiguous" if t.is_contiguous() else "not contiguous"
-        memory = f"strides {stride!s:<6}  {shared}  {order}"
-        print(f"   {name:<28}  {shape!s:<6}  {memory}")
-    refused = raises(lambda: tensors["m.permute(1, 0)"].view(-1))
-    print(f"   m.permute(1, 0).view(-1) raises RuntimeError: {refused}")
-    image = torch.arange(32 * 32 * 3, device=device).view(32, 32, 3)
-    right, wrong = channels_first(image)
-    same = (right == wrong).sum()
-    print(f"   {same} of {image.numel()} elements are where permute puts them")
-    for name, channels in (("permute", right), ("reshape", wrong)):
-        means = channels.float().mean(dim=(1, 2))
-        print(f"   {name}: channel means {', '.join(f'{mean:.1f}' for mean in means)}")
+        kind = "view" if share_memory(t, tensors["m"]) else "copy"
+        print(f"   {name:<27}  {kind}  strides {t.stride()!s:<6}  {t.tolist()}")
+    for size in (2, 32):
+        image = torch.arange(size * size * 3, device=device).reshape(size, size, 3)
+        same = (channels_first(image) == channels_first_wrong(image)).sum()
+        right = f"{same} of {image.numel()}"
+        print(f"   {size} x {size} x 3: reshape puts {right} where they belong")
 
 
-# %% 7. Random numbers have a known mean and variance, and repeat with their seed
-# CPU and CUDA generators give different streams for the same seed: draw on the CPU,
-# then move, and every device sees the same numbers.
+# %% 7. Random numbers and their seed
+# The generators of the CPU and of CUDA differ: draw on the CPU, then move, and every
+# device has the same numbers.
 def draws(n, seed, device="cpu"):
     """n uniform draws in [0, 1) and n normal ones, each of shape (n,)."""
     generator = torch.Generator().manual_seed(seed)
@@ -228,90 +256,98 @@ def draws(n, seed, device="cpu"):
     return uniform.to(device), normal.to(device)
 
 
+def right_of_a_random_division(pictures, labels, seed):
+    """How many of 797 are read right, where chance says which 797 are the new ones."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(pictures), generator=generator).to(pictures.device)
+    old, new = order[:1000], order[1000:]
+    means = mean_pictures(pictures[old], labels[old])
+    return (nearest(pictures[new], means) == labels[new]).sum().item()
+
+
 def show_7(device):
-    print(
-        "\n7. Random numbers have a known mean and variance, and repeat with their seed"
-    )
+    print("\n7. Random numbers and their seed")
     uniform, normal = draws(1_000_000, 0, device)
-    for name, x, theory in [("rand", uniform, "1/2, 1/12"), ("randn", normal, "0, 1")]:
-        measured = f"mean {x.mean():z.2f}, variance {x.var():.2f}"
-        print(f"   {name:<5}   {measured} (theory {theory})")
-    for seed in (0, 1):
-        same = torch.equal(draws(5, 0)[0], draws(5, seed)[0])
-        print(f"   seed 0 and seed {seed} give the same numbers: {same}")
+    near = (normal.abs() < 1).float().mean()
+    print(f"   rand    mean {uniform.mean():.2f}, std {uniform.std():.2f}")
+    print(f"   theory  mean {1 / 2:.2f}, std {math.sqrt(1 / 12):.2f}")
+    print(f"   randn   std {normal.std():.2f}, {near:.0%} from -1 to 1")
+    print(f"   theory  std {1:.2f}, {math.erf(math.sqrt(1 / 2)):.0%} from -1 to 1")
+    pictures, labels = digits(device)
+    for seed in (1, 2, 3, 1):
+        right = right_of_a_random_division(pictures, labels, seed)
+        print(f"   seed {seed}: {right} of 797 are read right")
 
 
-# %% 8. NumPy, devices and the limits of a dtype
-# from_numpy and .numpy() share: += writes into the memory that both sides see. But
-# array = array + 1 makes a new array and gives it the old name. That the tensor does
-# not follow says nothing about shared memory.
-def after_adding_one(bridge, in_place):
-    """Three zeros after 1 was added, and the tensor that bridge made of them before."""
+# %% 8. NumPy, and the limits of a dtype
+# from_numpy shares memory: += writes where both sides look. But array = array + 1
+# makes a new array, and gives it the old name.
+def add_one_in_place():
+    """(array, from_numpy(array), tensor(array)) of three zeros, after array += 1."""
     array = np.zeros(3)
-    tensor = bridge(array)
-    if in_place:
-        array += 1
-    else:
-        array = array + 1
-    return array, tensor
+    shared = torch.from_numpy(array)
+    copied = torch.tensor(array)
+    array += 1
+    return array, shared, copied
 
 
-def double_on_device(tensor, device):
-    """2 * tensor, computed on device and moved back to the CPU."""
-    return (2 * tensor.to(device)).to("cpu")
+def add_one_under_the_old_name():
+    """The same three after array = array + 1."""
+    array = np.zeros(3)
+    shared = torch.from_numpy(array)
+    copied = torch.tensor(array)
+    array = array + 1
+    return array, shared, copied
 
 
-# uint8, the dtype of pictures, counts modulo 256; float32 has 24 significant bits.
-def uint8_arithmetic(a, b):
-    """a + b and a - b in uint8."""
-    a, b = torch.tensor([a, b], dtype=torch.uint8)
-    return (a + b).item(), (a - b).item()
+def to_pixels(x):
+    """Floats as uint8, whole numbers from 0 to 255: rounded first, and clamped."""
+    return x.round().clamp(0, 255).to(torch.uint8)
 
 
-def round_trip(number, dtype):
-    """number, after a stay in a tensor of that dtype."""
-    return torch.tensor(number, dtype=dtype).item()
+def plus_one(number, dtype):
+    """number + 1, computed in this dtype."""
+    return (torch.tensor(number, dtype=dtype) + 1).item()
 
 
 def show_8(device):
-    print("\n8. NumPy, devices and the limits of a dtype")
-    bridges = {"from_numpy": torch.from_numpy, "tensor": torch.tensor}
-    for name, bridge in bridges.items():
-        for line, in_place in {"a += 1": True, "a = a + 1": False}.items():
-            a, t = after_adding_one(bridge, in_place)
-            code = f"t = {name}(a); {line}"
-            print(f"   {code:<29} a is {a}, t is {t.tolist()}")
-    doubled = double_on_device(torch.tensor([1.0, 2.0, 3.0]), device)
-    print(f"   2 * [1, 2, 3] on {device}, back on {doubled.device}: {doubled.tolist()}")
-    for a, b in ((200, 100), (50, 100)):
-        total, difference = uint8_arithmetic(a, b)
-        print(f"   uint8: {a} + {b} = {total}, {a} - {b} = {difference}")
-    for number in (2**24, 2**24 + 1):
-        stored = round_trip(number, torch.float32)
-        print(f"   float32: {number} is stored as {stored:.0f}")
-    refused = raises(torch.tensor([1, 2]).mean)
-    print(f"   the mean of integers raises RuntimeError: {refused}")
-    shape = tuple(torch.Tensor(3).shape)
-    print(f"   torch.Tensor(3): shape {shape}, three numbers that nobody wrote")
-    small = torch.tensor(3)
-    print(f"   torch.tensor(3): shape {tuple(small.shape)}, the number {small.item()}")
+    print("\n8. NumPy, and the limits of a dtype")
+    for line, result in [
+        ("array += 1", add_one_in_place()),
+        ("array = array + 1", add_one_under_the_old_name()),
+    ]:
+        array, shared, copied = result
+        print(f"   {line:<17}   array       {array.tolist()}")
+        print(f"   {'':<17}   from_numpy  {shared.tolist()}")
+        print(f"   {'':<17}   tensor      {copied.tolist()}")
+    print(f"   uint8     200 + 1 = {plus_one(200, torch.uint8)}")
+    print(f"   uint8     255 + 1 = {plus_one(255, torch.uint8)}")
+    print(f"   float32   16777216 + 1 = {plus_one(16777216, torch.float32):.0f}")
+    print(f"   float64   16777216 + 1 = {plus_one(16777216, torch.float64):.0f}")
+    x = torch.tensor([-1.5, 99.7, 300.0], device=device)
+    print(f"   {[round(n, 1) for n in x.tolist()]} as pixels {to_pixels(x).tolist()}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """Twelve numbers under view, reshape and permute, coloured by place in memory."""
+    """Section 6: three digits as the colours of one picture, taken apart twice."""
     from matplotlib.figure import Figure
 
-    tensors = layouts(3, 4, device)
-    names = ("m", "m.view(columns, -1)", "m.reshape(columns, rows)", "m.permute(1, 0)")
-    fig = Figure(figsize=(10, 3.7), layout="constrained")
-    panels = fig.subplots(1, 4, width_ratios=[4, 3, 3, 3])
-    for axes, name in zip(panels, names, strict=True):
-        numbers = tensors[name].cpu()
-        axes.imshow(numbers.numpy(), cmap="Blues", vmin=0, vmax=20)
-        for (row, column), number in np.ndenumerate(numbers.numpy()):
-            axes.text(column, row, number, ha="center", va="center", size=14)
-        axes.set(title=name, xticks=[], yticks=[], xlabel=f"strides {numbers.stride()}")
+    pictures, _ = digits(device)
+    image = torch.stack([pictures[0], pictures[1], pictures[2]], dim=2).cpu()
+    fig = Figure(figsize=(8, 4.2), layout="constrained")
+    panels = fig.subplots(2, 4)
+    for row, name, channels in [
+        (0, "permute(2, 0, 1)", channels_first(image)),
+        (1, "reshape(3, 8, 8)", channels_first_wrong(image)),
+    ]:
+        panels[row, 0].imshow(image.numpy() / 16)
+        panels[row, 0].set_title("(8, 8, 3)")
+        for i in range(3):
+            panels[row, i + 1].imshow(channels[i].numpy(), cmap="gray_r")
+            panels[row, i + 1].set_title(f"{name}[{i}]", size=10)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
     return fig
 
 

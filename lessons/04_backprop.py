@@ -1,8 +1,8 @@
-"""04 Backprop: the chain rule from the loss to every weight, by hand and by autograd.
+"""04 Backprop: what backward() does, by hand and beside autograd.
 
-Forward computes the loss and keeps the numbers on the way; backward multiplies local
-gradients, from the loss towards the weights. Backprop only computes gradients: to
-change the weights with them is the optimizer's work.
+Forward computes the loss and keeps the numbers on the way. Backward walks home from the
+loss: it multiplies the slopes along each way, and adds where ways meet. It changes no
+weight. That is the work of a step.
 """
 
 import argparse
@@ -14,260 +14,301 @@ import torch
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-# %% 1. One weight: forward, local gradients, backward
-# loss = e^2 with e = p - y and p = w x. Each step knows only its own derivative.
-def leaf(x):
-    """A copy of x that starts a graph of its own."""
-    return x.detach().clone().requires_grad_()
+# %% The data: four rides on a bicycle, and a lamp with two switches
+def four_rides(device="cpu"):
+    """(x, y), both of shape (4,): turns of the pedals, and metres, 6 for each turn."""
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0], device=device)
+    return x, 6 * x
 
 
-def by_hand(x, y, w):
-    """[p, e, loss], [dloss/de, de/dp, dp/dw] and [dloss/de, dloss/dp, dloss/dw]."""
+def lamp(device="cpu"):
+    """(x, y): two switches (4, 2), and the lamp (4, 1): on where just one is up."""
+    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], device=device)
+    y = torch.tensor([[0.0], [1.0], [1.0], [0.0]], device=device)
+    return x.double(), y.double()
+
+
+def random_weights(seed, device="cpu"):
+    """(w1, b1, w2, b2) of shapes (8, 2), (8,), (1, 8), (1,): normal, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    w1 = torch.randn(8, 2, generator=generator, dtype=torch.float64)
+    b1 = torch.randn(8, generator=generator, dtype=torch.float64)
+    w2 = torch.randn(1, 8, generator=generator, dtype=torch.float64)
+    b2 = torch.randn(1, generator=generator, dtype=torch.float64)
+    return w1.to(device), b1.to(device), w2.to(device), b2.to(device)
+
+
+# %% 1. One weight, forward and back
+# The loss is e^2, with the error e = p - y and the prediction p = w x. In names such as
+# dw the d stands for the slope of the loss: dw is dloss/dw.
+def forward_by_hand(x, y, w):
+    """(p, e, loss): the prediction, its error, and the square of the error."""
     p = w * x
     e = p - y
     loss = e**2
-    dloss_de, de_dp, dp_dw = 2 * e, 1.0, x
-    dloss_dp = dloss_de * de_dp
-    dloss_dw = dloss_dp * dp_dw
-    return [p, e, loss], [dloss_de, de_dp, dp_dw], [dloss_de, dloss_dp, dloss_dw]
+    return p, e, loss
 
 
-def by_autograd(x, y, w):
-    """[dloss/de, dloss/dp, dloss/dw] by autograd, for x, y and w of shape ()."""
-    w = leaf(w)
+def backward_by_hand(x, e):
+    """(de, dp, dw), each the one before it times the slope of one operation."""
+    de = 2 * e  # the slope of e^2
+    dp = de * 1  # the slope of p - y with respect to p
+    dw = dp * x  # the slope of w x with respect to w
+    return de, dp, dw
+
+
+def backward_by_autograd(x, y, w, device="cpu"):
+    """(de, dp, dw) by PyTorch, as plain numbers."""
+    w = torch.tensor(w, device=device, requires_grad=True)
     p = w * x
     e = p - y
-    e.retain_grad()  # autograd keeps the gradients of leaves alone, unless asked
-    p.retain_grad()
-    (e**2).backward()
-    return [e.grad.item(), p.grad.item(), w.grad.item()]
+    p.retain_grad()  # or the gradients of p and e are thrown away
+    e.retain_grad()
+    loss = e**2
+    loss.backward()
+    return e.grad.item(), p.grad.item(), w.grad.item()
 
 
-def scalars(numbers, device):
-    """Each number as a float64 tensor of shape () on device."""
-    dtype = torch.float64
-    return [torch.tensor(number, dtype=dtype, device=device) for number in numbers]
+def print_ride(x, y, w, device):
+    p, e, loss = forward_by_hand(x, y, w)
+    print(f"   x = {x:g}, y = {y:g}, w = {w:g}")
+    print(f"   forward    p = {p:g}   e = {e:g}   loss = {loss:g}")
+    de, dp, dw = backward_by_hand(x, e)
+    print(f"   by hand    de = {de:g}   dp = {dp:g}   dw = {dw:g}")
+    de, dp, dw = backward_by_autograd(x, y, w, device)
+    print(f"   autograd   de = {de:g}   dp = {dp:g}   dw = {dw:g}")
 
 
 def show_1(device):
-    print("\n1. One weight: forward, local gradients, backward")
-    for numbers in ((1.0, 2.0, 1.0), (3.0, 2.0, 0.5)):
-        (p, e, loss), (loss_e, e_p, p_w), (de, dp, dw) = by_hand(*numbers)
-        x, y, w = numbers
-        print(f"   x = {x:g}, y = {y:g}, w = {w:g}")
-        print(f"   forward    p = {p:g}, e = {e:g}, loss = {loss:g}")
-        print(f"   local      dloss/de = {loss_e:g}, de/dp = {e_p:g}, dp/dw = {p_w:g}")
-        print(f"   backward   dloss/de = {de:g}, dloss/dp = {dp:g}, dloss/dw = {dw:g}")
-        de, dp, dw = by_autograd(*scalars(numbers, device))
-        print(f"   autograd   dloss/de = {de:g}, dloss/dp = {dp:g}, dloss/dw = {dw:g}")
+    print("\n1. One weight, forward and back")
+    print_ride(x=3.0, y=18.0, w=5.0, device=device)
+    print_ride(x=2.0, y=12.0, w=7.0, device=device)
 
 
-# %% 2. A small step against the gradient lowers the loss
-# The step is no part of the model, so it is not recorded.
-def step(x, y, w, lr):
-    """(dloss/dw, w, loss): the gradient, w - lr * dloss/dw, and the loss there."""
-    w = leaf(w)
-    ((w * x - y) ** 2).backward()
+# %% 2. A step against the gradient
+# If the slope stayed what it is, a step of -lr dw would change the loss by -lr dw^2.
+def one_step(x, y, w, lr, device="cpu"):
+    """(w, loss) after one step against the gradient of (w x - y)^2."""
+    w = torch.tensor(w, device=device, requires_grad=True)
+    loss = (w * x - y) ** 2
+    loss.backward()
     with torch.no_grad():
         w -= lr * w.grad
-        return w.grad.item(), w.item(), ((w * x - y) ** 2).item()
+        loss = (w * x - y) ** 2
+    return w.item(), loss.item()
+
+
+def promised_loss(x, y, w, lr):
+    """The loss after that step if the slope stayed the same all the way."""
+    e = w * x - y
+    dw = 2 * e * x
+    return e**2 - lr * dw**2
 
 
 def show_2(device):
-    print("\n2. A small step against the gradient lowers the loss")
-    x, y, w, lr = 1.0, 2.0, 1.0, 0.01
-    gradient, after, loss = step(*scalars((x, y, w), device), lr)
-    update = f"{w:g} - {lr:g} * {gradient:g} = {after:g}"
-    print(f"   w = {update}, and the loss there is {loss:g}")
+    print("\n2. A step against the gradient")
+    print("   one step from w = 5, where the loss is 9")
+    print("      lr       w   promised    loss")
+    for lr in [0.001, 0.01, 0.05, 0.1, 0.2]:
+        w, loss = one_step(3.0, 18.0, 5.0, lr, device)
+        promised = promised_loss(3.0, 18.0, 5.0, lr)
+        print(f"   {lr:5.3f}   {w:5.3f}   {promised:8.2f}   {loss:5.2f}")
 
 
-# %% 3. Two layers: every gradient by hand is autograd's
-# The weight of a layer has shape (outputs, inputs), as in torch.nn.Linear. A gradient
-# has the shape of what it belongs to: d["w1"] is dloss/dw1, shape (hidden, inputs).
-def normal(shape, seed, device="cpu"):
-    """Normal random numbers of that shape, float64: drawn on the CPU, then moved."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
+# %% 3. Mistake: a sum where the mean is meant
+# The gradient of the sum is n times that of the mean. So the best rate hangs on n.
+def train_by_sum(x, y, lr, steps):
+    """[0, w after the first step, w after the second, ...] on sum((w x - y)^2)."""
+    w = torch.tensor(0.0, device=x.device, requires_grad=True)
+    weights = [w.item()]
+    for _ in range(steps):
+        loss = ((w * x - y) ** 2).sum()  # WRONG: n times as steep
+        loss.backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+        weights.append(w.item())
+    return weights
 
 
-def parameters(inputs, hidden, outputs, seed, device="cpu"):
-    """Normal w1 (hidden, inputs), b1 (hidden,), w2 (outputs, hidden), b2 (outputs,)."""
-    shapes = [(hidden, inputs), (hidden,), (outputs, hidden), (outputs,)]
-    return [normal(shape, 10 * seed + i, device) for i, shape in enumerate(shapes)]
-
-
-def network(x, y, w1, b1, w2, b2):
-    """z = x w1^T + b1, h = tanh(z), p = h w2^T + b2 and loss = mean((p - y)^2)."""
-    z = x @ w1.T + b1
-    h = torch.tanh(z)
-    p = h @ w2.T + b2
-    return {"z": z, "h": h, "p": p, "loss": ((p - y) ** 2).mean()}
-
-
-def backward_by_hand(x, y, w1, b1, w2, b2):
-    """Name -> dloss / d name, for p, w2, b2, h, z, w1 and b1, from the loss back."""
-    values = network(x, y, w1, b1, w2, b2)
-    h, p = values["h"], values["p"]
-    d = {"p": 2 * (p - y) / p.numel()}
-    d["w2"] = d["p"].T @ h
-    d["b2"] = d["p"].sum(dim=0)
-    d["h"] = d["p"] @ w2
-    d["z"] = d["h"] * (1 - h**2)
-    d["w1"] = d["z"].T @ x
-    d["b1"] = d["z"].sum(dim=0)
-    return d
-
-
-def backward_by_autograd(x, y, w1, b1, w2, b2):
-    """The same as backward_by_hand, from one call of backward()."""
-    leaves = {"w1": leaf(w1), "b1": leaf(b1), "w2": leaf(w2), "b2": leaf(b2)}
-    values = network(x, y, **leaves)
-    for name in ("z", "h", "p"):
-        values[name].retain_grad()
-    values["loss"].backward()
-    nodes = leaves | {"z": values["z"], "h": values["h"], "p": values["p"]}
-    return {name: node.grad for name, node in nodes.items()}
-
-
-def largest_difference(first, second):
-    """The largest |first[name] - second[name]| of all elements of all names."""
-    names = first | second
-    return max((first[name] - second[name]).abs().max().item() for name in names)
+def train_by_mean(x, y, lr, steps):
+    """[0, w after the first step, w after the second, ...] on mean((w x - y)^2)."""
+    w = torch.tensor(0.0, device=x.device, requires_grad=True)
+    weights = [w.item()]
+    for _ in range(steps):
+        loss = ((w * x - y) ** 2).mean()
+        loss.backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+        weights.append(w.item())
+    return weights
 
 
 def show_3(device):
-    print("\n3. Two layers: every gradient by hand is autograd's")
-    x, y = normal((5, 3), 0, device), normal((5, 2), 1, device)
-    weights = parameters(3, 4, 2, seed=2, device=device)
-    hand = backward_by_hand(x, y, *weights)
-    automatic = backward_by_autograd(x, y, *weights)
-    shapes = ", ".join(f"{name} {tuple(d.shape)}" for name, d in hand.items())
-    sizes = "5 samples of 3 inputs, 4 hidden units, 2 outputs"
-    print(f"   {sizes}: gradients of the shapes")
-    print(f"   {shapes}")
-    print(f"   agree to 1e-12: {largest_difference(hand, automatic) < 1e-12}")
+    print("\n3. Mistake: a sum where the mean is meant")
+    x, y = four_rides(device)
+    sum_4 = train_by_sum(x, y, lr=0.02, steps=10)
+    sum_8 = train_by_sum(x.repeat(2), y.repeat(2), lr=0.02, steps=10)
+    mean_4 = train_by_mean(x, y, lr=0.02, steps=10)
+    mean_8 = train_by_mean(x.repeat(2), y.repeat(2), lr=0.02, steps=10)
+    print("   w at lr 0.02, by the sum and by the mean; it should become 6")
+    print("   step   sum, 4 rows   sum, 8 rows   mean, 4 rows   mean, 8 rows")
+    for step in [0, 1, 2, 3, 10]:
+        by_sum = f"{sum_4[step]:11.2f}   {sum_8[step]:11.2f}"
+        by_mean = f"{mean_4[step]:12.2f}   {mean_8[step]:12.2f}"
+        print(f"   {step:>4}   {by_sum}   {by_mean}")
 
 
-# %% 4. Mistake: a sum where the mean is meant
-# n times too large: the best learning rate becomes n times smaller, and depends on n.
-def sum_and_mean(x, y, w):
-    """d/dw of the sum and of the mean of (w x - y)^2 over x and y of shape (n,)."""
-    gradients = []
-    for reduce in (torch.sum, torch.mean):
-        start = leaf(w)
-        reduce((start * x - y) ** 2).backward()
-        gradients.append(start.grad.item())
-    return gradients
+# %% 4. Two layers by hand
+# z = x w1^T + b1, h = tanh(z), p = h w2^T + b2, loss = mean((p - y)^2). A gradient has
+# the shape of what it belongs to: dw1 is (hidden, inputs), like w1.
+def layers_by_hand(x, y, w1, b1, w2, b2):
+    """{name: slope of the loss} for p, w2, b2, h, z, w1 and b1.
+
+    x (n, inputs), y (n, outputs), w1 (hidden, inputs), b1 (hidden,), w2 (outputs,
+    hidden), b2 (outputs,).
+    """
+    z = x @ w1.T + b1
+    h = torch.tanh(z)
+    p = h @ w2.T + b2
+    dp = 2 * (p - y) / p.numel()
+    dw2 = dp.T @ h
+    db2 = dp.sum(dim=0)
+    dh = dp @ w2
+    dz = dh * (1 - h**2)
+    dw1 = dz.T @ x
+    db1 = dz.sum(dim=0)
+    return {"p": dp, "w2": dw2, "b2": db2, "h": dh, "z": dz, "w1": dw1, "b1": db1}
+
+
+def layers_by_autograd(x, y, w1, b1, w2, b2):
+    """The same by one call of backward(), for weights that require a gradient."""
+    z = x @ w1.T + b1
+    h = torch.tanh(z)
+    p = h @ w2.T + b2
+    for value in [z, h, p]:
+        value.retain_grad()
+    loss = ((p - y) ** 2).mean()
+    loss.backward()
+    return {
+        "p": p.grad,
+        "w2": w2.grad,
+        "b2": b2.grad,
+        "h": h.grad,
+        "z": z.grad,
+        "w1": w1.grad,
+        "b1": b1.grad,
+    }
 
 
 def show_4(device):
-    print("\n4. Mistake: a sum where the mean is meant")
-    x = torch.arange(1, 5, dtype=torch.float64, device=device)
-    (w,) = scalars([0.0], device)
-    total, mean = sum_and_mean(x, 2 * x, w)
-    print(f"   x = {x.tolist()}, y = 2 x, w = {w.item():g}")
-    times = total / mean
-    print(f"   sum {total:g}, mean {mean:g}: {times:g} times, for {len(x)} samples")
+    print("\n4. Two layers by hand")
+    x, y = lamp(device)
+    weights = random_weights(0, device)
+    hand = layers_by_hand(x, y, *weights)
+    leaves = [weight.requires_grad_() for weight in weights]
+    automatic = layers_by_autograd(x, y, *leaves)
+    print("   slope    by hand   by autograd   shape; the first number is shown")
+    for name in hand:
+        first = hand[name].flatten()[0]
+        same = automatic[name].flatten()[0]
+        print(f"   d{name:<4} {first:10.4f} {same:13.4f}   {tuple(hand[name].shape)}")
+    distance = max((hand[n] - automatic[n]).abs().max().item() for n in hand)
+    print(f"   all numbers agree to 1e-12: {distance < 1e-12}")
 
 
 # %% 5. Mistake: all weights the same
-# All units of the hidden layer are then the same: the same weights in, the same bias,
-# the same weights out. They get equal gradients and stay equal. From zeros only the
-# last bias moves: the best constant, 1/2, leaves a loss of 1/4. Otherwise the units are
-# one function of x1 + x2 that only rises or only falls: the loss stays above 1/6.
-def xor(device="cpu"):
-    """The four inputs (4, 2) and targets (4, 1) of exclusive or, float64."""
-    inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
-    x = torch.tensor(inputs, dtype=torch.float64, device=device)
-    return x, (x[:, :1] != x[:, 1:]).double()
+# Units with the same weights in, the same bias and the same weight out compute the
+# same, get the same gradients, and stay the same.
+def equal_weights(number, device="cpu"):
+    """(w1, b1, w2, b2), shaped like those of random_weights, full of one number."""
+    weights = random_weights(0, device)
+    return [torch.full_like(weight, number) for weight in weights]
 
 
-def train_by_hand(x, y, weights, lr, steps):
-    """The weights after so many steps of gradient descent, and their loss."""
-    weights = [w.clone() for w in weights]
+def train_lamp(w1, b1, w2, b2, lr, steps):
+    """The loss after each step by our own backward; it changes the weights."""
+    x, y = lamp(w1.device)
+    losses = []
     for _ in range(steps):
-        gradients = backward_by_hand(x, y, *weights)
-        for name, w in zip(("w1", "b1", "w2", "b2"), weights, strict=True):
-            w -= lr * gradients[name]
-    return weights, network(x, y, *weights)["loss"].item()
+        slopes = layers_by_hand(x, y, w1, b1, w2, b2)
+        w1 -= lr * slopes["w1"]
+        b1 -= lr * slopes["b1"]
+        w2 -= lr * slopes["w2"]
+        b2 -= lr * slopes["b2"]
+        p = torch.tanh(x @ w1.T + b1) @ w2.T + b2
+        losses.append(((p - y) ** 2).mean().item())
+    return losses
 
 
-def row_difference_and_rank(w):
-    """How far the rows of w are from its first row at most, and the rank of w."""
-    return (w - w[0]).abs().max().item(), torch.linalg.matrix_rank(w).item()
+def different_units(w1, b1, w2):
+    """How many units differ, to six decimals, in a weight in, the bias or one out."""
+    units = torch.cat([w1, b1[:, None], w2.T], dim=1)  # a row for each unit
+    return len(torch.unique(units.round(decimals=6), dim=0))
+
+
+def print_lamp(name, weights):
+    w1, b1, w2, b2 = weights
+    losses = train_lamp(w1, b1, w2, b2, lr=0.1, steps=300)
+    units = different_units(w1, b1, w2)
+    print(f"   {name:<8}   loss {losses[-1]:.2f}   different units {units}")
 
 
 def show_5(device):
     print("\n5. Mistake: all weights the same")
-    x, y = xor(device)
-    random = parameters(2, 8, 1, seed=0, device=device)
-    starts = {
-        "all 0": [torch.zeros_like(w) for w in random],
-        "all 1/2": [torch.full_like(w, 0.5) for w in random],
-        "random": random,
-    }
-    lr, steps = 0.1, 300
-    training = f"{steps} steps at lr {lr}"
-    print(f"   exclusive or after {training}; the text's bounds are 1/4 and 1/6")
-    for name, start in starts.items():
-        weights, loss = train_by_hand(x, y, start, lr, steps)
-        difference, rank = row_difference_and_rank(weights[0])
-        rows = f"rows differ by {difference:.2f}, rank {rank}"
-        print(f"   {name:<7}   loss {loss:.2f}   {rows}")
+    print("   300 steps at lr 0.1 from three kinds of weights")
+    print_lamp("all 0", equal_weights(0.0, device))
+    print_lamp("all 1/2", equal_weights(0.5, device))
+    for seed in range(5):
+        print_lamp(f"random {seed}", random_weights(seed, device))
 
 
-# %% 6. Autograd against a finite difference
-# A central difference has two errors. The formula neglects something, which falls like
-# h^2; the rounding of f is divided by h, and rises like eps / h. Autograd neglects
-# nothing, and rounds each step: where 1 - s cancels, digits are lost there too.
+# %% 6. How good is the slope by two neighbours?
+# For x^3 the formula is wrong by h^2. Rounding adds about eps / h.
 def cube(x):
-    """x^3, whose derivative is 3 x^2."""
+    """x^3, whose slope is 3 x^2."""
     return x * x * x
 
 
-def central_difference(function, x, h):
-    """(f(x + h) - f(x - h)) / 2h, which differs from f' by h^2 f'''/6 and rounding."""
+def by_two_neighbours(function, x, h):
+    """The central difference (f(x + h) - f(x - h)) / 2h, in the shape of x."""
     return (function(x + h) - function(x - h)) / (2 * h)
 
 
-def slope_by_autograd(function, x):
-    """f'(x) of a function that works element by element, in the shape of x."""
-    x = leaf(x)
+def by_autograd(function, x):
+    """f'(x) of a function that works number by number, in the shape of x."""
+    x = x.clone().requires_grad_()
     function(x).sum().backward()
     return x.grad
 
 
-def mean_error(derivative, x):
-    """The mean distance of derivative from 3 x^2, both of shape (n,)."""
-    return (derivative - 3 * x * x).abs().mean().item()
-
-
-def slope_of_sigmoid(x):
-    """s(x) s(-x), the slope s (1 - s) of the sigmoid s without the difference."""
-    return torch.sigmoid(x) * torch.sigmoid(-x)
+def mean_error(slope, x):
+    """The mean distance of slope from 3 x^2, which is computed in float64."""
+    return (slope - 3 * x.double() * x.double()).abs().mean().item()
 
 
 def show_6(device):
-    print("\n6. Autograd against a finite difference")
-    x = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
-    eps = torch.finfo(x.dtype).eps
-    print("   the derivative of x^3 at 1001 points from 1 to 2, float64")
-    print(f"   {'h':>9} {'mean error':>11} {'h^2':>8} {'eps / h':>8}")
-    for h in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11):
-        error = mean_error(central_difference(cube, x, h), x)
-        print(f"   {h:9.0e} {error:11.0e} {h**2:8.0e} {eps / h:8.0e}")
-    error = mean_error(slope_by_autograd(cube, x), x)
-    print(f"   {'autograd':>9} {error:11.0e}")
-    print("   the slope s (1 - s) of the sigmoid s at 17, float32")
-    point = torch.tensor(17.0, device=device)
-    print(f"   by autograd {slope_by_autograd(torch.sigmoid, point):7.0e}")
-    print(f"   s(17) s(-17) {slope_of_sigmoid(point):6.0e}")
+    print("\n6. How good is the slope by two neighbours?")
+    x64 = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
+    x32 = x64.float()
+    eps = torch.finfo(torch.float64).eps
+    print("   the slope of x^3, mean error at 1001 points from 1 to 2")
+    print("          h   float64     h^2 + eps / h   float32")
+    for h in [1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11]:
+        error64 = mean_error(by_two_neighbours(cube, x64, h), x64)
+        error32 = mean_error(by_two_neighbours(cube, x32, h), x32)
+        theory = f"{h**2:7.0e} + {eps / h:5.0e}"
+        print(f"   {h:8.0e} {error64:9.0e} {theory:>17} {error32:9.0e}")
+    error64 = mean_error(by_autograd(cube, x64), x64)
+    error32 = mean_error(by_autograd(cube, x32), x32)
+    print(f"   autograd {error64:9.0e} {'':>17} {error32:9.0e}")
 
 
-# %% 7. A function of your own, checked by gradcheck
-# gradcheck compares backward with central differences, so it wants float64.
+# %% 7. A function of your own
+# gradcheck compares backward with two neighbours, in float64, at the points given.
 class Tanh(torch.autograd.Function):
-    """tanh, whose derivative 1 - tanh^2 needs only the result of the forward pass."""
+    """tanh, whose slope 1 - h^2 needs only the result h."""
 
     @staticmethod
     def forward(x):
@@ -284,109 +325,94 @@ class Tanh(torch.autograd.Function):
 
 
 class WrongTanh(Tanh):
-    """tanh, with a backward that forgot the square."""
+    """The same with the square forgotten."""
 
     @staticmethod
     def backward(ctx, gradient):
         (h,) = ctx.saved_tensors
-        return gradient * (1 - h)
+        return gradient * (1 - h)  # WRONG
 
 
-def passes_gradcheck(function, x):
-    """Whether the function's backward agrees with central differences at x."""
-    return torch.autograd.gradcheck(function.apply, leaf(x), raise_exception=False)
+def passes(function, points):
+    """Whether gradcheck finds no mistake at these points, float64."""
+    points = points.clone().requires_grad_()
+    return torch.autograd.gradcheck(function.apply, points, raise_exception=False)
 
 
 def show_7(device):
-    print("\n7. A function of your own, checked by gradcheck")
-    x = normal((5, 3), 0, device)
-    for function in (Tanh, WrongTanh):
-        passes = passes_gradcheck(function, x)
-        print(f"   {function.__name__:<9}   passes gradcheck: {passes}")
+    print("\n7. A function of your own")
+    zero = torch.zeros(1, dtype=torch.float64, device=device)
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(15, generator=generator, dtype=torch.float64).to(device)
+    seven = zero + 7
+    print("   gradcheck passes at   Tanh    WrongTanh")
+    for name, x in [("x = 0", zero), ("x = 7", seven), ("15 random points", points)]:
+        print(f"   {name:<19}   {passes(Tanh, x)}    {passes(WrongTanh, x)}")
 
 
-# %% 8. Why depth hurts: a gradient is a product of local gradients
-# The sigmoid's is s (1 - s), at most 1/4, so n of them in a row, with no weights
-# between, leave at most 4^-n.
-def through_sigmoids(x, layers):
-    """d sigmoid(... sigmoid(x)) / dx by autograd, and as the product of s (1 - s)."""
-    start = s = leaf(x)
-    product = 1.0
-    for _ in range(layers):
-        s = s.sigmoid()
-        product *= (s * (1 - s)).item()
+# %% 8. Many layers, one after the other
+# The slope of the sigmoid s is s (1 - s), at most 1/4. A weight between two sigmoids is
+# a factor, too.
+def through_sigmoids(x, count, weight, bias, device="cpu"):
+    """The slope at x of so many sigmoids in a row, by autograd and by hand.
+
+    The first is sigmoid(x), each later one sigmoid(weight * s + bias).
+    """
+    x = torch.tensor(x, dtype=torch.float64, device=device, requires_grad=True)
+    s = torch.sigmoid(x)
+    slope = (s * (1 - s)).item()
+    for _ in range(count - 1):
+        s = torch.sigmoid(weight * s + bias)
+        slope *= weight * (s * (1 - s)).item()
     s.backward()
-    return start.grad.item(), product
+    return x.grad.item(), slope
+
+
+def print_sigmoids(count, weight, bias, device):
+    slope, by_hand = through_sigmoids(0.0, count, weight, bias, device)
+    most = 0.25 * (weight / 4) ** (count - 1)
+    setting = f"{count:>8}   {weight:>6}   {bias:>4}"
+    print(f"   {setting}    {slope:.1e}   {by_hand:.1e}   {most:.1e}")
 
 
 def show_8(device):
-    print("\n8. Why depth hurts: a gradient is a product of local gradients")
-    print("   at x = 0")
-    (x,) = scalars([0.0], device)
-    for layers in (1, 2, 5, 10, 20):
-        gradient, product = through_sigmoids(x, layers)
-        ways = f"autograd {gradient:.2e}   by hand {product:.2e}"
-        print(f"   {layers:>2} sigmoids   {ways}   at most {4**-layers:.2e}")
+    print("\n8. Many layers, one after the other")
+    print("   the slope at x = 0")
+    print("   sigmoids   weight   bias   autograd   by hand   at most")
+    for count in [1, 2, 5, 10, 20]:
+        print_sigmoids(count, 1, 0, device)
+    for weight, bias in [(4, 0), (8, 0), (4, -2), (8, -4)]:
+        print_sigmoids(20, weight, bias, device)
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The graph of (w x - y)^2 at x = 3, y = 2, w = 1/2, with values and gradients, and
-    the error of the central difference of section 6 against its h."""
+    """Section 1: the values of the first ride forward, its slopes back, in red."""
     from matplotlib.figure import Figure
 
-    (p, e, loss), (loss_e, e_p, p_w), (de, dp, dw) = by_hand(3.0, 2.0, 0.5)
-    nodes = {
-        (0, 2): "x = 3",
-        (0, 0): "w = 0.5",
-        (3, 1): f"p = w x\n{p:g}",
-        (3, 3): "y = 2",
-        (6, 2): f"e = p - y\n{e:g}",
-        (9.6, 2): f"loss = $e^2$\n{loss:g}",
-    }
-    # (from, to): the gradient that flows back, local gradient times what came before
-    edges = {
-        ((0, 2), (3, 1)): f"dloss/dx = {dp:g} * 0.5 = {dp * 0.5:g}",
-        ((0, 0), (3, 1)): f"dloss/dw = {dp:g} * {p_w:g} = {dw:g}",
-        ((3, 1), (6, 2)): f"dloss/dp = {de:g} * {e_p:g} = {dp:g}",
-        ((3, 3), (6, 2)): f"dloss/dy = {de:g} * -1 = {-de:g}",
-        ((6, 2), (9.6, 2)): f"dloss/de = 2 e = {loss_e:g}",
-    }
-    fig = Figure(figsize=(10, 7.5), layout="constrained")
-    axes, errors = fig.subplots(2, 1, height_ratios=[4, 3.5])
-    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "black"}
-    for place, text in nodes.items():
-        axes.text(*place, text, ha="center", va="center", size=12, bbox=box, zorder=3)
-    for (start, end), gradient in edges.items():
-        arrow = {"arrowstyle": "->", "shrinkB": 30}
-        axes.annotate("", end, start, arrowprops=arrow, zorder=1)
-        # the label keeps clear of the edge
-        side = "bottom" if start[1] >= end[1] else "top"
-        away = 0.05 if side == "bottom" else -0.12
-        middle = ((start[0] + end[0]) / 2 + 0.1, (start[1] + end[1]) / 2 + away)
-        align = {"ha": "center" if start[1] == end[1] else "left", "va": side}
-        axes.text(*middle, gradient, color="tab:red", size=11, **align)
-    axes.set(
-        xlim=(-0.7, 10.5),
-        ylim=(-0.6, 3.6),
-        title="values forward, gradients back (in red)",
-    )
+    p, e, loss = forward_by_hand(3.0, 18.0, 5.0)
+    de, dp, dw = backward_by_autograd(3.0, 18.0, 5.0, device)
+    fig = Figure(figsize=(9, 2.6), layout="constrained")
+    axes = fig.subplots()
+    boxes = [f"w = {5}", f"p = w x\n= {p:g}", f"e = p - y\n= {e:g}"]
+    boxes.append(f"loss = $e^2$\n= {loss:g}")
+    operations = ["times x = 3", "minus y = 18", "square"]
+    ways_back = ["times 3", "times 1", "times 2e = -6"]
+    slopes = [f"dw = {dw:g}", f"dp = {dp:g}", f"de = {de:g}", "1"]
+    style = {"ha": "center", "va": "center", "size": 12}
+    for place in range(4):
+        frame = {"boxstyle": "round,pad=0.5", "facecolor": "white"}
+        axes.text(3 * place, 1.2, boxes[place], bbox=frame, **style)
+        axes.text(3 * place, 0.4, slopes[place], color="tab:red", **style)
+    for place in range(3):
+        left, right = 3 * place + 0.7, 3 * place + 2.2
+        axes.annotate("", (right, 1.2), (left, 1.2), arrowprops={"arrowstyle": "->"})
+        axes.text(3 * place + 1.45, 1.45, operations[place], **style)
+        red = {"arrowstyle": "->", "color": "tab:red"}
+        axes.annotate("", (left, 0.4), (right, 0.4), arrowprops=red)
+        axes.text(3 * place + 1.45, 0.15, ways_back[place], color="tab:red", **style)
+    axes.set(xlim=(-0.8, 10), ylim=(0, 1.7))
     axes.axis("off")
-    points = torch.linspace(1, 2, 1001, dtype=torch.float64, device=device)
-    steps = torch.logspace(-13, 0, 131, dtype=torch.float64)
-    differences = [central_difference(cube, points, h.item()) for h in steps]
-    measured = [mean_error(difference, points) for difference in differences]
-    eps = torch.finfo(torch.float64).eps
-    errors.loglog(steps, measured, label="central difference")
-    errors.loglog(steps, steps**2, "--", label="$h^2$")
-    errors.loglog(steps, eps / steps, ":r", label="eps / h, eps = 2e-16")
-    autograd = mean_error(slope_by_autograd(cube, points), points)
-    errors.axhline(autograd, color="tab:green", label="autograd")
-    errors.set(
-        title="the derivative of $x^3$, float64", xlabel="h", ylabel="mean error"
-    )
-    errors.set_ylim(1e-17, 10)
-    errors.legend()
     return fig
 
 

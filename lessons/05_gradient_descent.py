@@ -1,7 +1,7 @@
-"""05 Gradient descent: step against the gradient, and know where the steps lead.
+"""05 Gradient descent: walk downhill, and know beforehand where the steps lead.
 
-The data is y = 2 x at x = 1, 2, 3, 4 and the model f(x) = w x. Its loss is a parabola,
-mean((w x - y)^2) = 7.5 (w - 2)^2, so everything that happens can be predicted.
+Four receipts say what apples cost: 2 euros a kilogram. The model is price = w x. Its
+loss mean((w x - y)^2) = 7.5 (w - 2)^2 is a parabola, so each step can be predicted.
 """
 
 import argparse
@@ -15,95 +15,88 @@ import torch
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-# %% 1. By hand in NumPy, by hand in torch, by autograd: one path
-# The training loop to remember is the last one: forward, backward, update, reset.
-def points(device="cpu"):
-    """x = 1, 2, 3, 4 and y = 2 x, shape (4,), float64."""
-    x = torch.arange(1, 5, dtype=torch.float64, device=device)
+# %% 1. By hand, and by autograd
+def receipts(device="cpu"):
+    """x = 1, 2, 3, 4 kilograms and y = 2 x euros, shape (4,), float64."""
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64, device=device)
     return x, 2 * x
 
 
-def loss_gradient(x, y, w):
-    """The derivative of mean((w x - y)^2) by w, for NumPy arrays and for tensors."""
+def slope_by_hand(x, y, w):
+    """The slope of mean((w x - y)^2) with respect to w, for arrays and for tensors."""
     return (2 * (w * x - y) * x).mean()
 
 
-def path_in_numpy(gradient, x, y, lr, steps):
-    """w = 0 and its values after each step of w - lr * gradient(x, y, w), in NumPy."""
-    path = [0.0]
+def walk_by_hand(x, y, lr, steps):
+    """[0, w after one step, w after two, ...], for arrays and for tensors."""
+    w = 0.0
+    walk = [w]
     for _ in range(steps):
-        w = path[-1]
-        path.append(float(w - lr * gradient(x, y, w)))
-    return path
+        w = w - lr * slope_by_hand(x, y, w).item()
+        walk.append(w)
+    return walk
 
 
-def path_in_torch(x, y, lr, steps):
-    """The same path, with w a tensor on the device of x."""
-    w = torch.zeros((), dtype=x.dtype, device=x.device)
-    path = [w.item()]
+def walk_by_autograd(x, y, lr, steps):
+    """The same walk, with the slope from backward()."""
+    w = torch.tensor(0.0, dtype=x.dtype, device=x.device, requires_grad=True)
+    walk = [w.item()]
     for _ in range(steps):
-        w = w - lr * loss_gradient(x, y, w)
-        path.append(w.item())
-    return path
-
-
-def path_by_autograd(x, y, lr, steps):
-    """The same path, with the gradient from backward()."""
-    w = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
-    path = [w.item()]
-    for _ in range(steps):
-        loss = ((w * x - y) ** 2).mean()  # forward
-        loss.backward()  # backward
+        loss = ((w * x - y) ** 2).mean()  # forward: compute the loss
+        loss.backward()  # backward: compute the slope
         with torch.no_grad():
-            w -= lr * w.grad  # update
-        w.grad = None  # reset
-        path.append(w.item())
-    return path
-
-
-STEPS = (0, 1, 2, 5, 10, 20)  # those that sections 1 and 2 print
+            w -= lr * w.grad  # update: take the step
+        w.grad = None  # reset: forget this slope
+        walk.append(w.item())
+    return walk
 
 
 def show_1(device):
-    print("\n1. By hand in NumPy, by hand in torch, by autograd: one path")
-    lr = 0.01
-    x, y = points(device)
-    paths = {
-        "NumPy": path_in_numpy(loss_gradient, x.cpu().numpy(), y.cpu().numpy(), lr, 20),
-        "torch": path_in_torch(x, y, lr, 20),
-        "autograd": path_by_autograd(x, y, lr, 20),
-    }
-    print(f"   lr {lr}; the gradient at w = 0 is {loss_gradient(x, y, 0.0):.0f}")
-    print(f"   {'step':<11} {'  '.join(f'{k:>7}' for k in STEPS)}")
-    for name, path in paths.items():
-        print(f"   {name:<11} {'  '.join(f'{path[k]:.5f}' for k in STEPS)}")
+    print("\n1. By hand, and by autograd")
+    x, y = receipts(device)
+    numpy = walk_by_hand(x.cpu().numpy(), y.cpu().numpy(), lr=0.01, steps=20)
+    by_hand = walk_by_hand(x, y, lr=0.01, steps=20)
+    autograd = walk_by_autograd(x, y, lr=0.01, steps=20)
+    print(f"   the slope at w = 0 is {slope_by_hand(x, y, 0.0):.0f}; lr 0.01")
+    print("   step     NumPy     torch   autograd")
+    for k in (0, 1, 2, 5, 10, 20):
+        print(f"   {k:>4}   {numpy[k]:.5f}   {by_hand[k]:.5f}    {autograd[k]:.5f}")
+    print(f"   5 kilograms cost {5 * autograd[-1]:.3f} euros, says the model")
 
 
-# %% 2. On a parabola the path is known: w[k] = 2 (1 - (1 - 15 lr)^k)
-# The distance to the minimum shrinks by the same factor at every step.
+# %% 2. Three walkers in the fog
+def show_2(device):
+    print("\n2. Three walkers in the fog")
+    x, y = receipts(device)
+    careful = walk_by_autograd(x, y, lr=0.01, steps=20)
+    bold = walk_by_autograd(x, y, lr=0.1, steps=20)
+    bolder = walk_by_autograd(x, y, lr=0.14, steps=20)
+    print("   step   lr 0.01   lr 0.10    lr 0.14")
+    for step in (0, 1, 2, 3, 4, 5, 20):
+        row = f"{careful[step]:7.4f}   {bold[step]:7.4f}   {bolder[step]:8.4f}"
+        print(f"   {step:>4}   {row}")
+
+
+# %% 3. One factor decides
+# Each step multiplies the distance to the minimum by 1 - lr curvature.
 def curvature(x):
-    """The second derivative of mean((w x - y)^2) by w: 2 mean(x^2), here 15."""
+    """The slope of the slope of mean((w x - y)^2): 2 mean(x^2), here 15."""
     return 2 * (x**2).mean().item()
 
 
-def closed_form(minimum, second_derivative, lr, steps):
+def closed_form(minimum, curvature, lr, steps):
     """w after so many steps from 0 on a parabola with that minimum and curvature."""
-    return minimum * (1 - (1 - lr * second_derivative) ** steps)
+    return minimum * (1 - (1 - lr * curvature) ** steps)
 
 
-def show_2(device):
-    print("\n2. On a parabola the path is known: w[k] = 2 (1 - (1 - 15 lr)^k)")
-    lr = 0.01
-    x, _ = points(device)
-    path = [closed_form(2, curvature(x), lr, k) for k in STEPS]
-    print(f"   lr {lr}")
-    print(f"   closed form {'  '.join(f'{w:.5f}' for w in path)}")
-    answers = f"before {5 * path[0]:.3f}, after 20 steps {5 * path[-1]:.3f}"
-    print(f"   f(5) {answers}; the data says 10")
+def steps_taken(walk, target, tolerance):
+    """How many steps it walks until |w - target| <= tolerance, or infinity."""
+    for steps, w in enumerate(walk):
+        if abs(w - target) <= tolerance:
+            return steps
+    return math.inf
 
 
-# %% 3. The learning rate decides: it converges if and only if 0 < lr < 2/15
-# 1/15 arrives in one step, above it each step overshoots, above 2/15 by more and more.
 def steps_needed(factor, distance, tolerance):
     """The smallest k with |factor|^k distance <= tolerance, or infinity."""
     if abs(factor) >= 1:
@@ -114,49 +107,78 @@ def steps_needed(factor, distance, tolerance):
     return steps
 
 
-def steps_taken(path, target, tolerance):
-    """How many steps the path makes until |w - target| <= tolerance, or infinity."""
-    for steps, w in enumerate(path):
-        if abs(w - target) <= tolerance:
-            return steps
-    return math.inf
-
-
 def show_3(device):
-    print("\n3. The learning rate decides: it converges if and only if 0 < lr < 2/15")
-    x, y = (values.cpu().numpy() for values in points(device))
+    print("\n3. One factor decides")
+    x, y = receipts(device)
+    x, y = x.cpu().numpy(), y.cpu().numpy()
+    print("                   w after 20 steps     steps until |w - 2| <= 0.001")
+    print("       lr   factor     walked   formula     walked    theory")
     for lr in (0.01, 1 / 15, 0.1, 0.13, 2 / 15, 0.14):
         factor = 1 - lr * curvature(x)
-        path = path_in_numpy(loss_gradient, x, y, lr, 1000)
-        taken = steps_taken(path, 2, 1e-3)
-        needed = steps_needed(factor, 2, 1e-3)
-        settings = f"lr {lr:.4f}  factor {factor:5.2f}"
-        arrival = f"|w-2| <= 0.001 at {taken} (theory {needed})"
-        print(f"   {settings}  w[20] {path[20]:8.4f}  {arrival}")
+        walk = walk_by_hand(x, y, lr, steps=1000)
+        formula = closed_form(2, curvature(x), lr, steps=20)
+        taken = steps_taken(walk, 2, 0.001)
+        needed = steps_needed(factor, 2, 0.001)
+        places = f"{walk[20]:10.4f}{formula:10.4f}"
+        print(f"   {lr:.4f}   {factor:6.2f} {places} {taken:>10} {needed:>9}")
 
 
-# %% 4. Mistake: dot() and then mean()
-# dot already sums, and the mean of one number is that number: n times too large. At a
-# small lr it looks better than the right gradient, at a larger one it explodes.
-def dot_then_mean(x, y, w):
-    """n times the gradient, for NumPy arrays of shape (n,)."""
-    return np.dot(2 * x, w * x - y).mean()
+# %% 4. The same apples in grams
+# The curvature is 2 mean(x^2): x a thousand times as large, the limit a millionth.
+def limit(x):
+    """Gradient descent on mean((w x - y)^2) arrives if 0 < lr < limit(x)."""
+    return 2 / curvature(x)
+
+
+def share_left(x, y, lr, steps):
+    """What is left of the distance to the answer after so many steps from w = 0."""
+    answer = (x * y).mean() / (x * x).mean()
+    w = walk_by_hand(x, y, lr, steps)[-1]
+    return abs(w - answer) / abs(answer)
 
 
 def show_4(device):
-    print("\n4. Mistake: dot() and then mean()")
-    x, y = (values.cpu().numpy() for values in points(device))
-    right, wrong = loss_gradient(x, y, 0.0), dot_then_mean(x, y, 0.0)
-    print(f"   gradient at w = 0: {wrong:.0f} instead of {right:.0f}")
-    for lr in (0.01, 0.05):
-        right = path_in_numpy(loss_gradient, x, y, lr, 20)[-1]
-        wrong = path_in_numpy(dot_then_mean, x, y, lr, 20)[-1]
-        print(f"   lr {lr}   w after 20 steps: right {right:.5f}, wrong {wrong:.5f}")
+    print("\n4. The same apples in grams")
+    kilograms, y = receipts(device)
+    kilograms, y = kilograms.cpu().numpy(), y.cpu().numpy()
+    print("                                       share left after 50 steps")
+    print("   apples in   curvature      limit   0.9 of the limit   1.1 of it")
+    for unit, size in [("tonnes", 0.001), ("kilograms", 1), ("grams", 1000)]:
+        x = size * kilograms
+        below = share_left(x, y, 0.9 * limit(x), steps=50)
+        above = share_left(x, y, 1.1 * limit(x), steps=50)
+        row = f"{curvature(x):9.2g}   {limit(x):8.3g}   {below:16.1e}   {above:9.1e}"
+        print(f"   {unit:<9}   {row}")
 
 
-# %% 5. Second derivatives: record the backward pass too
-# torch.autograd.grad returns a gradient instead of adding it to .grad;
-# create_graph=True records how it was computed, so that it can be differentiated again.
+# %% 5. Mistake: dot() and then mean()
+# dot adds up n products, and the mean of one number is that number.
+def walk_with_dot(x, y, lr, steps):
+    """The walk of section 1, with n times the slope, for arrays of shape (n,)."""
+    w = 0.0
+    walk = [w]
+    for _ in range(steps):
+        slope = np.dot(2 * x, w * x - y).mean()  # WRONG: dot has added up already
+        w = w - lr * slope.item()
+        walk.append(w)
+    return walk
+
+
+def show_5(device):
+    print("\n5. Mistake: dot() and then mean()")
+    x, y = receipts(device)
+    x, y = x.cpu().numpy(), y.cpu().numpy()
+    print("   w after 20 steps at lr 0.01")
+    print("   receipts       right       wrong")
+    for copies in (1, 10):
+        many_x, many_y = np.tile(x, copies), np.tile(y, copies)
+        right = walk_by_hand(many_x, many_y, lr=0.01, steps=20)
+        wrong = walk_with_dot(many_x, many_y, lr=0.01, steps=20)
+        print(f"   {len(many_x):>8}   {right[-1]:9.3g}   {wrong[-1]:9.3g}")
+
+
+# %% 6. The slope of the slope
+# create_graph=True records how a slope was computed, so that it has a slope, too.
 def second_derivative(function, x):
     """f''(x), for a function that works element by element, in the shape of x."""
     x = x.detach().clone().requires_grad_()
@@ -167,104 +189,119 @@ def second_derivative(function, x):
     return second
 
 
-def hessian_by_autograd(x, y, line):
-    """H of mean((w x + b - y)^2) at line = (w, b): all second derivatives, (2, 2)."""
-
-    def loss(line):
-        w, b = line
-        return ((w * x + b - y) ** 2).mean()
-
-    return torch.autograd.functional.hessian(loss, line)
-
-
 def cube(x):
-    """x^3, whose derivatives are 3 x^2, 6 x and 6."""
+    """x^3, whose slope is 3 x^2, whose slope is 6 x."""
     return x * x * x
 
 
-def as_text(vector):
-    """The numbers of a vector, rounded: [1.00, 2.00]."""
-    numbers = [f"{number:.2f}" for number in vector.tolist()]
-    return f"[{', '.join(numbers)}]"
+def hessian_by_autograd(x, y, weights):
+    """The second derivatives of mean((w x + b - y)^2) at weights = (w, b), (2, 2)."""
+
+    def loss(weights):
+        w, b = weights
+        return ((w * x + b - y) ** 2).mean()
+
+    return torch.autograd.functional.hessian(loss, weights)
 
 
-def show_5(device):
-    print("\n5. Second derivatives: record the backward pass too")
-    x = torch.tensor([1.0, 2.0, 3.0], device=device)
-    print(f"   x                           {as_text(x)}")
-    print(f"   d2(x^3)/dx2                 {as_text(second_derivative(cube, x))}")
-    print(f"   6 x                         {as_text(6 * x)}")
-    linear = second_derivative(lambda x: 3 * x, x)
-    print(f"   d2(3 x)/dx2                 {as_text(linear)}")
-    x, y = points(device)
-    w = torch.zeros((), dtype=x.dtype, device=device)
-    second = second_derivative(lambda w: ((w * x - y) ** 2).mean(), w)
-    print(
-        f"   d2 mean((w x - y)^2)/dw2    {second:g}, and 2 mean(x^2) = {curvature(x):g}"
-    )
-    h = hessian_by_autograd(x, y, torch.zeros(2, dtype=x.dtype, device=device))
-    print(f"   H of mean((w x + b - y)^2)  {h.tolist()}")
-
-
-# %% 6. Two parameters: the steepest direction sets the limit, the flattest the pace
-# With a bias the loss of f(x) = w x + b is a bowl. The eigenvalues of its Hessian are
-# its curvatures along its own axes.
 def hessian_by_hand(x):
-    """The second derivatives of mean((w x + b - y)^2): 2 mean of [[x^2, x], [x, 1]]."""
-    design = torch.stack([x, torch.ones_like(x)], dim=1)
-    return 2 * design.T @ design / len(x)
-
-
-def eigenvalues_by_hand(h):
-    """The roots of lambda^2 - trace lambda + determinant, smallest first, h (2, 2)."""
-    trace = (h[0, 0] + h[1, 1]).item()
-    determinant = (h[0, 0] * h[1, 1] - h[0, 1] ** 2).item()
-    root = math.sqrt(trace**2 - 4 * determinant)
-    return (trace - root) / 2, (trace + root) / 2
-
-
-def limit_and_condition(h):
-    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min)."""
-    smallest, largest = torch.linalg.eigvalsh(h).tolist()
-    return 2 / largest, largest / smallest
-
-
-def descend_line(x, y, lr, steps):
-    """(w, b), shape (2,), after so many steps from (0, 0)."""
-    w = b = torch.zeros((), dtype=x.dtype, device=x.device)
-    for _ in range(steps):
-        error = w * x + b - y
-        w, b = w - lr * 2 * (error * x).mean(), b - lr * 2 * error.mean()
-    return torch.stack([w, b])
-
-
-def predicted_descent(h, minimum, lr, steps):
-    """Where descend_line arrives by theory: minimum - (I - lr h)^steps minimum."""
-    step = torch.eye(2, dtype=h.dtype, device=h.device) - lr * h
-    return minimum - torch.linalg.matrix_power(step, steps) @ minimum
+    """[[2 mean(x^2), 2 mean(x)], [2 mean(x), 2]]: w and b and y have no part in it."""
+    mixed = 2 * x.mean().item()
+    rows = [[curvature(x), mixed], [mixed, 2.0]]
+    return torch.tensor(rows, dtype=x.dtype, device=x.device)
 
 
 def show_6(device):
-    print(
-        "\n6. Two parameters: the steepest direction sets the limit, "
-        "the flattest the pace"
-    )
-    x, y = points(device)
-    h = hessian_by_hand(x)
-    smallest, largest = eigenvalues_by_hand(h)
-    limit, condition = limit_and_condition(h)
-    determinant = torch.linalg.det(h)
-    print(f"   H = {h.tolist()}, trace {h.trace():g}, determinant {determinant:g}")
-    print(f"   eigenvalues {smallest:.5f} and {largest:.5f}")
-    print(f"   largest stable lr {limit:.4f}, condition number {condition:.2f}")
-    minimum = torch.tensor([2.0, 0.0], dtype=torch.float64, device=device)
-    print("   after 50 steps from (0, 0); predicted: m - (I - lr H)^50 m, m = (2, 0)")
-    for share in (0.5, 0.9, 1.05):
-        w, b = descend_line(x, y, share * limit, 50)
-        arrived = f"w {w:8.3f}, b {b:7.3f}"
-        w, b = predicted_descent(h, minimum, share * limit, 50)
-        predicted = f"{w:8.3f}, {b:7.3f}"
-        print(f"   lr {share:.2f} * {limit:.4f}: {arrived}   predicted {predicted}")
+    print("\n6. The slope of the slope")
+    x, y = receipts(device)
+    print(f"   x                    {x.tolist()}")
+    print(f"   x^3, by autograd     {second_derivative(cube, x).tolist()}")
+    print(f"   x^3, 6 x             {(6 * x).tolist()}")
+    here = torch.tensor([0.0, 0.0], dtype=x.dtype, device=device)
+    print(f"   the loss, autograd   {hessian_by_autograd(x, y, here).tolist()}")
+    print(f"   the loss, by hand    {hessian_by_hand(x).tolist()}")
+
+
+# %% 7. Two weights
+# Along its steepest and its flattest direction the bowl is a parabola by itself.
+def walk_line(x, y, lr, steps):
+    """w and b after each step from 0, of shape (steps + 1, 2)."""
+    weights = torch.zeros(2, dtype=x.dtype, device=x.device)
+    walk = [weights]
+    for _ in range(steps):
+        error = weights[0] * x + weights[1] - y
+        slopes = torch.stack([2 * (error * x).mean(), 2 * error.mean()])
+        weights = weights - lr * slopes
+        walk.append(weights)
+    return torch.stack(walk)
+
+
+def distances_in_theory(h, answer, lr, steps):
+    """How far (w, b) is from the answer after each step from 0, by the curvatures h.
+
+    Along each eigenvector a step keeps the share 1 - lr eigenvalue of the distance.
+    """
+    eigenvalues, directions = torch.linalg.eigh(h)
+    first = directions.T @ answer
+    shares = (1 - lr * eigenvalues) ** torch.arange(steps + 1, device=h.device)[:, None]
+    return (shares * first).norm(dim=1)
+
+
+def standardised(x):
+    """x moved to mean 0, and divided so that the mean of its squares is 1."""
+    return (x - x.mean()) / x.std(correction=0)
+
+
+def compare_steps(name, x, y, answer, lr):
+    """Print how many steps it takes until (w, b) is within 0.001 of the answer."""
+    walked = (walk_line(x, y, lr, steps=400) - answer).norm(dim=1)
+    theory = distances_in_theory(hessian_by_hand(x), answer, lr, steps=400)
+    taken = steps_taken(walked.tolist(), 0, 0.001)
+    needed = steps_taken(theory.tolist(), 0, 0.001)
+    print(f"   {name:<12}   {lr:.4f}   {taken:>6}   {needed:>6}")
+
+
+def show_7(device):
+    print("\n7. Two weights")
+    x, y = receipts(device)
+    flattest, steepest = torch.linalg.eigvalsh(hessian_by_hand(x)).tolist()
+    print(f"   eigenvalues {flattest:.4f} and {steepest:.4f}")
+    print(f"   limit {2 / steepest:.4f}, condition number {steepest / flattest:.2f}")
+    print("   x                rate   walked   theory")
+    answer = torch.tensor([2.0, 0.0], dtype=x.dtype, device=device)
+    compare_steps("as it is", x, y, answer, lr=1 / steepest)
+    compare_steps("as it is", x, y, answer, lr=2 / (steepest + flattest))
+    compare_steps("as it is", x, y, answer, lr=1.01 * 2 / steepest)
+    answer = torch.stack([2 * x.std(correction=0), y.mean()])
+    compare_steps("standardised", standardised(x), y, answer, lr=1 / 2)
+
+
+# %% 8. Hills
+def hills(w):
+    """Two valleys and a hill between them, the left one deeper."""
+    return (w**2 - 1) ** 2 + 0.3 * w
+
+
+def descend(loss, start, lr, steps):
+    """The walk of section 1 from any start on any loss of one weight, float64."""
+    w = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    walk = [w.item()]
+    for _ in range(steps):
+        loss(w).backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+        walk.append(w.item())
+    return walk
+
+
+def show_8(device):
+    print("\n8. Hills")
+    print("   from w = 2   w after   1 step   3 steps   200 steps   loss then")
+    for lr in (0.01, 0.08, 0.1, 0.16, 0.18):
+        walk = descend(hills, 2.0, lr, steps=200)
+        row = f"{walk[1]:6.2f}   {walk[3]:7.2f}   {walk[200]:9.2f}"
+        print(f"   lr {lr:.2f}                {row}   {hills(walk[200]):9.2f}")
 
 
 # %% The picture
@@ -275,16 +312,16 @@ def figure(device="cpu"):
     """Eight steps on the parabola at four rates, and the losses on a log axis."""
     from matplotlib.figure import Figure
 
-    x, y = points(device)
+    x, y = receipts(device)
     fig = Figure(figsize=(10, 4), layout="constrained")
     *parabolas, losses = fig.subplots(1, 5, width_ratios=[1, 1, 1, 1, 2])
     w = np.linspace(-1.5, 5.5, 141)
-    for axes, (name, lr) in zip(parabolas, RATES.items(), strict=True):
-        path = np.array(path_by_autograd(x, y, lr, 8))
-        loss = 7.5 * (path - 2) ** 2
+    for number, (name, lr) in enumerate(RATES.items()):
+        walk = np.array(walk_by_autograd(x, y, lr, steps=8))
+        loss = 7.5 * (walk - 2) ** 2
+        axes, color = parabolas[number], f"C{number}"
         axes.plot(w, 7.5 * (w - 2) ** 2, color="lightgray")
-        color = f"C{len(losses.lines)}"
-        axes.plot(path, loss, "o-", markersize=4, color=color)
+        axes.plot(walk, loss, "o-", markersize=4, color=color)
         axes.set(title=f"{name}\nlr {lr}", xlabel="w", xlim=(-1.5, 5.5), ylim=(-3, 92))
         losses.semilogy(loss, "o-", markersize=4, color=color, label=f"lr {lr}")
     parabolas[0].set_ylabel("loss 7.5 (w - 2)$^2$")
@@ -295,7 +332,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "05 Gradient descent"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

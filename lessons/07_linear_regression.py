@@ -1,4 +1,4 @@
-"""07 Linear regression: NIST's certified line, which raw data hides from descent.
+"""07 Linear regression: the line that a laboratory has certified.
 
 36 readings of a customer's ozone monitor, y, against NIST's, x. The least-squares line
 y = slope x + intercept through them is known to 15 digits (NIST Statistical Reference
@@ -19,8 +19,8 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 CERTIFIED = {
     "slope": 1.00211681802045,
     "intercept": -0.262323073774029,
-    "slope's standard error": 0.429796848199937e-03,
-    "intercept's standard error": 0.232818234301152,
+    "slope error": 0.429796848199937e-03,
+    "intercept error": 0.232818234301152,
     "residual std": 0.884796396144373,
     "R-squared": 0.999993745883712,
 }
@@ -54,281 +54,277 @@ def norris(device="cpu"):
     return x, y
 
 
-# %% 1. Least squares has a closed form: the certified line
-# At the minimum the gradient 2 A^T (A theta - y) / n is 0: the normal equations. lstsq
-# works on A itself, whose condition number is the root of that of A^T A: it rounds
-# less.
-def design(x):
+# %% 1. The best line has a formula
+# Where the mean of the squares is smallest, its two slopes are 0: the residuals sum to
+# 0, and so do their products with x. These two equations give the line.
+def line_by_hand(x, y):
+    """(slope, intercept) of the line with the smallest squares, x and y (n,)."""
+    dx = x - x.mean()
+    dy = y - y.mean()
+    slope = (dx * dy).sum() / (dx**2).sum()
+    intercept = y.mean() - slope * x.mean()
+    return slope, intercept
+
+
+def with_ones(x):
     """A (n, 2): a column of x for the slope and one of ones for the intercept."""
     return torch.stack([x, torch.ones_like(x)], dim=1)
 
 
-def by_normal_equations(x, y):
-    """theta = (slope, intercept), shape (2,), from A^T A theta = A^T y."""
-    a = design(x)
-    return torch.linalg.solve(a.T @ a, a.T @ y)
-
-
-def by_lstsq(x, y):
-    """theta = (slope, intercept), shape (2,), that makes |A theta - y| smallest."""
-    return torch.linalg.lstsq(design(x), y[:, None]).solution[:, 0]
-
-
-def residual_std_and_r_squared(x, y, theta):
-    """(residual std, by n - 2 degrees of freedom, R-squared) of a line theta."""
-    squares = ((y - design(x) @ theta) ** 2).sum()
-    spread = ((y - y.mean()) ** 2).sum()
-    return (squares / (len(x) - 2)).sqrt().item(), (1 - squares / spread).item()
-
-
-def standard_errors(x, y, theta):
-    """residual_std * sqrt(diagonal of (A^T A)^-1): how far chance may move theta."""
-    residual_std, _ = residual_std_and_r_squared(x, y, theta)
-    a = design(x)
-    return residual_std * torch.linalg.inv(a.T @ a).diagonal().sqrt()
-
-
-def relative_errors(theta):
-    """|found - certified| / |certified| of slope and intercept."""
-    certified = CERTIFIED["slope"], CERTIFIED["intercept"]
-    return [abs((t - c) / c) for t, c in zip(theta.tolist(), certified, strict=True)]
+def line_by_lstsq(x, y):
+    """The same by PyTorch: the theta (2, 1) that makes |A theta - y| smallest."""
+    theta = torch.linalg.lstsq(with_ones(x), y[:, None]).solution
+    return theta[0, 0], theta[1, 0]
 
 
 def show_1(device):
-    print("\n1. Least squares has a closed form: the certified line")
+    print("\n1. The best line has a formula")
     x, y = norris(device)
-    print(f"   {'':<16}   {'slope':<18}   intercept")
-    print(f"   {'certified':<16}   {CERTIFIED['slope']:<18}   {CERTIFIED['intercept']}")
-    for name, solve in (("normal equations", by_normal_equations), ("lstsq", by_lstsq)):
-        theta = solve(x, y)
-        print(f"   {name:<16}   {theta[0]:<18.11f}   {theta[1]:.10f}")
-        print(f"   {'':<16}   agrees to 1e-9: {max(relative_errors(theta)) < 1e-9}")
-    errors = standard_errors(x, y, theta)
-    print(f"   standard errors    {errors[0]:<18.11f}   {errors[1]:.10f}")
-    slope_error = CERTIFIED["slope's standard error"]
-    intercept_error = CERTIFIED["intercept's standard error"]
-    print(f"   {'certified':<16}   {slope_error:<18.15f}   {intercept_error}")
-    residual_std, r_squared = residual_std_and_r_squared(x, y, theta)
-    certified = CERTIFIED["residual std"]
-    print(f"   residual std {residual_std:.12f}   certified {certified}")
-    print(f"   R-squared    {r_squared:.12f}   certified {CERTIFIED['R-squared']}")
+    print("               slope              intercept")
+    slope, intercept = line_by_hand(x, y)
+    print(f"   by hand     {slope:.11f}      {intercept:.10f}")
+    slope, intercept = line_by_lstsq(x, y)
+    print(f"   lstsq       {slope:.11f}      {intercept:.10f}")
+    print(f"   certified   {CERTIFIED['slope']}   {CERTIFIED['intercept']}")
 
 
-# %% 2. Gradient descent on the raw data cannot find the intercept
-# The loss is a long narrow valley: its floor is curved far less than its walls, and the
-# walls set the learning rate.
-def bowl(x, y):
-    """H (2, 2) and g (2,): the gradient of mean((A theta - y)^2) is H theta - g."""
-    a = design(x)
-    return 2 * a.T @ a / len(x), 2 * a.T @ y / len(x)
+# %% 2. What the line leaves over
+# Two numbers were fitted, so two points would leave nothing over: n - 2, and not n.
+def residual_std(p, y):
+    """root(sum((y - p)^2) / (n - 2)) for the predictions p of a line, p and y (n,)."""
+    squares = ((y - p) ** 2).sum()
+    return (squares / (len(y) - 2)).sqrt()
 
 
-def limit_and_condition(h):
-    """(largest stable learning rate 2 / lambda_max, lambda_max / lambda_min)."""
-    smallest, largest = torch.linalg.eigvalsh(h).tolist()
-    return 2 / largest, largest / smallest
-
-
-def descend(x, y, lr, steps):
-    """theta after so many steps of gradient descent from zeros."""
-    h, g = bowl(x, y)
-    theta = torch.zeros_like(g)
-    for _ in range(steps):
-        theta = theta - lr * (h @ theta - g)
-    return theta
+def r_squared(p, y):
+    """1 - sum((y - p)^2) / sum((y - mean y)^2): 1 at best, p and y of shape (n,)."""
+    return 1 - ((y - p) ** 2).sum() / ((y - y.mean()) ** 2).sum()
 
 
 def show_2(device):
-    print("\n2. Gradient descent on the raw data cannot find the intercept")
+    print("\n2. What the line leaves over")
     x, y = norris(device)
-    limit, condition = limit_and_condition(bowl(x, y)[0])
-    of_a = condition**0.5
-    print(f"   condition number of the Hessian {condition:,.0f}, of A {of_a:.2f}")
-    print(f"   largest stable lr {limit:.3e}")
-    for steps in (5, 20, 10_000):
-        slope, intercept = descend(x, y, 0.9 * limit, steps)
-        line = f"slope {slope:.5f}, intercept {intercept:.3f}"
-        print(f"   {steps:>6,} steps at 0.9 of it: {line}")
+    slope, intercept = line_by_hand(x, y)
+    p = slope * x + intercept
+    print(f"   residual std   {residual_std(p, y):.12f}")
+    print(f"   certified      {CERTIFIED['residual std']}")
+    print(f"   R-squared      {r_squared(p, y):.12f}")
+    print(f"   certified      {CERTIFIED['R-squared']}")
+    small = x < 1
+    print(f"   readings with x below 1: {small.sum()}")
+    print(f"   their R-squared, by the same line: {r_squared(p[small], y[small]):.2f}")
 
 
-# %% 3. Standardise x: the valley becomes a round bowl
-# With mean 0 and mean square 1 the bowl's H is 2 I: its condition number is 1, and one
-# step at lr 1/2 arrives.
-def standardised(x):
-    """z = (x - mean) / std, the mean and the std (divided by n, not n - 1)."""
-    mean, std = x.mean(), x.std(correction=0)
-    return (x - mean) / std, mean, std
-
-
-def in_units_of_the_data(theta, mean, std):
-    """(slope, intercept) for x, from those for z = (x - mean) / std."""
-    slope = theta[0] / std
-    return torch.stack([slope, theta[1] - slope * mean])
-
-
-def show_3(device):
-    print("\n3. Standardise x: the valley becomes a round bowl")
-    x, y = norris(device)
-    z, mean, std = standardised(x)
-    limit, condition = limit_and_condition(bowl(z, y)[0])
-    print(f"   condition number {condition:.3f}, largest stable lr {limit:.3f}")
-    for lr, steps in ((0.25, 40), (0.5, 1)):
-        theta = in_units_of_the_data(descend(z, y, lr, steps), mean, std)
-        line = f"slope {theta[0]:.7f}, intercept {theta[1]:.7f}"
-        close = max(relative_errors(theta)) < 1e-8
-        print(f"   lr {lr:.2f}, steps {steps:>2}: {line}, to 1e-8: {close}")
-
-
-# %% 4. The pipeline gets there in float32, to float32's precision
-# Linear, MSELoss and SGD are the model, the loss and the update that we wrote by hand.
-# float32 rounds to 6e-8 of a number. The intercept is the small difference of two large
-# ones, the mean of y and slope * the mean of x, so that the rounding of these weighs
-# much more.
-def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one an epoch, on all of x and y."""
-    model.train()
+# %% 3. The loop on the raw readings
+# The loop of lesson 06, and a formula of lesson 05 for more steps than one would wait
+# for: H is the matrix of second derivatives, m the line with the smallest loss.
+def train(x, y, lr, steps):
+    """(slope, intercept, losses before each step) of nn.Linear from 0; x, y (n, 1)."""
+    model = nn.Linear(1, 1).to(x.device, x.dtype)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    loss_function = nn.MSELoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     losses = []
-    for _ in range(epochs):
-        optimizer.zero_grad()
+    for _ in range(steps):
         loss = loss_function(model(x), y)
         loss.backward()
         optimizer.step()
-        losses.append(loss.detach())
-    return [loss.item() for loss in losses]
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return model.weight.item(), model.bias.item(), losses
 
 
-def fit(x, y, loss_function, dtype=torch.float64):
-    """(theta, losses) by 60 epochs of SGD, lr 1/4, from zeros on standardised x."""
-    z, mean, std = standardised(x)
-    model = nn.Linear(1, 1, device=x.device, dtype=dtype)
-    for parameter in model.parameters():
-        nn.init.zeros_(parameter)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
-    z, y = z[:, None].to(dtype), y.to(dtype)
-    losses = train(model, loss_function, optimizer, z, y, epochs=60)
-    theta = torch.cat([p.detach().flatten() for p in model.parameters()])
-    return in_units_of_the_data(theta.double(), mean, std), losses
+def hessian(x):
+    """H (2, 2) of the loss mean((slope x + intercept - y)^2), x of shape (n,)."""
+    return 2 * with_ones(x).T @ with_ones(x) / len(x)
+
+
+def after_steps(x, y, lr, steps):
+    """(slope, intercept) after steps from 0, none of them taken: m - (I - lr H)^k m."""
+    factor = torch.eye(2, dtype=x.dtype, device=x.device) - lr * hessian(x)
+    minimum = torch.stack(line_by_hand(x, y))
+    line = minimum - torch.linalg.matrix_power(factor, steps) @ minimum
+    return line[0], line[1]
+
+
+def show_3(device):
+    print("\n3. The loop on the raw readings")
+    x, y = norris(device)
+    x_rows = x[:, None].float()
+    y_rows = y[:, None].float()
+    slope, intercept, losses = train(x_rows, y_rows, lr=0.001, steps=30)
+    for step in range(7):
+        print(f"   lr 0.001   step {step}   loss {losses[step]:.1e}")
+    print(f"   lr 0.001   after 30 steps   slope {slope}   intercept {intercept}")
+    print("   lr 3e-6         slope   intercept   R-squared")
+    for steps in [10, 100, 1000, 10_000, 100_000, 1_000_000, 2_000_000, 10_000_000]:
+        slope, intercept = after_steps(x, y, lr=3e-6, steps=steps)
+        quality = r_squared(slope * x + intercept, y)
+        print(f"{steps:>12,} {slope:10.5f} {intercept:11.4f} {quality:11.5f}")
+
+
+# %% 4. Standardise the readings
+# z has the mean 0 and the mean square 1. So the curvature is 2 in every direction, and
+# one step at lr 1/2 arrives.
+def standardised(x):
+    """(z, mean, std): z = (x - mean) / std, with the std that divides by n."""
+    mean = x.mean()
+    std = x.std(correction=0)
+    return (x - mean) / std, mean, std
+
+
+def curvatures(x):
+    """(smallest, largest) curvature of the loss of a line, x of shape (n,)."""
+    smallest, largest = torch.linalg.eigvalsh(hessian(x)).tolist()
+    return smallest, largest
+
+
+def in_units_of_the_data(slope, intercept, mean, std):
+    """(slope, intercept) for x, from those for z = (x - mean) / std."""
+    return slope / std, intercept - slope * mean / std
 
 
 def show_4(device):
-    print("\n4. The pipeline gets there in float32, to float32's precision")
+    print("\n4. Standardise the readings")
     x, y = norris(device)
-    for dtype, digits in ((torch.float32, 4), (torch.float64, 11)):
-        theta, _ = fit(x, y[:, None], nn.MSELoss(), dtype)
-        line = f"slope {theta[0]:z.{digits}f}, intercept {theta[1]:.{digits}f}"
-        print(f"   {dtype}   {line}")
-    slope, _ = by_lstsq(x, y)
-    difference = f"{y.mean():.4f} - {slope * x.mean():.4f}"
-    print(f"   the intercept is {difference}, mean y - slope * mean x")
+    z, mean, std = standardised(x)
+    print("         curvatures: smallest    largest   largest stable lr")
+    smallest, largest = curvatures(x)
+    print(f"   raw readings   {smallest:11.1f} {largest:10,.0f} {2 / largest:19.3e}")
+    smallest, largest = curvatures(z)
+    print(f"   standardised   {smallest:11.1f} {largest:10.1f} {2 / largest:19.1f}")
+    for lr, steps in [(0.25, 5), (0.25, 40), (0.5, 1)]:
+        slope, intercept, _ = train(z[:, None], y[:, None], lr, steps)
+        slope, intercept = in_units_of_the_data(slope, intercept, mean, std)
+        line = f"slope {slope:.7f}   intercept {intercept:.7f}"
+        print(f"   lr {lr:.2f}   after {steps:>2} steps   {line}")
 
 
 # %% 5. Mistake: predictions (n, 1) against targets (n,)
-# The difference broadcasts to (n, n): every prediction is pulled towards every target.
-# MSELoss warns of it; a loss by hand is silent.
-def squared_error(p, y):
-    """mean((p - y)^2), which does not look at the shapes."""
-    return ((p - y) ** 2).mean()
+# Each prediction is compared with every target. What is left of the loss is
+# var(p) + var(y) + (mean p - mean y)^2, and no x is in it.
+def train_on_flat_targets(x, y, lr, steps):
+    """(slope, intercept, loss before the last step) with x (n, 1), but y (n,)."""
+    model = nn.Linear(1, 1).to(x.device, x.dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    for _ in range(steps):
+        loss = ((model(x) - y) ** 2).mean()  # WRONG: (n, 1) - (n,) is (n, n)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.weight.item(), model.bias.item(), loss.item()
 
 
-def broadcast_loss(p, y):
-    """var(p) + var(y) + (mean p - mean y)^2: what the loss silently becomes."""
+def loss_of_all_pairs(p, y):
+    """mean over i and j of (p_i - y_j)^2, from means and variances alone."""
     return p.var(correction=0) + y.var(correction=0) + (p.mean() - y.mean()) ** 2
 
 
 def show_5(device):
     print("\n5. Mistake: predictions (n, 1) against targets (n,)")
     x, y = norris(device)
-    for name, target in (("(n, 1)", y[:, None]), ("(n,)", y)):
-        (slope, intercept), losses = fit(x, target, squared_error)
-        line = f"slope {slope:z.4f}, intercept {intercept:.4f}"
-        print(f"   targets {name:<6}   {line}, loss {losses[-1]:.4f}")
-    # the best that a loss over all pairs can ask for
-    constant = y.mean().expand(len(y))
-    line = f"slope 0, intercept mean y {y.mean():.4f}"
-    print(f"   theory for (n,)  {line}, loss var y {broadcast_loss(constant, y):.4f}")
-    loss = squared_error(x[:, None], y)
-    print(f"   the loss of the predictions p = x, (n, 1), {loss:.4f}")
-    print(f"   var p + var y + (mean p - mean y)^2        {broadcast_loss(x, y):.4f}")
+    z, _, std = standardised(x)
+    slope, _, losses = train(z[:, None], y[:, None], lr=0.25, steps=40)
+    print(f"   y (n, 1)   slope {slope / std:.4f}   loss {losses[-1]:11.4f}")
+    torch.manual_seed(0)
+    slope, intercept, loss = train_on_flat_targets(z[:, None], y, lr=0.25, steps=40)
+    print(f"   y (n,)     slope {abs(slope / std):.4f}   loss {loss:11.4f}")
+    print(f"   it predicts {intercept:.4f} for every x")
+    print(f"   y: mean {y.mean():.4f}, variance {y.var(correction=0):.4f}")
+    slope, intercept = line_by_hand(x, y)
+    p = slope * x + intercept
+    print("   R-squared of the certified line")
+    print(f"   p (n,)     {r_squared(p, y):9.5f}")
+    print(f"   p (n, 1)   {r_squared(p[:, None], y):9.5f}")
+    squares = len(y) ** 2 * loss_of_all_pairs(p, y)
+    spread = len(y) * y.var(correction=0)
+    print(f"   in theory  {1 - squares / spread:9.5f}")
 
 
-# %% 6. Mistake: a learning rate that "always works" on features that are not scaled
-# Each step multiplies the error along the steepest direction by 1 - lr lambda_max.
-def step_ratio(x, y, lr, steps):
-    """|last step| / |step before it|, after so many steps."""
-    before = descend(x, y, lr, steps - 2)
-    middle = descend(x, y, lr, steps - 1)
-    after = descend(x, y, lr, steps)
-    return ((after - middle).norm() / (middle - before).norm()).item()
+# %% 6. How sure is the intercept?
+# The residual std says how far a reading lies from the line. Draw all readings anew
+# with such noise, fit a line again, and see how far its numbers move.
+def standard_errors(x, y):
+    """The std of (slope, intercept): residual std * root(diagonal of (A^T A)^-1)."""
+    slope, intercept = line_by_hand(x, y)
+    a = with_ones(x)
+    inverse = torch.linalg.inv(a.T @ a)
+    return residual_std(slope * x + intercept, y) * inverse.diagonal().sqrt()
 
 
-def step_ratio_in_theory(x, y, lr):
-    """|1 - lr lambda_max|, by how much the steepest direction grows at each step."""
-    limit, _ = limit_and_condition(bowl(x, y)[0])
-    return abs(1 - lr * 2 / limit)
+def lines_of_new_readings(x, y, times):
+    """(2, times): slopes and intercepts, each of n readings with noise drawn anew."""
+    slope, intercept = line_by_hand(x, y)
+    p = slope * x + intercept
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(x), times, generator=generator, dtype=x.dtype).to(x.device)
+    readings = p[:, None] + residual_std(p, y) * noise
+    return torch.linalg.lstsq(with_ones(x), readings).solution
 
 
 def show_6(device):
-    print(
-        '\n6. Mistake: a learning rate that "always works" '
-        "on features that are not scaled"
-    )
+    print("\n6. How sure is the intercept?")
     x, y = norris(device)
-    lr = 0.01
-    ratio = step_ratio(x, y, lr, 5)
-    print(f"   at lr {lr} each step is {ratio:.2f} times as long as the last")
-    print(f"   theory: |1 - lr lambda_max| = {step_ratio_in_theory(x, y, lr):.2f}")
-    print(f"   finite after 100 steps: {descend(x, y, lr, 100).isfinite().all()}")
+    slopes, intercepts = lines_of_new_readings(x, y, times=10_000)
+    slope_error, intercept_error = standard_errors(x, y)
+    print("   the standard error of the slope")
+    print(f"   std of 10,000 slopes       {slopes.std():.5f}")
+    print(f"   by the formula             {slope_error:.14f}")
+    print(f"   certified                  {CERTIFIED['slope error']}")
+    print("   the standard error of the intercept")
+    print(f"   std of 10,000 intercepts   {intercepts.std():.2f}")
+    print(f"   by the formula             {intercept_error:.11f}")
+    print(f"   certified                  {CERTIFIED['intercept error']}")
+    _, intercept = line_by_hand(x, y)
+    print(f"   the intercept in standard errors {intercept / intercept_error:.2f}")
+    share = (intercepts > 0).double().mean()
+    print(f"   share of the 10,000 intercepts above 0   {share:.2f}")
 
 
-# %% 7. Mistake: stopping when the line looks right
-# R-squared is satisfied long before the intercept has moved. How much that matters is
-# for the standard error to say: here 0 is little more than one of them away from the
-# certified value.
-def quality_when_stopped(x, y, lr, steps):
-    """(R-squared, relative error of the intercept) of descend after so many steps."""
-    theta = descend(x, y, lr, steps)
-    return residual_std_and_r_squared(x, y, theta)[1], relative_errors(theta)[1]
-
-
-def largest_change(x, theta, other):
-    """The largest difference of the predictions of two lines at the points x (n,)."""
-    return (design(x) @ (theta - other)).abs().max().item()
-
-
+# %% 7. What float32 keeps
+# The intercept is mean y - slope * mean x, the small difference of two large numbers.
 def show_7(device):
-    print("\n7. Mistake: stopping when the line looks right")
+    print("\n7. What float32 keeps")
     x, y = norris(device)
-    limit, _ = limit_and_condition(bowl(x, y)[0])
-    for steps in (100, 1000, 10_000):
-        r_squared, error = quality_when_stopped(x, y, 0.9 * limit, steps)
-        change = largest_change(x, descend(x, y, 0.9 * limit, steps), by_lstsq(x, y))
-        wrong = f"intercept wrong by {error:.0%}, line by {change:.2f}"
-        print(f"   {steps:>6,} steps: R-squared {r_squared:.5f}, {wrong}")
-    theta = by_lstsq(x, y)
-    distance = theta[1].abs() / standard_errors(x, y, theta)[1]
-    print(f"   0 is {distance:.2f} standard errors away from the intercept")
+    slope, intercept = line_by_hand(x, y)
+    first = y.mean()
+    second = slope * x.mean()
+    print("               mean of y      slope * mean of x   their difference")
+    print(f"   float64     {first:.8f}   {second:.8f}        {first - second:.8f}")
+    first = first.float()
+    second = second.float()
+    print(f"   float32     {first:.8f}   {second:.8f}        {first - second:.8f}")
+    print(f"   certified   {'':<31}     {CERTIFIED['intercept']:.8f}")
+    z, mean, std = standardised(x)
+    for dtype in [torch.float32, torch.float64]:
+        z_rows, y_rows = z[:, None].to(dtype), y[:, None].to(dtype)
+        slope, intercept, _ = train(z_rows, y_rows, lr=0.25, steps=60)
+        _, intercept = in_units_of_the_data(slope, intercept, mean, std)
+        print(f"   the loop in {dtype}   intercept {intercept:.4f}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The data with the least-squares line, and the residuals below it."""
+    """The intercept after each step, on the raw and on the standardised readings."""
     from matplotlib.figure import Figure
 
     x, y = norris(device)
-    slope, intercept = by_lstsq(x, y).tolist()
-    x, y = x.cpu(), y.cpu()
-    line, ends = slope * x + intercept, np.array([0, 1000])
-    fig = Figure(figsize=(7, 5.5), layout="constrained")
-    above, below = fig.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    label = f"y = {slope:.5f} x - {-intercept:.5f}"
-    above.plot(ends, slope * ends + intercept, color="tab:orange", label=label)
-    above.plot(x, y, "o", markersize=4, color="tab:blue", label="36 readings")
-    above.set(title="Norris: calibration of an ozone monitor")
-    above.set(ylabel="customer's reading y")
-    above.legend()
-    below.axhline(0, color="tab:orange")
-    below.plot(x, y - line, "o", markersize=4, color="tab:blue")
-    below.set(xlabel="NIST's reading x", ylabel="residual")
+    z, mean, std = standardised(x)
+    raw = []
+    standard = []
+    steps = [round(10 ** (k / 10)) for k in range(76)]
+    for step in steps:
+        raw.append(after_steps(x, y, 3e-6, step)[1].item())
+        slope, intercept = after_steps(z, y, 0.25, step)
+        standard.append(in_units_of_the_data(slope, intercept, mean, std)[1].item())
+    fig = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = fig.subplots()
+    axes.axhline(CERTIFIED["intercept"], color="gray", ls=":", label="certified")
+    axes.semilogx(steps, raw, label="raw readings, lr 3e-6")
+    axes.semilogx(steps, standard, label="standardised, lr 0.25")
+    axes.set(xlabel="steps", ylabel="intercept")
+    axes.legend()
     return fig
 
 

@@ -1,7 +1,7 @@
 """08 Logistic regression: a probability for each patient, trained and judged.
 
 569 samples of breast tissue, each with 30 measurements of its cell nuclei; y is 1 where
-the tumour was malignant (Wolberg, Mangasarian, Street and Street, 1993).
+the tumour was malignant (Wolberg, Street and Mangasarian, 1993).
 """
 
 import argparse
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -41,281 +40,311 @@ def read_csv(name, rows, columns):
 
 
 def breast_cancer(device="cpu"):
-    """The measurements x (569, 30), and y (569,), 1 for malignant; float64."""
+    """x, shape (569, 30), and y, shape (569, 1), 1 for malignant; both float64."""
     table = torch.from_numpy(read_csv("breast_cancer.csv", 569, 31)).to(device)
-    return table[:, 1:], table[:, 0]
+    return table[:, 1:], table[:, :1]
 
 
-# %% 1. From a logit to a probability, and to the loss
-# The model is z = x w + b, the logit: any number. The sigmoid makes it a probability,
-# and the loss is the negative log likelihood of what happened. logsigmoid takes the log
-# without ever rounding a probability to 0: in float32 1 / (1 + exp(-z)) by hand
-# overflows at z = -100.
-def loss_by_hand(z, y):
-    """The mean of -log p where y is 1, -log(1 - p) where it is 0, for logits z (n,)."""
-    return -torch.where(y == 1, F.logsigmoid(z), F.logsigmoid(-z)).mean()
+# %% 1. From a logit to a probability, and to a loss
+# The model computes the logit z, any number. The sigmoid makes a probability of it.
+def probability_by_hand(z):
+    """The sigmoid, 1 / (1 + e^-z)."""
+    return 1 / (1 + torch.exp(-z))
 
 
-def gradient_by_hand(x, y, w, b):
-    """dloss/dw = x^T (p - y) / n, shape (d,), for x of shape (n, d)."""
-    p = torch.sigmoid(x @ w + b)
-    return x.T @ (p - y) / len(y)
-
-
-def gradient_by_autograd(x, y, w, b):
-    """The same from BCEWithLogitsLoss and backward()."""
-    w = w.detach().clone().requires_grad_()
-    nn.BCEWithLogitsLoss()(x @ w + b, y).backward()
-    return w.grad
-
-
-def show_1(device):
-    print("\n1. From a logit to a probability, and to the loss")
-    x, _, y, _ = train_and_test(*breast_cancer(device))
-    for number in (-2.0, 0.0, 3.0):
-        p = torch.sigmoid(torch.tensor(number))
-        back = torch.logit(p)
-        print(f"   logit {number:4.1f}   probability {p:.4f}   back: {back:4.1f}")
-    w = torch.zeros(30, dtype=torch.float64, device=device)
-    print(f"   loss of logits 0: {loss_by_hand(x @ w, y):.6f}, log 2")
-    by_hand = gradient_by_hand(x, y, w, 0.5)
-    difference = (by_hand - gradient_by_autograd(x, y, w, 0.5)).abs().max()
-    print(f"   x^T (p - y) / n and autograd agree to 1e-12: {difference < 1e-12}")
-
-
-# %% 2. Split first, then scale with what the training rows say
-def split(n, seed, device="cpu"):
-    """Indices 0 ... n - 1, shuffled: the first 80 % to train with, the rest to test."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
-    return order[: round(0.8 * n)], order[round(0.8 * n) :]
-
-
-def scaled(x_train, x_test):
-    """Both minus the means of the columns of x_train, divided by their std (with n)."""
-    mean, std = x_train.mean(dim=0), x_train.std(dim=0, correction=0)
-    return (x_train - mean) / std, (x_test - mean) / std
-
-
-def train_and_test(x, y, seed=0):
-    """x_train, x_test, y_train, y_test of one split, x scaled."""
-    train_rows, test_rows = split(len(y), seed, x.device)
-    return *scaled(x[train_rows], x[test_rows]), y[train_rows], y[test_rows]
-
-
-def show_2(device):
-    print("\n2. Split first, then scale with what the training rows say")
-    x_train, x_test, _, _ = train_and_test(*breast_cancer(device))
-    for name, part in (("train with", x_train), ("test with", x_test)):
-        largest = part.mean(dim=0).abs().max()
-        means = f"the scaled columns' means within {largest:.2f} of 0"
-        print(f"   {len(part)} rows to {name}: {means}")
-
-
-# %% 3. Training finds the optimum that Newton's method finds
-# Weight decay adds weight_decay * |w|^2 / 2 to the loss, but not for the bias: at the
-# optimum the mean probability is then the share of malignant rows.
-def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one an epoch, on all of x and y."""
-    model.train()
-    losses = []
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        loss = loss_function(model(x), y)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return [loss.item() for loss in losses]
-
-
-def fit_sgd(x, y, weight_decay, epochs):
-    """theta, shape (d + 1,): the weights and then the bias, by SGD with momentum."""
-    model = nn.Linear(x.shape[1], 1, device=x.device, dtype=x.dtype)
-    decayed = {"params": [model.weight], "weight_decay": weight_decay}
-    groups = [decayed, {"params": [model.bias]}]
-    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.85)
-    train(model, nn.BCEWithLogitsLoss(), optimizer, x, y[:, None], epochs)
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def logits(x, theta):
-    """x w + b, shape (n,), for theta = (w, b)."""
-    return x @ theta[:-1] + theta[-1]
-
-
-# Newton's method jumps to the minimum of the bowl that fits the loss where it stands.
-# You need not follow its algebra: it is here because it comes from elsewhere and finds
-# the same.
-def newton(x, y, weight_decay, steps=9):
-    """theta after steps of Newton's method, theta - H^-1 gradient, from zeros."""
-    a = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-    penalty = torch.full_like(a[0], weight_decay)
-    penalty[-1] = 0  # the bias
-    theta = torch.zeros_like(penalty)
-    for _ in range(steps):
-        p = torch.sigmoid(a @ theta)
-        gradient = a.T @ (p - y) / len(y) + penalty * theta
-        hessian = (a.T * (p * (1 - p))) @ a / len(y) + torch.diag(penalty)
-        theta = theta - torch.linalg.solve(hessian, gradient)
-    return theta
-
-
-def show_3(device):
-    print("\n3. Training finds the optimum that Newton's method finds")
-    weight_decay = 0.01
-    x, _, y, _ = train_and_test(*breast_cancer(device))
-    theta = fit_sgd(x, y, weight_decay, epochs=250)
-    close = (theta - newton(x, y, weight_decay)).abs().max() < 1e-6
-    agree = f"{len(theta)} parameters agree to 1e-6: {close}"
-    print(f"   weight_decay {weight_decay}: {agree}")
-    p = torch.sigmoid(logits(x, theta)).mean()
-    print(f"   mean probability {p:.6f}, share of malignant rows {y.mean():.6f}")
-
-
-# %% 4. Without weight decay there is no optimum
-# Some plane separates all 569 rows, and so those of any split. Then larger weights of
-# that plane are always better: the loss goes to 0 and the weights grow without end.
-def show_4(device):
-    print("\n4. Without weight decay there is no optimum")
-    x, y = breast_cancer(device)
-    x, _ = scaled(x, x)
-    for steps in (5, 10, 15):
-        theta = newton(x, y, weight_decay=0, steps=steps)
-        z = logits(x, theta)
-        size = f"|w| {theta[:-1].norm():.1e}, loss {loss_by_hand(z, y):.1e}"
-        accuracy, _, _ = scores(z, y)
-        print(f"   {steps:>2} Newton steps: {size}, on the right side {accuracy:.1%}")
-
-
-# %% 5. Judge it on rows that it has not seen
-def confusion(z, y):
-    """(true negatives, false positives, false negatives, true positives), z > 0."""
-    alarm, malignant = z > 0, y == 1
-    true_negatives = (~alarm & ~malignant).sum().item()
-    false_positives = (alarm & ~malignant).sum().item()
-    false_negatives = (~alarm & malignant).sum().item()
-    true_positives = (alarm & malignant).sum().item()
-    return true_negatives, false_positives, false_negatives, true_positives
-
-
-def scores(z, y):
-    """(accuracy, precision, recall); precision is nan where there is no alarm."""
-    tn, fp, fn, tp = confusion(z, y)
-    precision = tp / (tp + fp) if tp + fp else float("nan")
-    return (tn + tp) / len(y), precision, tp / (tp + fn)
-
-
-def roc(z, y):
-    """(false positive rate, true positive rate) by threshold, from high to low."""
-    thresholds = z.unique().flip(0)
-    alarm = z >= thresholds[:, None]  # a row for each threshold
-    rates = []
-    for label in (y == 0, y == 1):
-        rate = (alarm & label).sum(dim=1).double() / label.sum()
-        rates.append(F.pad(rate, (1, 0)))  # before the first alarm it is 0
-    return rates
-
-
-def roc_auc(z, y):
-    """The area under the ROC: the share of pairs, one malignant, ranked right."""
-    false_positive_rate, true_positive_rate = roc(z, y)
-    return torch.trapezoid(true_positive_rate, false_positive_rate).item()
-
-
-def accuracies_of_splits(x, y, seeds):
-    """The test accuracy for each of these splits, with weight_decay 0.01."""
-    accuracies = []
-    for seed in seeds:
-        x_train, x_test, y_train, y_test = train_and_test(x, y, seed)
-        z = logits(x_test, newton(x_train, y_train, 0.01))
-        accuracies.append(scores(z, y_test)[0])
-    return accuracies
-
-
-def show_5(device):
-    print("\n5. Judge it on rows that it has not seen")
-    x, y = breast_cancer(device)
-    x_train, x_test, y_train, y_test = train_and_test(x, y)
-    z = logits(x_test, newton(x_train, y_train, 0.01))
-    tn, fp, fn, tp = confusion(z, y_test)
-    print(f"   benign: {tn} right, {fp} wrong; malignant: {tp} right, {fn} wrong")
-    accuracy, precision, recall = scores(z, y_test)
-    rates = f"precision {precision:.3f}, recall {recall:.3f}"
-    area = roc_auc(z, y_test)
-    print(f"   accuracy {accuracy:.3f}, {rates}, area under the ROC {area:.4f}")
-    accuracies = accuracies_of_splits(x, y, range(20))
-    print(f"   accuracy over 20 splits: {min(accuracies):.3f} to {max(accuracies):.3f}")
-    print(f"   accuracy of always saying benign, on all rows: {1 - y.mean():.3f}")
-
-
-# %% 6. Mistake: sigmoid before BCEWithLogitsLoss
-# It applies the sigmoid itself: what comes in is at best 0 for a no and 1 for a yes.
-def floor_of_double_sigmoid(y):
-    """The loss of perfect answers, infinite logits, with a sigmoid too many."""
-    perfect = (y - 0.5) * torch.inf
-    return loss_by_hand(torch.sigmoid(perfect), y).item()
-
-
-def floor_in_theory(share):
-    """log 2 for each 0 and log(1 + 1/e) for each 1, for a share of ones."""
-    return (1 - share) * np.log(2) + share * np.log(1 + np.exp(-1))
-
-
-def show_6(device):
-    print("\n6. Mistake: sigmoid before BCEWithLogitsLoss")
-    print("   theory: log 2 for each label 0, log(1 + 1/e) for each label 1, averaged")
-    _, _, y, _ = train_and_test(*breast_cancer(device))
-    half = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
-    for name, labels in (("balanced labels", half), ("training labels", y)):
-        loss = floor_of_double_sigmoid(labels)
-        theory = floor_in_theory(labels.mean().item())
-        print(f"   {name}: loss of perfect answers {loss:.6f}, theory {theory:.6f}")
-
-
-# %% 7. Mistake: sigmoid and then BCELoss
-# In float32 the sigmoid of 20 is 1, and that of -89 is 0. BCELoss cuts the infinite
-# logarithm off at 100: it is flat there, and a sample that is wrong and sure cannot be
-# put right.
-def loss_and_gradient(z, y, with_logits):
-    """(loss, dloss/dz) of one logit, in float32."""
-    z, y = torch.tensor(z, requires_grad=True), torch.tensor(y)
-    if with_logits:
-        loss = nn.BCEWithLogitsLoss()(z, y)
-    else:
-        loss = nn.BCELoss()(torch.sigmoid(z), y)
+def loss_and_slope(z, y):
+    """(loss, dloss/dz) of one logit and its label y, by BCEWithLogitsLoss."""
+    z = torch.tensor(z, requires_grad=True)
+    loss = nn.BCEWithLogitsLoss()(z, torch.tensor(y))
     loss.backward()
     return loss.item(), z.grad.item()
 
 
+def show_1(device):
+    print("\n1. From a logit to a probability, and to a loss")
+    print("   logit   probability   loss if malignant   loss if benign")
+    for number in [-3.0, -1.0, 0.0, 1.0, 3.0]:
+        p = probability_by_hand(torch.tensor(number, device=device))
+        malignant = -torch.log(p)
+        benign = -torch.log(1 - p)
+        print(f"   {number:5.1f} {p:13.3f} {malignant:19.4f} {benign:16.4f}")
+    print("   BCEWithLogitsLoss of the logit 1, and its slope")
+    for y in [1.0, 0.0]:
+        loss, slope = loss_and_slope(1.0, y)
+        print(f"   label {y:.0f}   loss {loss:.4f}   slope {slope:6.3f}")
+
+
+# %% 2. Split first
+# What is learned is learned from the training rows: means and stds are learned, too.
+def split(x, y, seed):
+    """[(x, y), ...] of 60 % training, 20 % validation and 20 % test rows, at random."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    x = x[order.to(x.device)]
+    y = y[order.to(y.device)]
+    first = round(0.6 * len(x))
+    second = round(0.8 * len(x))
+    parts = [slice(0, first), slice(first, second), slice(second, None)]
+    return [(x[part], y[part]) for part in parts]
+
+
+def scaled(x, by):
+    """The columns of x minus the means of those of by, divided by their stds."""
+    return (x - by.mean(dim=0)) / by.std(dim=0)
+
+
+def patients(device, seed=0):
+    """The three parts of a split, scaled by the training rows, in float32."""
+    parts = split(*breast_cancer(device), seed)
+    x_train, _ = parts[0]
+    return [(scaled(x, by=x_train).float(), y.float()) for x, y in parts]
+
+
+def show_2(device):
+    print("\n2. Split first")
+    parts = patients(device)
+    names = ["training", "validation", "test"]
+    for name, (_, y) in zip(names, parts, strict=True):
+        print(f"   {name:<10}   {len(y)} patients, {y.sum():.0f} of them malignant")
+    x, y = parts[1]
+    malignant = x[y[:, 0] == 1]
+    print("   mean radius of the malignant validation rows")
+    print(f"   scaled by the training rows   {malignant[:, 0].mean():5.2f}")
+    by_themselves = scaled(malignant, by=malignant)
+    print(f"   scaled by themselves          {by_themselves[:, 0].mean().abs():5.2f}")
+
+
+# %% 3. The loop does not change
+# weight_decay=0.01 adds 0.01 times each weight to its gradient: section 7 shows why.
+def line(seed, device):
+    """x @ w + b for 30 measurements, from a random start."""
+    torch.manual_seed(seed)
+    return nn.Linear(30, 1).to(device)
+
+
+def train(model, x, y, steps):
+    """The losses before each step, on all of x, shape (n, 30), and y, shape (n, 1)."""
+    loss_function = nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.01)
+    model.train()
+    losses = []
+    for _ in range(steps):
+        logits = model(x)
+        loss = loss_function(logits, y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def show_3(device):
+    print("\n3. The loop does not change")
+    x, y = patients(device)[0]
+    one = line(1, device)
+    other = line(2, device)
+    losses = train(one, x, y, steps=501)
+    others = train(other, x, y, steps=501)
+    print("   step   one start   another start")
+    for step in range(0, 501, 100):
+        print(f"   {step:>4} {losses[step]:11.4f} {others[step]:15.4f}")
+    print("   the first three weights at the end")
+    for model in [one, other]:
+        first, second, third = model.weight[0, :3].tolist()
+        print(f"   {first:.2f}   {second:.2f}   {third:.2f}")
+
+
+# %% 4. Judged on patients that it has not seen
+def confusion(logits, y):
+    """(found, missed, false alarms, cleared), an alarm being a logit above 0."""
+    alarm = logits > 0
+    malignant = y == 1
+    found = (alarm & malignant).sum().item()
+    missed = (~alarm & malignant).sum().item()
+    false_alarms = (alarm & ~malignant).sum().item()
+    cleared = (~alarm & ~malignant).sum().item()
+    return found, missed, false_alarms, cleared
+
+
+def scores(logits, y):
+    """(accuracy, precision, recall); precision is nan where there is no alarm."""
+    found, missed, false_alarms, cleared = confusion(logits, y)
+    alarms = found + false_alarms
+    precision = found / alarms if alarms > 0 else float("nan")
+    return (found + cleared) / len(y), precision, found / (found + missed)
+
+
+def logits_of_test_rows(device, seed=0, steps=500):
+    """(logits, y) of the test rows of a split, by a model that was trained on it."""
+    (x_train, y_train), _, (x_test, y_test) = patients(device, seed)
+    model = line(seed, device)
+    train(model, x_train, y_train, steps)
+    model.eval()
+    with torch.no_grad():
+        return model(x_test), y_test
+
+
+def show_4(device):
+    print("\n4. Judged on patients that it has not seen")
+    logits, y = logits_of_test_rows(device)
+    found, missed, false_alarms, cleared = confusion(logits, y)
+    print(f"   malignant   {found:>2} found          {missed:>2} missed")
+    print(f"   benign      {false_alarms:>2} false alarm    {cleared:>2} cleared")
+    accuracy, precision, recall = scores(logits, y)
+    print(
+        f"   accuracy {accuracy:.3f}   precision {precision:.3f}   recall {recall:.3f}"
+    )
+    print(f"   accuracy of always saying benign {(y == 0).double().mean():.3f}")
+    shares = []
+    for seed in range(20):
+        share, _, _ = scores(*logits_of_test_rows(device, seed, steps=100))
+        shares.append(share)
+    print(f"   accuracy in 20 splits   {min(shares):.3f} to {max(shares):.3f}")
+
+
+# %% 5. Mistake: a sigmoid too many
+# BCEWithLogitsLoss applies the sigmoid itself. Behind another sigmoid, it takes the
+# probabilities 0 and 1 for logits.
+def with_a_sigmoid_too_many(x, y, steps):
+    """The losses of the loop of section 3 with a model that ends in a sigmoid."""
+    model = nn.Sequential(line(0, x.device), nn.Sigmoid())  # WRONG
+    return train(model, x, y, steps)
+
+
+def floor_in_theory(share):
+    """The loss of perfect answers, 0 and 1 as logits: log 2 and log(1 + 1/e)."""
+    return (1 - share) * np.log(2) + share * np.log(1 + np.exp(-1))
+
+
+def loss_and_slope_by_bce(z, y):
+    """The same as loss_and_slope, by a sigmoid and then BCELoss, in float32."""
+    z = torch.tensor(z, requires_grad=True)
+    loss = nn.BCELoss()(torch.sigmoid(z), torch.tensor(y))
+    loss.backward()
+    return loss.item(), z.grad.item()
+
+
+def show_5(device):
+    print("\n5. Mistake: a sigmoid too many")
+    x, y = patients(device)[0]
+    losses = train(line(0, device), x, y, steps=501)
+    others = with_a_sigmoid_too_many(x, y, steps=501)
+    print("   step   logits   a sigmoid too many")
+    for step in [0, 100, 500]:
+        print(f"   {step:>4} {losses[step]:8.4f} {others[step]:20.4f}")
+    floor = floor_in_theory(y.mean().item())
+    print(f"   perfect answers and a sigmoid too many, in theory {floor:.4f}")
+    print("   one benign patient: loss and slope by")
+    print("           BCEWithLogitsLoss   sigmoid and BCELoss")
+    for z in [2.0, 10.0, 20.0, 40.0]:
+        loss, slope = loss_and_slope(z, 0.0)
+        other, other_slope = loss_and_slope_by_bce(z, 0.0)
+        numbers = f"{loss:10.2f} {slope:8.2f} {other:12.2f} {other_slope:8.2f}"
+        print(f"   logit {z:>2.0f} {numbers}")
+
+
+# %% 6. Every threshold at once
+def roc(logits, y):
+    """(false alarm rates, recalls) of logits and y, shape (n, 1): first no alarm.
+
+    Then a point for each threshold, from the largest logit to the smallest.
+    """
+    rates = [0.0]
+    recalls = [0.0]
+    for threshold in sorted(set(logits.flatten().tolist()), reverse=True):
+        alarm = logits >= threshold
+        rates.append(alarm[y == 0].double().mean().item())
+        recalls.append(alarm[y == 1].double().mean().item())
+    return rates, recalls
+
+
+def area_under_roc(logits, y):
+    """The area, by trapezoids: the share of pairs that are ranked right."""
+    rates, recalls = roc(logits, y)
+    return torch.trapezoid(torch.tensor(recalls), torch.tensor(rates)).item()
+
+
+def show_6(device):
+    print("\n6. Every threshold at once")
+    logits, y = logits_of_test_rows(device)
+    p = torch.sigmoid(logits)
+    malignant = p[y == 1]
+    benign = p[y == 0]
+    for threshold in [0.5, 0.2, 0.1, 0.05]:
+        found = (malignant >= threshold).sum()
+        false_alarms = (benign >= threshold).sum()
+        rates = f"found {found} of {len(malignant)}"
+        print(
+            f"   alarm from {threshold:.2f}   {rates}   false alarms {false_alarms:>2}"
+        )
+    print(f"   area under the ROC   {area_under_roc(logits, y):.4f}")
+
+
+# %% 7. Without weight decay
+# Newton's method jumps to the minimum of the bowl that fits the loss where it stands.
+# You need not follow its algebra. It takes some ten steps where training takes 500.
+def newton(x, y, weight_decay, steps):
+    """theta (d + 1,), the weights and the bias, after steps from zeros; float64."""
+    a = torch.cat([x, torch.ones_like(y)], dim=1).double()
+    theta = torch.zeros_like(a[0])
+    decay = weight_decay * torch.eye(len(theta), device=x.device).double()
+    for _ in range(steps):
+        p = torch.sigmoid(a @ theta)
+        gradient = a.T @ (p - y[:, 0].double()) / len(y) + decay @ theta
+        hessian = (a.T * (p * (1 - p))) @ a / len(y) + decay
+        theta = theta - torch.linalg.solve(hessian, gradient)
+    return theta
+
+
+def logits_of(x, theta):
+    """x @ w + b, shape (n, 1), for theta = (w, b)."""
+    return (x.double() @ theta[:-1] + theta[-1])[:, None]
+
+
 def show_7(device):
-    print("\n7. Mistake: sigmoid and then BCELoss")
-    print("   logit 20, label 0")
-    for with_logits in (False, True):
-        loss, gradient = loss_and_gradient(20.0, 0.0, with_logits)
-        numbers = f"loss {loss:.1f}, gradient {gradient:.1f}"
-        print(f"   with_logits={with_logits!s:<5}   {numbers}")
+    print("\n7. Without weight decay")
+    (x, y), (x_valid, y_valid), _ = patients(device)
+    loss_function = nn.BCEWithLogitsLoss()
+    print("   decay   steps   length of w   training loss   validation loss")
+    for weight_decay in [0.0, 0.01]:
+        for steps in [5, 10, 15]:
+            theta = newton(x, y, weight_decay, steps)
+            length = theta[:-1].norm()
+            loss = loss_function(logits_of(x, theta), y.double())
+            valid = loss_function(logits_of(x_valid, theta), y_valid.double())
+            losses = f"{loss:15.4f} {valid:17.4f}"
+            print(f"   {weight_decay:5} {steps:7} {length:13.1f} {losses}")
 
 
 # %% 8. Mistake: choosing features on all rows
 # The labels are coin flips, so nothing can be learned: an honest accuracy is 1/2.
+def best_columns(x, y, count):
+    """The numbers of the columns of x that correlate most with y, shape (n, 1)."""
+    products = (scaled(x, by=x) * (y - y.mean())).sum(dim=0)
+    return products.abs().topk(count).indices
+
+
 def accuracy_on_coins(choose_on_all, seed, n=80, features=500, chosen=20):
-    """Test accuracy on n coin flips, by the features that correlate best with them."""
+    """The accuracy on a fifth of n coin flips, by the best features of noise."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, features, generator=generator, dtype=torch.float64)
-    y = torch.randint(0, 2, (n,), generator=generator).double()
-    train_rows, test_rows = split(n, seed)
-    seen = torch.arange(n) if choose_on_all else train_rows
-    z, _ = scaled(x[seen], x[seen])
-    best = (z.T @ y[seen]).abs().topk(chosen).indices
-    theta = newton(x[train_rows][:, best], y[train_rows], weight_decay=0.1)
-    return scores(logits(x[test_rows][:, best], theta), y[test_rows])[0]
+    x = torch.randn(n, features, generator=generator)
+    y = torch.randint(0, 2, (n, 1), generator=generator).float()
+    rows = round(0.8 * n)  # to train with
+    if choose_on_all:
+        best = best_columns(x, y, chosen)  # WRONG: it has seen the test rows
+    else:
+        best = best_columns(x[:rows], y[:rows], chosen)
+    theta = newton(x[:rows, best], y[:rows], weight_decay=0.1, steps=9)
+    logits = logits_of(x[rows:, best], theta)
+    return scores(logits, y[rows:])[0]
 
 
 def show_8(device):
     print("\n8. Mistake: choosing features on all rows")
-    for on_all in (True, False):
-        mean = np.mean([accuracy_on_coins(on_all, seed) for seed in range(20)])
-        accuracy = f"mean accuracy on 20 times 16 flips {mean:.2f}"
-        print(f"   choose_on_all={on_all!s:<5}   {accuracy}")
+    print("   mean accuracy on 40 times 16 coins")
+    on_all = [accuracy_on_coins(True, seed) for seed in range(40)]
+    on_training_rows = [accuracy_on_coins(False, seed) for seed in range(40)]
+    print(f"   features chosen on all rows        {np.mean(on_all):.2f}")
+    print(f"   features chosen on training rows   {np.mean(on_training_rows):.2f}")
 
 
 # %% The picture
@@ -323,18 +352,18 @@ def figure(device="cpu"):
     """The ROC on the test rows, and a histogram of their probabilities by class."""
     from matplotlib.figure import Figure
 
-    x_train, x_test, y_train, y = train_and_test(*breast_cancer(device))
-    z = logits(x_test, newton(x_train, y_train, 0.01))
-    p, malignant = torch.sigmoid(z).cpu().numpy(), y.cpu().numpy() == 1
+    logits, y = logits_of_test_rows(device)
+    p = torch.sigmoid(logits).cpu()
+    y = y.cpu()
     fig = Figure(figsize=(9, 4), layout="constrained")
-    curve, histogram = fig.subplots(1, 2)
-    curve.plot(*(rate.cpu() for rate in roc(z, y)))
-    curve.set(title=f"ROC on {len(y)} test rows, area {roc_auc(z, y):.4f}")
-    curve.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    by_class = [p[~malignant], p[malignant]]
+    histogram, curve = fig.subplots(1, 2)
+    by_class = [p[y == 0].numpy(), p[y == 1].numpy()]
     histogram.hist(by_class, bins=10, label=["benign", "malignant"])
-    histogram.set(title="by class", xlabel="predicted probability", ylabel="test rows")
+    histogram.set(xlabel="probability by the model", ylabel="test patients")
     histogram.legend()
+    curve.plot(*roc(logits, y.to(device)))
+    curve.set(xlabel="false alarm rate", ylabel="recall", aspect="equal")
+    curve.set(title=f"area {area_under_roc(logits, y.to(device)):.4f}")
     return fig
 
 

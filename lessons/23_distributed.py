@@ -1,156 +1,91 @@
 """23 Distributed: several processes train one model, and end with the weights of one.
 
-Started plainly, it starts its own workers; torchrun makes it one of several.
+Every process runs the same program on a share of the data. Here the processes are
+started by torch.multiprocessing, as mp.spawn does; torchrun does it for a whole file.
 """
 
 import argparse
-import contextlib
 import datetime
-import functools
+import logging
 import multiprocessing
 import os
-import shutil
-import signal
 import sys
 import tempfile
-import time
+import threading
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DistributedSampler
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
+# mp.spawn starts each process afresh, and each imports torch. On Linux "forkserver"
+# imports it once, and copies that process.
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+multiprocessing.set_forkserver_preload(["torch._dynamo", "torch.distributed.optim"])
+# It says whom it ends when a rank has failed; on_ranks says why.
+logging.getLogger("torch.multiprocessing").setLevel(logging.ERROR)
 
-# Four workers, started once and asked often: no need to read on before section 1.
-def work(rank, folder, pipe):
-    """A worker: join the others, then call what comes through the pipe till the end."""
-    # Ctrl-C ends the parent, and so the pipe
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+# Starting the ranks: no need to read on before section 1.
+def end_with_parent():
+    """Wait for the process that has started this one, and end when it has ended."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def one_rank(rank, function, world_size, folder, seconds, arguments):
+    """What each process runs: meet the others, call function(rank, ...), and leave."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    if sys.platform != "win32":  # loopback: they talk without a network
+    if sys.platform != "win32":  # they talk without a network
         os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-    meet, timeout = (Path(folder) / "meet").as_uri(), datetime.timedelta(minutes=2)
-    dist.init_process_group("gloo", meet, timeout, world_size=4, rank=rank)
-    groups = {size: dist.new_group(list(range(size))) for size in (1, 2, 4)}
-    pipe.send("joined")
-    with contextlib.suppress(EOFError, OSError):  # the parent has ended
-        while True:
-            function, size, arguments = pipe.recv()
-            try:
-                pipe.send((function(rank, groups[size], *arguments), None))
-            except Exception as error:
-                pipe.send((None, f"{type(error).__name__}: {error}"))
-
-
-@functools.cache
-def workers():
-    """[(process, pipe), ...] of four; on Linux forked off a process that has torch."""
-    method = "forkserver" if sys.platform == "linux" else "spawn"
-    context = multiprocessing.get_context(method)
-    if sys.platform == "linux":
-        context.set_forkserver_preload(["torch._dynamo", "torch.distributed.optim"])
-    started = []
-    with tempfile.TemporaryDirectory() as folder:
-        for rank in range(4):
-            pipe, other = context.Pipe()
-            arguments = rank, folder, other
-            process = context.Process(target=work, args=arguments, daemon=True)
-            process.start()
-            other.close()
-            started.append((process, pipe))
-        for _, pipe in started:
-            pipe.recv()
-    return started
-
-
-def together(function, size, *arguments, seconds=60):
-    """[function(rank, group, *arguments) of each rank]; RuntimeError if one fails."""
-    chosen, answers = workers()[:size], []
-    deadline = time.monotonic() + seconds
     try:
-        for _, pipe in chosen:
-            with contextlib.suppress(OSError):  # it has ended, as is seen below
-                pipe.send((function, size, arguments))
-        for process, pipe in chosen:
-            answer = None, f"no answer within {seconds} seconds"
-            try:
-                if pipe.poll(deadline - time.monotonic()):
-                    answer = pipe.recv()
-            except (EOFError, OSError):
-                process.join()
-                answer = None, f"ended with status {process.exitcode}"
-            answers.append(answer)
-        errors = []
-        for rank, (_, error) in enumerate(answers):
-            if error:
-                errors.append(f"rank {rank}: {error}")
-        if errors:
-            errors.sort(key=lambda error: "ended with" not in error)
-            raise RuntimeError("; ".join(errors))
-    except BaseException:
-        # Ctrl-C too: a late answer must not be taken for the next one
-        for process, _ in workers():
-            process.kill()
-        workers.cache_clear()
-        raise
-    return [result for result, _ in answers]
+        dist.init_process_group(
+            "gloo",
+            init_method=(Path(folder) / "meet").as_uri(),
+            timeout=datetime.timedelta(seconds=seconds),
+            world_size=world_size,
+            rank=rank,
+        )
+        result = function(rank, *arguments)
+        torch.save(result, Path(folder) / f"result_{rank}")
+        dist.destroy_process_group()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        (Path(folder) / f"error_{rank}").write_text(reason, "utf-8")
+        sys.exit(1)
 
 
-# %% 1. Every rank runs the same program; collectives join them
-def collectives(rank, group):
-    """Name -> what this rank holds after it, where it held [10 rank, 10 rank + 1]."""
-    mine = torch.tensor([10 * rank, 10 * rank + 1])
-    total, of_rank_1 = mine.clone(), mine.clone()
-    dist.all_reduce(total, group=group)
-    dist.broadcast(of_rank_1, src=1, group=group)
-    gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(gathered, mine, group=group)
-    gathered = torch.cat(gathered).tolist()
-    return {
-        "all_reduce": total.tolist(),
-        "broadcast": of_rank_1.tolist(),
-        "all_gather": gathered,
-    }
+def on_ranks(world_size, function, *arguments, seconds=60):
+    """[function(rank, *arguments) of each rank], each in a process of its own.
+
+    A rank waits so many seconds for the others at most. If one fails, all are ended,
+    and RuntimeError says how it failed.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        shared = (function, world_size, folder, seconds, arguments)
+        try:
+            mp.start_processes(
+                one_rank, shared, nprocs=world_size, start_method=START_METHOD
+            )
+        except mp.ProcessExitedException as error:
+            rank = error.error_index
+            reason = f"ended with status {error.exit_code}"
+            said = Path(folder) / f"error_{rank}"
+            if said.exists():
+                reason = said.read_text("utf-8")
+            raise RuntimeError(f"rank {rank}: {reason}") from None
+        files = [Path(folder) / f"result_{rank}" for rank in range(world_size)]
+        return [torch.load(file, weights_only=True) for file in files]
 
 
-def show_1(device):
-    print("\n1. Every rank runs the same program; collectives join them")
-    found = together(collectives, 4)
-    for name, held in found[0].items():
-        same = all(held == one[name] for one in found)
-        print(f"   {name}: {held}, the same on all: {same}")
-
-
-# %% 2. all_reduce in a ring
-# Each rank sends to the next alone: n - 1 rounds sum up, n - 1 more hand the sums on.
-def ring(rank, group, numbers):
-    """(all_reduce of (rank + 1) * arange(numbers), by hand, bytes that it sent)."""
-    n = dist.get_world_size(group)
-    blocks, sent = list(((rank + 1) * torch.arange(numbers)).tensor_split(n)), 0
-    for step in range(2 * (n - 1)):
-        mine, place = blocks[(rank - step) % n], (rank - step - 1) % n
-        received = torch.empty_like(blocks[place])
-        request = dist.isend(mine, (rank + 1) % n, group=group)
-        dist.recv(received, (rank - 1) % n, group=group)
-        request.wait()
-        sent += mine.numel() * mine.element_size()
-        blocks[place] = blocks[place] + received if step < n - 1 else received
-    return torch.cat(blocks).tolist(), sent
-
-
-def show_2(device):
-    print("\n2. all_reduce in a ring")
-    for n in (2, 4):
-        (sums, sent), *_ = together(ring, n, 1000)
-        right = sums == [number * n * (n + 1) // 2 for number in range(1000)]
-        theory = 2 * (n - 1) * 8000 // n
-        print(f"   {n} ranks: right {right}, each sends {sent}, theory {theory}")
-
-
-# %% 3. Data parallel: each rank takes a share of the batch, gradients are averaged
+# What the ranks train, and how it is saved.
 def model_and_data(device="cpu"):
     """An 8-16-1 network, x (32, 8) and y (32, 1), float64, the same on every rank."""
     with torch.random.fork_rng(devices=[]):
@@ -160,64 +95,263 @@ def model_and_data(device="cpu"):
     return model.to(device), x.to(device), x.sum(dim=1, keepdim=True).to(device)
 
 
-def gradient(model, loss):
-    """The gradient of loss by all parameters of model, in one vector on the CPU."""
-    model.zero_grad()
-    loss.backward()
+def save(state, path):
+    """Write the state beside path, then rename: path is whole at each moment."""
+    part = Path(f"{path}.part")
+    with part.open("wb") as file:  # as in lesson 20
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+# %% 1. Every rank runs the same program
+# A process has a number, its rank. They meet in a file that all of them know.
+def collectives(rank):
+    """What this rank holds before, and after three calls that all ranks make."""
+    mine = torch.tensor([10 * rank, 10 * rank + 1])
+    total = mine.clone()
+    dist.all_reduce(total)
+    from_rank_1 = mine.clone()
+    dist.broadcast(from_rank_1, src=1)
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, mine)
+    return [mine, total, from_rank_1, torch.cat(parts)]
+
+
+def show_1(device):
+    print("\n1. Every rank runs the same program")
+    for rank, tensors in enumerate(on_ranks(4, collectives)):
+        mine, total, from_rank_1, gathered = tensors
+        print(f"   rank {rank}   holds        {mine.tolist()}")
+        print(f"            all_reduce   {total.tolist()}")
+        print(f"            broadcast    {from_rank_1.tolist()}")
+        print(f"            all_gather   {gathered.tolist()}")
+
+
+# %% 2. Each rank takes a share of the batch
+# Every rank has the whole model. The mean of the gradients of equal shares is the
+# gradient of the whole batch.
+def gradient_of(model):
+    """The gradients of all parameters in one vector, on the CPU."""
     parts = [parameter.grad.flatten().cpu() for parameter in model.parameters()]
     return torch.cat(parts)
 
 
-def by_hand(rank, group, device, sizes, corrected=True):
-    """The largest |mean of the shares' gradients - that of the whole batch|."""
+def gradient_of_one_process(device="cpu"):
+    """The gradient of the mean loss of all 32 samples, (161,), without any ranks."""
     model, x, y = model_and_data(device)
-    whole = gradient(model, F.mse_loss(model(x), y))
-    share = sizes[rank] * len(sizes) / sum(sizes) if corrected else 1
-    loss = F.mse_loss(model(x.split(sizes)[rank]), y.split(sizes)[rank])
-    mean = gradient(model, share * loss)
-    dist.all_reduce(mean, group=group)
-    return (mean / len(sizes) - whole).abs().max().item()
+    loss = F.mse_loss(model(x), y)
+    loss.backward()
+    return gradient_of(model)
 
 
-def by_ddp(rank, group, device):
-    """The same by DistributedDataParallel, which averages during backward."""
+def gradient_by_hand(rows, device):
+    """The same on each rank: the gradient of its rows, added up and divided."""
     model, x, y = model_and_data(device)
-    whole = gradient(model, F.mse_loss(model(x), y))
-    parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
-    n = group.size()
-    loss = F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank])
-    return (gradient(model, loss) - whole).abs().max().item()
+    loss = F.mse_loss(model(x[rows]), y[rows])
+    loss.backward()
+    gradient = gradient_of(model)
+    dist.all_reduce(gradient)
+    return gradient / dist.get_world_size()
+
+
+def gradient_by_ddp(rows, device):
+    """The same by DistributedDataParallel, which averages while backward runs."""
+    model, x, y = model_and_data(device)
+    parallel = DistributedDataParallel(model)
+    loss = F.mse_loss(parallel(x[rows]), y[rows])
+    loss.backward()
+    return gradient_of(model)
+
+
+def both_gradients(rank, device):
+    """[by hand, by DDP] where each rank has an equal share of the 32 rows."""
+    rows = torch.arange(32).tensor_split(dist.get_world_size())[rank]
+    return [gradient_by_hand(rows, device), gradient_by_ddp(rows, device)]
+
+
+def as_text(vector):
+    """The first three numbers of a vector, rounded."""
+    return "  ".join(f"{number:8.5f}" for number in vector[:3].tolist())
+
+
+def show_2(device):
+    print("\n2. Each rank takes a share of the batch")
+    whole = gradient_of_one_process(device)
+    print(f"   one process, 32 samples           {as_text(whole)}")
+    for rank, gradients in enumerate(on_ranks(4, both_gradients, device)):
+        by_hand, by_ddp = gradients
+        print(f"   rank {rank} of 4, 8 samples, by hand   {as_text(by_hand)}")
+        print(f"   rank {rank} of 4, 8 samples, by DDP    {as_text(by_ddp)}")
+
+
+# %% 3. Mistake: the mean of unequal means
+# Rank 0 has 2 samples, rank 1 has 30. The mean of their means counts a sample of rank 0
+# fifteen times.
+def weighted_gradient(rows, device):
+    """The mean of the ranks' gradients where each has first weighted its loss.
+
+    The weight is its part of all samples, times the number of ranks.
+    """
+    model, x, y = model_and_data(device)
+    loss = F.mse_loss(model(x[rows]), y[rows])
+    weight = len(x[rows]) / len(x) * dist.get_world_size()
+    (weight * loss).backward()
+    gradient = gradient_of(model)
+    dist.all_reduce(gradient)
+    return gradient / dist.get_world_size()
+
+
+def gradients_of_unequal_shares(rank, sizes, device):
+    """[the mean of the means, the weighted mean] with sizes[rank] samples on each."""
+    start = sum(sizes[:rank])
+    rows = slice(start, start + sizes[rank])
+    return [gradient_by_hand(rows, device), weighted_gradient(rows, device)]
 
 
 def show_3(device):
-    title = (
-        "Data parallel: each rank takes a share of the batch, gradients are averaged"
-    )
-    print(f"\n3. {title}")
-    for n in (1, 2, 4):
-        hand = max(together(by_hand, n, device, n * [32 // n])) < 1e-12
-        ddp = max(together(by_ddp, n, device)) < 1e-12
-        print(f"   {n} ranks, as one process to 1e-12: by hand {hand}, DDP {ddp}")
+    print("\n3. Mistake: the mean of unequal means")
+    print("   the first three numbers of the gradient")
+    whole = gradient_of_one_process(device)
+    print(f"   one process, 32 samples             {as_text(whole)}")
+    gradients, _ = on_ranks(2, gradients_of_unequal_shares, [2, 30], device)
+    mean_of_means, weighted = gradients
+    print(f"   2 and 30 samples, mean of means     {as_text(mean_of_means)}")
+    print(f"   2 and 30 samples, weighted          {as_text(weighted)}")
 
 
-# %% 4. Mistake: the mean of unequal means
+# %% 4. The sampler deals out the rows
+# All ranks must make as many steps. So where the rows do not come out even, some of
+# them are dealt out twice.
+def rows_of_rank(rows, rank, world_size, shuffle=False, epoch=None):
+    """The rows, from 0 on, that DistributedSampler deals to this rank."""
+    sampler = DistributedSampler(range(rows), world_size, rank, shuffle=shuffle)
+    if epoch is not None:
+        sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def accuracy_of_shares(right, shares):
+    """The accuracy over what the ranks hold, rows that came twice counted twice."""
+    rows = []
+    for share in shares:
+        rows += share
+    return sum(right[row] for row in rows) / len(rows)
+
+
 def show_4(device):
-    print("\n4. Mistake: the mean of unequal means")
-    for corrected in (False, True):
-        same = max(together(by_hand, 2, device, [2, 30], corrected)) < 1e-12
-        result = f"corrected={corrected!s:<5}   as one process: {same}"
-        print(f"   2 and 30 samples, {result}")
+    print("\n4. The sampler deals out the rows")
+    shares = [rows_of_rank(10, rank, world_size=4) for rank in range(4)]
+    for rank, share in enumerate(shares):
+        print(f"   10 rows, rank {rank} of 4   {share}")
+    right = [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
+    print(f"   7 of 10 are right        accuracy {sum(right) / 10:.2f}")
+    wrong = accuracy_of_shares(right, shares)
+    print(f"   counted over the shares  accuracy {wrong:.2f}")
+    for epoch in (0, 1):
+        share = rows_of_rank(10, 0, world_size=2, shuffle=True)
+        print(f"   shuffled, epoch {epoch}, rank 0 of 2               {share}")
+    for epoch in (0, 1):
+        share = rows_of_rank(10, 0, world_size=2, shuffle=True, epoch=epoch)
+        print(f"   shuffled, epoch {epoch}, rank 0 of 2, set_epoch    {share}")
 
 
-# %% 5. Each rank keeps a part: of the optimizer's state, or of each layer
-def adam_bytes(rank, group):
+# %% 5. A rank dies
+# The others cannot go on: all end, all start again, and load the last checkpoint.
+def train(rank, path, dies_at=None):
+    """[first step, weights after step 20], from the checkpoint at path if there is one.
+
+    Rank 0 saves after every 5 steps. Rank 1 ends itself before step dies_at, from 0.
+    """
+    model, x, y = model_and_data()
+    parallel = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    first = 0
+    if os.path.exists(path):
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    rows = slice(16 * rank, 16 * rank + 16)  # of two ranks
+    for step in range(first, 20):
+        if rank == 1 and step == dies_at:
+            os._exit(3)  # as if the machine had been switched off
+        loss = F.mse_loss(parallel(x[rows]), y[rows])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if rank == 0 and (step + 1) % 5 == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save(state | {"step": step + 1}, path)
+    return [first, nn.utils.parameters_to_vector(model.parameters()).detach()]
+
+
+def show_5(device):
+    print("\n5. A rank dies")
+    with tempfile.TemporaryDirectory() as folder:
+        [[_, undisturbed], _] = on_ranks(2, train, f"{folder}/undisturbed.pt")
+        try:
+            on_ranks(2, train, f"{folder}/disturbed.pt", 12)
+        except RuntimeError as error:
+            print(f"   rank 1 dies before step 12: {type(error).__name__}")
+        [[first, weights], _] = on_ranks(2, train, f"{folder}/disturbed.pt")
+    print(f"   started again, it goes on from step {first}")
+    print(f"   undisturbed, three weights           {as_text(undisturbed)}")
+    print(f"   disturbed and resumed                {as_text(weights)}")
+    print(
+        f"   the same to the last bit             {torch.equal(weights, undisturbed)}"
+    )
+
+
+# %% 6. all_reduce in a ring
+# Each rank sends to the next alone: n - 1 rounds sum up, n - 1 more hand the sums on.
+def ring(rank, numbers):
+    """[all_reduce of (rank + 1) * arange(numbers), bytes that this rank sent]."""
+    n = dist.get_world_size()
+    mine = (rank + 1) * torch.arange(numbers)
+    blocks = list(mine.tensor_split(n))
+    sent = 0
+    for step in range(2 * (n - 1)):
+        block = blocks[(rank - step) % n]  # goes to the next rank
+        place = (rank - step - 1) % n  # where the one that comes in belongs
+        received = torch.empty_like(blocks[place])
+        request = dist.isend(block, (rank + 1) % n)
+        dist.recv(received, (rank - 1) % n)
+        request.wait()
+        sent += block.numel() * block.element_size()
+        if step < n - 1:  # first half: add up
+            blocks[place] = blocks[place] + received
+        else:  # second half: hand the sums on
+            blocks[place] = received
+    return [torch.cat(blocks), sent]
+
+
+def ring_bytes_in_theory(n, numbers):
+    """What each of n ranks sends of so many numbers of 8 bytes, a multiple of n."""
+    return 2 * (n - 1) * 8 * numbers // n
+
+
+def show_6(device):
+    print("\n6. all_reduce in a ring")
+    print("   4 ranks have 1000 numbers each, 8000 bytes")
+    for rank, result in enumerate(on_ranks(4, ring, 1000)):
+        sums, sent = result
+        print(f"   rank {rank}   the last sum {sums[-1].item()}   sent {sent} bytes")
+    theory = ring_bytes_in_theory(4, 1000)
+    print(f"   theory   the last sum {(1 + 2 + 3 + 4) * 999}   sent {theory} bytes")
+
+
+# %% 7. Each rank keeps a part
+# Where the model does not fit, the optimizer's state is cut up, or the layers are.
+def adam_bytes(rank):
     """The bytes of Adam's m and v that ZeroRedundancyOptimizer keeps on this rank."""
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     parameters = [torch.zeros(1000, requires_grad=True) for _ in range(4)]
-    adam = torch.optim.Adam
-    optimizer = ZeroRedundancyOptimizer(parameters, adam, process_group=group)
-    sum(parameter.sum() for parameter in parameters).backward()
+    optimizer = ZeroRedundancyOptimizer(parameters, torch.optim.Adam)
+    for parameter in parameters:
+        parameter.grad = torch.ones(1000)
     optimizer.step()
     kept = 0
     for state in optimizer.optim.state.values():
@@ -226,91 +360,36 @@ def adam_bytes(rank, group):
     return kept
 
 
-def tensor_parallel(rank, group):
-    """(weights kept, largest |output - the whole's|), a share of the units on each."""
+def tensor_parallel(rank):
+    """[weights kept, output (32, 1)] where each rank has a part of the hidden units."""
     model, x, _ = model_and_data()
-    n, (first, _, second) = dist.get_world_size(group), model
+    first, _, second = model
+    n = dist.get_world_size()
+    rows = first.weight.chunk(n)[rank]
+    columns = second.weight.chunk(n, dim=1)[rank]
     with torch.no_grad():
-        rows, columns = first.weight.chunk(n)[rank], second.weight.chunk(n, dim=1)[rank]
-        output = (x @ rows.T + first.bias.chunk(n)[rank]).tanh() @ columns.T
-        dist.all_reduce(output, group=group)
+        hidden = (x @ rows.T + first.bias.chunk(n)[rank]).tanh()
+        output = hidden @ columns.T
+        dist.all_reduce(output)
         output += second.bias
-    return rows.numel() + columns.numel(), (output - model(x)).abs().max().item()
+    return [rows.numel() + columns.numel(), output]
 
 
-def show_5(device):
-    print("\n5. Each rank keeps a part: of the optimizer's state, or of each layer")
-    for n in (1, 2, 4):
-        (weights, difference), *_ = together(tensor_parallel, n)
-        layers = f"layers {weights} weights, right to 1e-12: {difference < 1e-12}"
-        adam = together(adam_bytes, n)[0]
-        print(f"   {n} ranks: Adam {adam} bytes on each, {layers}")
+def both_parts(rank):
+    """[bytes of Adam, weights, output] of this rank."""
+    weights, output = tensor_parallel(rank)
+    return [adam_bytes(rank), weights, output]
 
 
-# %% 6. A worker dies, and the training ends as if it had not
-def trained(rank, group, folder, dies_at=None):
-    """(first step, weights after step 20), from folder's checkpoint; rank 1 may die."""
-    model, x, y = model_and_data()
-    parallel = nn.parallel.DistributedDataParallel(model, process_group=group)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    path, n, first = Path(folder) / "run.pt", dist.get_world_size(group), 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    for step in range(first, 20):
-        if (rank, step) == (1, dies_at):
-            os._exit(3)
-        optimizer.zero_grad()
-        F.mse_loss(parallel(x.chunk(n)[rank]), y.chunk(n)[rank]).backward()
-        optimizer.step()
-        if rank == 0 and (step + 1) % 5 == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            with path.with_suffix(".part").open("wb") as file:  # as in lesson 20
-                torch.save({**state, "step": step + 1}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(path.with_suffix(".part"), path)
-    return first, nn.utils.parameters_to_vector(model.parameters()).tolist()
-
-
-def restarted(dies_at):
-    """(error, first step of the second attempt, True if it ends as if undisturbed)."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        tempfile.TemporaryDirectory() as other,
-    ):
-        (_, undisturbed), _ = together(trained, 2, other)
-        error = None
-        try:
-            together(trained, 2, folder, dies_at)
-        except RuntimeError as failure:
-            error = str(failure).split(";")[0]
-        (first, weights), _ = together(trained, 2, folder)
-    return error, first, weights == undisturbed
-
-
-def one_of_several():
-    """For a process of torchrun: (rank, first step, True if it ends as undisturbed)."""
-    dist.init_process_group("gloo")
-    name = f"lesson_20_{os.environ['TORCHELASTIC_RUN_ID']}"
-    folder = Path(tempfile.gettempdir()) / name
-    again = os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
-    dies_at = None if again else int(os.environ.get("DIES_AT", -1))
-    first, weights = trained(dist.get_rank(), None, folder / "disturbed", dies_at)
-    _, undisturbed = trained(dist.get_rank(), None, folder / "undisturbed")
-    dist.barrier()
-    shutil.rmtree(folder, ignore_errors=True)
-    return dist.get_rank(), first, weights == undisturbed
-
-
-def show_6(device):
-    print("\n6. A worker dies, and the training ends as if it had not")
-    error, first, same = restarted(dies_at=12)
-    print(f"   {error}")
-    print(f"   started again from step {first}, ends with the same bits: {same}")
+def show_7(device):
+    print("\n7. Each rank keeps a part")
+    model, x, _ = model_and_data()
+    output = model(x)[0].item()
+    print(f"   whole    Adam 32000 bytes   weights 144   output {output:.5f}")
+    for rank, result in enumerate(on_ranks(4, both_parts)):
+        kept, weights, output = result
+        numbers = f"weights {weights:>3}   output {output[0].item():.5f}"
+        print(f"   rank {rank}   Adam {kept:>5} bytes   {numbers}")
 
 
 # %% The picture
@@ -336,15 +415,7 @@ def figure(device="cpu"):
 
 # %% Run it
 TITLE = "23 Distributed"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6]
-
-
-# torchrun starts this file as one of several processes: each says how it went.
-if __name__ == "__main__" and "TORCHELASTIC_RUN_ID" in os.environ:
-    rank, first, same = one_of_several()
-    line = f"rank {rank}: from step {first} on, ends with the same bits: {same}\n"
-    print(line, end="")  # in one piece, newline and all: the other process prints too
-    sys.exit()
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
 # %% The command line: the same in every lesson, no need to read on

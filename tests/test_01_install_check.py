@@ -1,16 +1,32 @@
 """What lesson 01 claims: it tells broken installs apart, and falls over none."""
 
+import errno
 import importlib
 import json
 import math
+import multiprocessing.spawn
 import os
+import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
 import pytest
 import torch
-from helpers import ROOT, start_python
+from helpers import (
+    FENCE,
+    LESSONS_WITH_DATA,
+    ROOT,
+    blocks,
+    needs_cuda,
+    read,
+    run_block,
+    start_python,
+)
+from test_chapters import plain, unwitnessed
 
 SCRIPT = ROOT / "lessons" / "01_install_check.py"
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pytest")
@@ -69,7 +85,7 @@ def test_a_torchvision_for_another_torch_is_a_line_with_its_cure(
     assert lines[-1].startswith("not ready:")
     line, advice = after(lines, "torchvision")
     assert line.split(maxsplit=2)[1:] == ["0.28.0+cu1", f"RuntimeError: {error}"]
-    assert "uninstall torch and torchvision" in advice and "from one index" in advice
+    assert advice == "uninstall torch and torchvision, install both from one index:"
 
 
 BROKEN = ("raise OSError('no library')", "1 / 0", "import gone")
@@ -140,7 +156,9 @@ def test_a_cpu_only_build_is_ready_but_not_for_cuda(lesson, capsys, monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert lesson.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert after(lines, "CPU-only build")[1].endswith("pytorch.org/get-started/locally")
+    advice = "no problem: the lessons run on the CPU"
+    assert after(lines, "CPU-only build")[1] == advice
+    assert after(lines, advice)[1].endswith("pytorch.org/get-started/locally")
     assert lines[-1] == "ready: cpu"
     assert lesson.main("cuda") == 1
     lines = capsys.readouterr().out.splitlines()
@@ -156,8 +174,9 @@ def test_a_cuda_build_without_a_gpu_is_ready_but_not_for_cuda(
     monkeypatch.setattr(lesson, "driver_version", lambda: None)
     assert lesson.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    advice = "with an NVIDIA card, install driver 580 or newer"
+    advice = "no problem: the lessons run on the CPU"
     assert after(lines, "no usable GPU: no NVIDIA driver")[1] == advice
+    assert after(lines, advice)[1] == "with an NVIDIA card, install driver 580"
     assert lines[-1] == "ready: cpu"
     assert lesson.main("cuda") == 1
 
@@ -225,6 +244,17 @@ def test_a_package_is_missing_broken_too_old_or_fine(lesson):
 
     assert problem(None, "ModuleNotFoundError: No module") == ("missing", "mend it")
     assert problem("3.9", "OSError: x") == ("OSError: x", "mend it --force-reinstall")
+    for dll in (
+        "OSError: [WinError 126] The specified module could not be found. Error "
+        'loading "fbgemm.dll" or one of its dependencies.',
+        "OSError: [WinError 1114] A dynamic link library (DLL) initialization routine",
+        "ImportError: DLL load failed while importing _C",
+    ):
+        wrong, mend = problem("2.4.0", dll, "torch")
+        assert wrong == dll and "aka.ms/vc14/vc_redist.x64.exe" in mend
+        assert mend.endswith("\nmend it")
+    for other in ("OSError: [WinError 1260] x", "OSError: [WinError 5] Access"):
+        assert problem("2.4.0", other) == (other, "mend it --force-reinstall")
     nms = "RuntimeError: operator torchvision::nms does not exist"
     assert problem("0.28.0", nms, "torchvision") == (nms, lesson.TOGETHER)
     assert problem("3.7.5") == ("older than 3.8", "mend it")
@@ -232,8 +262,40 @@ def test_a_package_is_missing_broken_too_old_or_fine(lesson):
 
 
 def test_an_old_python_is_a_problem(lesson):
-    assert lesson.python_problem("3.9.18")[0] == "older than 3.11"
-    assert lesson.python_problem("3.11.0") == lesson.python_problem("3.14.2") == FINE
+    assert lesson.python_problem("3.9.18", 64)[0] == "older than 3.11"
+    for version in ("3.11.0", "3.14.2"):
+        assert lesson.python_problem(version, 64) == FINE
+        assert lesson.python_problem(version, 32)[0] == "has 32 bits"
+
+
+def test_the_report_names_the_python_that_runs_and_its_environment(
+    lesson, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, "executable", "/home/J\u00fcrgen/python")
+    assert lesson.main("cpu", 1) == 0
+    line, path = after(capsys.readouterr().out.splitlines(), "Python ")
+    assert platform.python_version() in line and path == "/home/J\\xfcrgen/python"
+    monkeypatch.setattr(sys, "executable", "")  # so it is inside another program
+    assert lesson.main("cpu", 1) == 0
+    assert "      unknown\n" in capsys.readouterr().out
+
+
+def test_an_environment_is_known_by_its_folders(lesson, tmp_path):
+    folder = str(tmp_path)
+    assert lesson.environment_of(folder, folder) == "no environment"
+    assert lesson.environment_of(folder, "/usr") == "a virtual environment"
+    (tmp_path / "conda-meta").mkdir()
+    assert lesson.environment_of(folder, folder) == "a conda environment"
+
+
+def test_a_python_that_is_ended_from_inside_leaves_the_lines_before(tmp_path):
+    """The second OpenMP ends the process, without an exception that could be caught."""
+    fake(tmp_path, "torch", "import os; os.abort()", "2.9.0")
+    changed = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": ""}
+    with start_python(SCRIPT, environment=changed) as process:
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode
+    assert out.decode().splitlines()[-1].split()[::2] == ["numpy", "ok"]
 
 
 def test_only_two_different_tags_are_a_mismatch(lesson):
@@ -283,6 +345,9 @@ def test_a_numpy_that_torch_cannot_use_is_a_problem(lesson):
     wrong, mend = lesson.numpy_problem(SimpleNamespace(from_numpy=refuse), numpy)
     assert wrong == "RuntimeError: Numpy is not available"
     assert mend == 'python -m pip install "numpy<2"'
+    one_way = SimpleNamespace(numpy=lambda: refuse(None))  # and not back
+    half = SimpleNamespace(from_numpy=lambda array: one_way)
+    assert lesson.numpy_problem(half, numpy) == (wrong, mend)
 
 
 def test_the_driver_is_what_nvidia_smi_says(lesson, monkeypatch):
@@ -304,10 +369,18 @@ def test_the_driver_is_what_nvidia_smi_says(lesson, monkeypatch):
     assert answer(error=subprocess.TimeoutExpired("nvidia-smi", 10)) is None
 
 
+def report_of(lesson, capsys, device=None, section=None):
+    """The report as lines, on whatever machine a test pretends to be."""
+    lesson.main(device, section)
+    return capsys.readouterr().out.splitlines()
+
+
 NEW, OLD, LESS_OLD = (9, 0), (6, 1), (7, 4)  # compute capabilities
 
 
-def machine(cuda="13.2", available=False, cards=(NEW,), archs=("sm_75", "sm_90")):
+def machine(
+    cuda="13.2", available=False, cards=(NEW,), archs=("sm_75", "sm_80", "sm_90")
+):
     """A torch that answers like one on another machine."""
     properties = SimpleNamespace(name="GPU", major=8, minor=6, total_memory=3 * 2**29)
     answers = SimpleNamespace(
@@ -324,22 +397,69 @@ def machine(cuda="13.2", available=False, cards=(NEW,), archs=("sm_75", "sm_90")
 @pytest.mark.parametrize(
     ("torch", "driver", "wrong", "mend"),
     [
-        (machine(), None, "no NVIDIA driver", "driver 580 or newer"),
-        (machine("14.0"), None, "no NVIDIA driver", "driver 580 or newer"),
+        (machine(), None, "no NVIDIA driver", "install driver 580"),
+        (machine("14.0"), None, "no NVIDIA driver", "install driver 580"),
         (machine(), "579.99", "579.99 is too old for CUDA 13.2", "driver 580"),
         (machine("12.6"), "524.1", "524.1 is too old for CUDA 12.6", "driver 525"),
         (machine("11.7"), "449.1", "449.1 is too old for CUDA 11.7", "driver 450"),
         (machine(), "580.1", "the driver is there, but no card", "nvidia-smi"),
-        (machine(available=True, cards=[OLD, NEW]), None, "6.1 is too old", "2.14"),
-        (machine(available=True, cards=[LESS_OLD]), "1.1", "7.4 is too old", "12.6"),
-        (machine(available=True, archs=["sm_100a", "x_50"]), None, "9.0 is too", ""),
     ],
 )
-def test_why_a_gpu_cannot_be_used(lesson, torch, driver, wrong, mend):
-    problem = lesson.gpu_problem(torch, driver)
+def test_why_torch_finds_no_gpu(lesson, torch, driver, wrong, mend):
+    problem = lesson.driver_problem(torch, driver)
     assert wrong in problem[0] and mend in problem[1]
     case, advice = lesson.cuda_case(torch, driver, "Linux")
     assert (case, advice) == (f"no usable GPU: {problem[0]}", problem[1])
+
+
+@pytest.mark.parametrize(
+    ("cards", "archs", "mend"),
+    [
+        ([OLD, NEW], ("sm_75", "sm_90"), "torch 2.14 or older for CUDA 12.6"),
+        ([LESS_OLD], ("sm_75", "sm_90"), "torch 2.14 or older for CUDA 12.6"),
+        ([NEW], ("sm_100a", "x_50"), "torch 2.14 or older"),
+        ([(12, 0)], ("sm_50", "sm_86", "sm_90"), "the newest torch"),
+        ([(8, 0)], ("sm_75", "sm_86"), "the newest torch"),
+    ],
+)
+def test_a_card_that_torch_was_not_built_for_needs_device_cpu(
+    lesson, cards, archs, mend
+):
+    """The lessons choose a card that torch finds, and cannot know that it is no use."""
+    torch = machine(available=True, cards=cards, archs=archs)
+    wrong, advice = lesson.card_problem(torch)
+    assert f"not for compute capability {cards[0][0]}.{cards[0][1]}" in wrong
+    first, second = advice.split("\n")
+    assert first == "add --device cpu to each lesson, or" and mend in second
+    case = lesson.cuda_case(torch, "580", "Linux")
+    assert case == (f"no usable GPU: {wrong}", advice)
+
+
+def test_the_last_line_says_what_to_do_about_a_card_that_is_no_use(
+    lesson, capsys, monkeypatch
+):
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: OLD)
+    lines = report_of(lesson, capsys)
+    assert lines[-1] == "ready: cpu (add --device cpu to each lesson)"
+    assert not [line for line in lines if "no problem" in line]
+    assert lesson.main("cuda") == 1
+
+
+def test_machine_code_runs_within_a_generation_and_other_code_on_newer_cards(lesson):
+    """By NVIDIA's CUDA programming guide: binary and PTX compatibility."""
+    for card, built_for, expected in [
+        ((8, 6), ["sm_80"], True),
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80", "sm_86"], False),
+        ((9, 0), ["sm_80", "compute_80"], True),
+        ((8, 0), ["sm_90", "compute_90"], False),
+        ((12, 1), ["sm_120"], True),
+        ((7, 5), [], False),
+    ]:
+        assert lesson.fits(card, built_for) is expected
 
 
 def test_a_gpu_that_torch_finds_and_that_fits_is_ready(lesson):
@@ -348,7 +468,7 @@ def test_a_gpu_that_torch_finds_and_that_fits_is_ready(lesson):
             fitting = machine(available=True, cards=cards)
             assert lesson.cuda_case(fitting, driver, "Linux") == ("ready", "")
     for archs in ([], ["compute_90"], ["gfx1100"]):
-        assert lesson.gpu_problem(machine(available=True, archs=archs), None) == FINE
+        assert lesson.card_problem(machine(available=True, archs=archs)) == FINE
     amd = machine(cuda=None, available=True)
     assert lesson.cuda_case(amd, None, "Linux") == ("ready", "")
 
@@ -356,6 +476,7 @@ def test_a_gpu_that_torch_finds_and_that_fits_is_ready(lesson):
 def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
     monkeypatch.setattr(lesson, "driver_version", lambda: "580.65")
     monkeypatch.setattr(lesson, "cuda_case", lambda *machine: ("ready", ""))
+    monkeypatch.setattr(lesson, "gpu_available", lambda torch: True)
     monkeypatch.setattr(lesson, "gpus", lambda torch: ["card one", "card two"])
     monkeypatch.setattr(lesson, "proof", lambda torch, device: (2e-7, 0.0, FINE))
     assert lesson.main() == lesson.main("cuda") == 0
@@ -377,7 +498,7 @@ def test_the_report_of_a_machine_with_gpus(lesson, capsys, monkeypatch):
 
 def test_the_other_two_cases_of_cuda(lesson):
     assert lesson.cuda_case(None, "580", "Linux")[0] == "torch missing"
-    words = {"Linux": "choose a CUDA build", "Darwin": "no CUDA for macOS"}
+    words = {"Linux": "take a CUDA build", "Darwin": "no CUDA for macOS"}
     for system, word in words.items():
         case, advice = lesson.cuda_case(machine(cuda=None), "580", system)
         assert case == "CPU-only build" and word in advice
@@ -453,8 +574,164 @@ def test_wrong_numbers_and_errors_are_problems(lesson, monkeypatch):
 
     monkeypatch.setattr(lesson, "derivative_error", fail)
     error = "RuntimeError: CUDA error: no kernel image is available"
-    mends = {"cpu": lesson.TOGETHER, "cuda": "choose the build for this card"}
+    mends = {
+        "cpu": lesson.TOGETHER,
+        "cuda": "add --device cpu to each lesson, or\nchoose",
+    }
     for device, mend in mends.items():
         product, derivative, problem = lesson.proof(torch, device)
         assert math.isnan(product) and math.isnan(derivative)
         assert problem[0] == error and problem[1].startswith(mend)
+
+
+# The chapter
+CHAPTER = SCRIPT.with_suffix(".md")
+
+
+def shown(start):
+    """The blocks of text of the chapter that begin so."""
+    texts = [text for language, text in blocks(CHAPTER) if language == "text"]
+    return [text for text in texts if text.startswith(start)]
+
+
+def as_mia(monkeypatch, lesson, versions):
+    """Pretend to be the laptop of the chapter, with these versions of packages."""
+    monkeypatch.setattr(platform, "python_version", lambda: versions["Python"])
+    monkeypatch.setattr(sys, "executable", "/home/mia/course/.venv/bin/python")
+    monkeypatch.setattr(sys, "prefix", "/home/mia/course/.venv")
+    monkeypatch.setattr(lesson, "installed_version", versions.get)
+    monkeypatch.setattr(lesson, "requirements_of", lambda name: [])
+    monkeypatch.setattr(lesson, "driver_version", lambda: None)
+    monkeypatch.setattr(lesson, "proof", lambda torch, device: (6e-7, 0.0, FINE))
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_the_report_of_the_chapter_is_what_such_a_laptop_prints(
+    lesson, capsys, monkeypatch
+):
+    [report] = shown("01 Install check\n")
+    lines = [line.split() for line in report.splitlines() if line.endswith("ok")]
+    as_mia(monkeypatch, lesson, {words[0]: words[1] for words in lines[:6]})
+    assert report_of(lesson, capsys) == report.splitlines()
+    # Where nothing is installed, the cure does not depend on the system.
+    monkeypatch.setattr(lesson, "installed_version", lambda name: None)
+    monkeypatch.setattr(lesson, "try_import", lambda name: (None, "gone"))
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    lines = report_of(lesson, capsys, section=1)
+    assert lines[-2:] == ["", "not ready: 5 problems"]
+    assert ["\n".join(lines[2:-2]) + "\n"] == shown("1. Python and the packages\n")
+    assert "(b) `not ready: 5 problems`" in read(CHAPTER)
+
+
+def test_the_cases_of_the_chapter_are_what_such_machines_print(
+    lesson, capsys, monkeypatch
+):
+    apple = machine(cuda=None)
+    apple.backends.mps = SimpleNamespace(is_available=lambda: True)
+    card = SimpleNamespace(
+        name="NVIDIA GeForce RTX 4070", major=8, minor=9, total_memory=12 * 2**30
+    )
+    ready = machine(available=True, cards=[(8, 9)])
+    ready.cuda.get_device_properties = lambda index: card
+    ready.backends.cudnn = SimpleNamespace(version=lambda: 92400)
+    old = machine(available=True, cards=[OLD])
+    cases = [
+        (None, "580.65.06"),
+        (machine(cuda=None), "580.65.06"),
+        (apple, None),
+        (machine(), "535.183.01"),
+        (old, "580.65.06"),
+        (ready, "580.65.06"),
+    ]
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    printed = []
+    for its_torch, driver in cases:
+        monkeypatch.setattr(lesson, "driver_version", lambda driver=driver: driver)
+        lesson.show_3(lesson.Report(), its_torch, None)
+        printed.append(capsys.readouterr().out.removeprefix("\n"))
+    assert printed == shown("3. CUDA: four cases\n")
+
+
+def test_the_numbers_of_the_chapter_have_witnesses(lesson):
+    """What stands in backquotes is a command, a message or the name of a version."""
+    names = vars(lesson) | {"math": math, "torch": torch}
+    own = {name for name in names if not name.startswith("__")} - {"torch", "math"}
+    parts = FENCE.sub("", read(CHAPTER).split("\n", 3)[3])
+    for paragraph in re.split(r"\n\s*\n|\n(?=\||- )", plain(parts)):
+        assert not unwitnessed(paragraph, names, own, read(CHAPTER)), paragraph
+
+
+def test_the_python_of_the_chapter_runs():
+    names = {}
+    for language, code in blocks(CHAPTER):
+        if language == "python":
+            run_block(code, names)
+    assert names["device"] in ("cuda", "mps", "cpu")
+
+
+@pytest.fixture
+def quoted():
+    """Whether the tables of the chapter quote these words of a message."""
+    cells = re.findall(r"^\| (.+?) \|", read(CHAPTER), re.MULTILINE)
+    codes = re.findall(r"`([^`]+)`", "\n".join(cells))
+    return lambda message: any(code in message for code in codes)
+
+
+def without_file():
+    """A lesson with data, run in a console that does not know where its file is."""
+    source = read(LESSONS_WITH_DATA[0])
+    exec(compile(source, "cell", "exec"), {"__name__": "console"})
+
+
+def own_torch(folder):
+    """What Python says where a file torch.py stands beside the script."""
+    (folder / "torch.py").write_text("import torch\ntorch.tensor(1)\n")
+    with start_python(folder / "torch.py") as process:
+        return process.communicate(timeout=120)[1].decode()
+
+
+def test_messages_that_can_be_had_here_are_quoted(quoted, tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError) as error:
+        torch.nn.Linear(2, 1)(torch.ones(1, 2, dtype=torch.float64))
+    assert quoted(str(error.value))
+    with pytest.raises(NameError) as error:
+        without_file()
+    assert quoted(str(error.value))
+    with pytest.raises(ValueError) as error:
+        matplotlib.rcParams["backend"] = "foo"
+    assert quoted(str(error.value))
+    assert quoted(os.strerror(errno.ENOSPC)) and quoted(own_torch(tmp_path))
+    with start_python("-S", "-c", "import torch") as process:
+        assert quoted(process.communicate(timeout=120)[1].decode())
+    assert not quoted("a message that nobody has seen")
+
+
+def test_messages_of_other_machines_are_still_in_the_source(quoted):
+    message = "Torch not compiled with CUDA enabled"
+    assert quoted(message) and message in read(Path(torch.cuda.__file__))
+    message = "is not compatible with the current PyTorch installation"
+    assert quoted(message) and message in read(Path(torch.cuda.__file__))
+    message = "before the current process has finished its bootstrapping phase"
+    source = " ".join(read(Path(multiprocessing.spawn.__file__)).split())
+    assert quoted(message) and message in source
+
+
+def test_a_card_that_is_not_there_is_an_invalid_choice(quoted, run):
+    status, _, err = run(LESSONS_WITH_DATA[0], "--device", "cuda", "--section", 1)
+    assert status == 0 if torch.cuda.is_available() else status == 2 and quoted(err)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a card makes it no error")
+def test_the_argument_of_a_generator_is_a_device(quoted):
+    with pytest.raises(RuntimeError) as error:
+        torch.Generator(0)
+    assert torch.version.cuda is None or quoted(str(error.value))
+
+
+@needs_cuda
+def test_with_a_card_the_argument_of_a_generator_makes_one_for_the_card(quoted):
+    generator = torch.Generator(0)
+    assert generator.device.type == "cuda"
+    with pytest.raises(RuntimeError, match="device type for generator"):
+        torch.randn(3, generator=generator)

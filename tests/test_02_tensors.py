@@ -2,85 +2,137 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
-from helpers import assert_values, printed_if_tripled
+from helpers import (
+    ROOT,
+    assert_values,
+    loud_messages,
+    needs_cuda,
+    printed_if_tripled,
+)
 
+CHAPTER = ROOT / "lessons" / "02_tensors.md"
+TABLE = np.loadtxt(ROOT / "data" / "digits.csv", delimiter=",", skiprows=1)
+LABELS = TABLE[:, 0].astype(int)
 A = [[1.0, -2.0, 4.0], [3.0, 0.5, -1.0], [2.0, 8.0, 5.0]]
-# no sum or quotient of A, B rounds
-B = [[2.0, 4.0, -8.0], [1.0, 16.0, 2.0], [-4.0, 0.25, 1.0]]
+B = [[2.0, 4.0], [1.0, 16.0], [-4.0, 0.25]]  # no product or sum of A, B rounds
 
 
 def assert_exact(tensor, expected, dtype, device="cpu"):
     assert_values(tensor, expected, device, dtype, rtol=0)
 
 
+def read_by_loops(known, new):
+    """The digit of the nearest mean for the rows with the numbers in new.
+
+    The means are those of the rows with the numbers in known. In NumPy and float64, one
+    row after the other, and by |p - m|^2 = |p|^2 - 2 p m + |m|^2.
+    """
+    means = [
+        np.mean([TABLE[i, 1:] for i in known if LABELS[i] == digit], axis=0)
+        for digit in range(10)
+    ]
+    guesses = []
+    for i in new:
+        p = TABLE[i, 1:]
+        guesses.append(np.argmin([p @ p - 2 * p @ m + m @ m for m in means]))
+    return np.array(guesses)
+
+
+# 1. A picture is a tensor
+def test_a_picture_is_a_row_of_the_file_in_eight_rows_of_eight(lesson, device):
+    pictures, labels = lesson.digits(device)
+    assert_exact(labels, LABELS, torch.int64, device)
+    assert_exact(pictures, TABLE[:, 1:].reshape(-1, 8, 8), torch.float32, device)
+    assert pictures[7, 2, 3] == TABLE[7, 1 + 2 * 8 + 3]
+
+
+def test_the_shapes_and_dtypes_of_parts_are_those_of_numpy(lesson, capsys):
+    lesson.show_1("cpu")
+    lines = capsys.readouterr().out.strip().split("\n")[1:]
+    names = {
+        "pictures": TABLE[:, 1:].astype(np.float32).reshape(-1, 8, 8),
+        "labels": LABELS,
+    }
+    assert len(lines) == 7
+    for line in lines:
+        name, shape, dtype = re.split(r"   +", line.strip())
+        part = eval(name, names)
+        assert shape == f"shape {part.shape}" and dtype == f"torch.{part.dtype}"
+
+
 @pytest.mark.parametrize("data", [7, [], [1.5, 2], [[1, 2, 3], [4, 5, 6]], [[[True]]]])
-def test_a_tensor_has_the_anatomy_of_numpys_array(lesson, device, data):
-    array = np.array(data)
+def test_a_tensor_has_the_anatomy_of_numpys_array(device, data):
+    array, tensor = np.array(data), torch.tensor(data, device=device)
     kinds = {"i": torch.int64, "f": torch.float32, "b": torch.bool}
-    expected = (array.ndim, array.shape, array.size, kinds[array.dtype.kind])
-    assert lesson.anatomy(data, device) == expected
+    assert (tensor.ndim, tuple(tensor.shape)) == (array.ndim, array.shape)
+    assert (tensor.numel(), tensor.dtype) == (array.size, kinds[array.dtype.kind])
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (5, 2)])
-def test_constructors_make_what_numpy_makes(lesson, device, rows, columns):
-    shape, numel = (rows, columns), rows * columns
-    floats = {
-        "zeros": np.zeros(shape),
-        "ones": np.ones(shape),
-        "full": np.full(shape, 0.25),
-        "linspace": np.linspace(0, 1, numel, dtype=np.float32),
-    }
-    integers = {
-        "arange": np.arange(numel),
-        "zeros_like": np.zeros(shape),
-        "full_like": np.full(shape, 7),
-    }
-    made = lesson.constructors(rows, columns, device)
-    for name, array in floats.items():
-        assert_exact(made.pop(name), array, torch.float32, device)
-    for name, array in integers.items():
-        assert_exact(made.pop(name), array, torch.int64, device)
-    empty = made.pop("empty")
-    assert (tuple(empty.shape), empty.device.type) == (shape, device)
-    assert not made
+@needs_cuda
+def test_devices_do_not_mix_except_with_a_plain_number_on_the_cpu():
+    there = torch.ones(3, device="cuda")
+    with pytest.raises(RuntimeError):
+        torch.ones(1) + there
+    assert (torch.tensor(2.0) * there).device.type == "cuda"
 
 
-def test_a_tensor_is_made_on_the_device_that_is_asked_for(lesson):
-    # The device meta has shapes, dtypes and strides, but no memory.
-    made = lesson.constructors(2, 3, "meta") | lesson.layouts(2, 3, "meta")
-    assert {t.device.type for t in made.values()} == {"meta"}
-    assert {t.device.type for t in lesson.draws(4, 0, "meta")} == {"meta"}
+@needs_cuda
+def test_a_tensor_is_copied_to_a_card_and_back():
+    here = torch.tensor(A)
+    there = here.to("cuda")
+    there += 1
+    assert_exact(there.to("cpu"), np.array(A) + 1, torch.float32)
+    assert_exact(here, A, torch.float32)
+    with pytest.raises(TypeError):
+        there.numpy()
 
 
-def test_operators_and_their_functions_agree_with_numpy(lesson, device):
-    a, b = np.array(A), np.array(B)
-    expected = {"+": a + b, "-": a - b, "*": a * b, "/": a / b, "@": a @ b}
-    tensors = (torch.tensor(numbers, device=device) for numbers in (A, B))
-    results = lesson.arithmetic(*tensors)
-    assert list(results) == list(expected)
-    for operator, (result, named) in results.items():
-        assert_exact(result, expected[operator], torch.float32, device)
-        assert_exact(named, expected[operator], torch.float32, device)
-
-
-def test_only_the_underscore_overwrites(lesson, device):
-    for in_place in (False, True):
-        a = torch.tensor([1.0, 2.0], device=device)
-        b = torch.tensor([10.0, 30.0], device=device)
-        total, after = lesson.added(a, b, in_place)
-        assert after is a and (total is a) is in_place
-        assert_exact(total, [11.0, 32.0], torch.float32, device)
-        assert a.tolist() == ([11.0, 32.0] if in_place else [1.0, 2.0])
-        assert b.tolist() == [10.0, 30.0]
-
-
-def test_a_reduction_removes_a_dimension_and_unsqueeze_and_stack_add_one(
+# 2. Operators, and the matrix product
+def test_the_product_by_hand_and_the_operator_are_the_sum_over_the_index_between(
     lesson, device
 ):
+    a, b = np.array(A), np.array(B)
+    expected = np.einsum("ij,jk->ik", a, b)
+    tensors = torch.tensor(A, device=device), torch.tensor(B, device=device)
+    for product in (lesson.product_by_hand, torch.matmul):
+        assert_exact(product(*tensors), expected, torch.float32, device)
+    assert_exact(tensors[0] * tensors[0], a * a, torch.float32, device)
+
+
+def test_the_line_by_two_loops_is_computed_by_two_loops(lesson):
+    printed = printed_if_tripled(lesson, 2, "product_by_hand")
+    assert "a @ a                  [[7.0, 10.0], [15.0, 22.0]]\n" in printed
+    assert "by two loops    [[21.0, 30.0], [45.0, 66.0]]\n" in printed
+    assert "a * a                  [[1.0, 4.0], [9.0, 16.0]]\n" in printed
+
+
+def test_the_strokes_share_the_points_that_both_have(lesson, capsys):
+    lesson.show_2("cpu")
+    points = [{0, 2}, {0, 1}, {0, 1, 2}]  # left, top, both
+    shared = [[float(len(p & q)) for q in points[:2]] for p in points]
+    assert f"strokes @ patterns.T   {shared}\n" in capsys.readouterr().out
+
+
+def test_a_product_of_more_dimensions_is_one_product_after_the_other(device):
+    a = torch.arange(24.0, device=device).reshape(2, 3, 4)
+    b = torch.arange(40.0, device=device).reshape(2, 4, 5)
+    expected = np.einsum("nij,njk->nik", a.cpu(), b.cpu())
+    assert_exact(a @ b, expected, torch.float32, device)
+
+
+def test_only_the_underscore_overwrites():
+    a = torch.tensor([1.0, 2.0])
+    assert a.add(10).tolist() == [11, 12] and a.tolist() == [1, 2]
+    assert a.add_(10) is a and a.tolist() == [11, 12]
+
+
+# 3. Sums, means and maxima
+def test_a_reduction_removes_the_dimension_that_it_names(lesson, device):
     x = np.array([[1.0, 9.0, 2.0, 4.0], [7.0, 3.0, 5.0, 1.0], [-4.0, 0.0, 8.0, 4.0]])
     expected = {
         "x.sum()": x.sum(),
@@ -88,68 +140,176 @@ def test_a_reduction_removes_a_dimension_and_unsqueeze_and_stack_add_one(
         "x.sum(dim=1)": x.sum(axis=1),
         "x.sum(dim=1, keepdim=True)": x.sum(axis=1, keepdims=True),
         "x.mean(dim=0)": np.array([4, 12, 15, 9]) / np.float32(3),
-        "x.argmax(dim=1)": x.argmax(axis=1),
-        "x[0].unsqueeze(1)": x[0][:, None],
-        "torch.stack([x, x])": np.stack([x, x]),
-        "torch.cat([x, x])": np.concatenate([x, x]),
+        "x.max(dim=1).values": x.max(axis=1),
+        "x.max(dim=1).indices": x.argmax(axis=1),
     }
-    tensor = torch.tensor(x, dtype=torch.float32, device=device)
-    shapes = lesson.new_shapes(tensor)
-    assert list(shapes) == list(expected)
+    found = lesson.reductions(torch.tensor(x, dtype=torch.float32, device=device))
+    assert list(found) == list(expected)
     for name, array in expected.items():
-        dtype = torch.int64 if "argmax" in name else torch.float32
-        assert_exact(shapes[name], np.float32(array), dtype, device)
+        dtype = torch.int64 if "indices" in name else torch.float32
+        assert_exact(found[name], np.float32(array), dtype, device)
 
 
-SHAPES = [s for n in range(4) for s in itertools.product((0, 1, 2), repeat=n)]
+def test_an_8_takes_the_most_ink_and_a_7_the_least(lesson, device, capsys):
+    ink = [TABLE[np.equal(LABELS, digit), 1:].sum() for digit in range(10)]
+    means = np.array(ink) / np.bincount(LABELS)
+    found = lesson.mean_ink(*lesson.digits(device))
+    assert_values(found, means, device, torch.float32, rtol=1e-6)
+    lesson.show_3(device)
+    printed = capsys.readouterr().out
+    assert f"most ink    8, {means[8]:.1f} on average" in printed
+    assert f"least ink   7, {means[7]:.1f} on average" in printed
+    assert means.argmax() == 8 and means.argmin() == 7
 
 
-def test_the_broadcasting_rule_is_numpys_and_torchs(lesson):
+# 4. When shapes differ
+SHAPES = [s for n in range(3) for s in itertools.product((0, 1, 2, 3), repeat=n)]
+SHAPES += [(5, 1, 3), (10, 8, 8), (797, 1, 8, 8)]
+
+
+def shape_by_the_rule(first, second):
+    """The chapter's three steps: right ends together, equal or 1, otherwise None."""
+    length = max(len(first), len(second))
+    pairs = zip(
+        (1,) * (length - len(first)) + first,
+        (1,) * (length - len(second)) + second,
+        strict=True,
+    )
+    shape = []
+    for a, b in pairs:
+        if a != b and 1 not in (a, b):
+            return None
+        shape.append(b if a == 1 else a)
+    return tuple(shape)
+
+
+def test_the_rule_of_broadcasting_is_torchs():
     for first, second in itertools.product(SHAPES, SHAPES):
-        try:
-            expected = np.broadcast_shapes(first, second)
-        except ValueError:
-            expected = None
-        assert lesson.broadcast_shape(first, second) == expected
-        assert lesson.broadcast_by_torch(first, second) == expected
+        a, b = torch.zeros(first), torch.zeros(second)
+        expected = shape_by_the_rule(first, second)
+        if expected is None:
+            with pytest.raises(RuntimeError, match="must match the size of tensor b"):
+                a + b
+        else:
+            assert tuple((a + b).shape) == expected
 
 
-def test_the_shape_by_the_rule_is_not_torchs(lesson):
-    printed = printed_if_tripled(lesson, 4, "broadcast_by_torch")
-    for shape in ("(3, 4)", "(2, 3)", "None", "(5, 4, 3)"):
-        assert f"by the rule {shape}, by torch" in printed
-    assert "by torch (9, 12)" in printed
+def test_a_mean_picture_is_the_mean_of_the_pictures_of_its_digit(lesson, device):
+    pictures, labels = lesson.digits(device)
+    means = lesson.mean_pictures(pictures[:1000], labels[:1000])
+    rows = range(1000)
+    for digit in range(10):
+        own = np.mean([TABLE[i, 1:] for i in rows if LABELS[i] == digit], axis=0)
+        expected = own.reshape(8, 8)
+        assert_values(means[digit], expected, device, torch.float32, rtol=1e-6)
 
 
-def test_slices_are_views_and_masks_and_index_lists_copy(lesson, device):
-    for name, pick in lesson.PICKS.items():
-        copies = name in ("t[t > 5]", "t[[0, 2]]")
-        assert lesson.is_view(pick, device) is not copies
-        t = torch.tensor([[5, 6, 4], [6, 5, 7], [0, 9, -6]])
-        np.testing.assert_array_equal(pick(t), eval(name, {"t": t.numpy()}))
+def test_the_nearest_mean_is_found_as_by_loops_and_reads_710_of_797(lesson, device):
+    pictures, labels = lesson.digits(device)
+    means = lesson.mean_pictures(pictures[:1000], labels[:1000])
+    expected = read_by_loops(range(1000), range(1000, 1797))
+    found = lesson.nearest(pictures[1000:], means)
+    assert_exact(found, expected, torch.int64, device)
+    assert (expected == LABELS[1000:]).sum() == 710
 
 
-def test_an_assignment_through_a_mask_writes_into_the_tensor(device):
+def test_section_4_prints_the_shapes_of_what_it_compares(lesson, capsys):
+    lesson.show_4("cpu")
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert lines[1:] == [
+        f"   new           {(len(TABLE) - 1000, 8, 8)}",
+        f"   means         {(10, 8, 8)}",
+        f"   differences   {shape_by_the_rule((797, 1, 8, 8), (10, 8, 8))}",
+        "   710 of 797 are read right",
+    ]
+
+
+# 5. Views and copies
+@pytest.mark.parametrize(
+    ("code", "view"),
+    [
+        ("t[1]", True),
+        ("t[:, 1:3]", True),
+        ("t[:]", True),
+        ("t[:, None]", True),
+        ("t[..., ::2]", True),
+        ("t.T", True),
+        ("t[2, 3]", True),
+        ("t[t > 5]", False),
+        ("t[[0, 2]]", False),
+        ("t + 0", False),
+        ("t.clone()", False),
+    ],
+)
+def test_what_shares_memory_is_what_a_write_shows_in(lesson, device, code, view):
+    t = torch.arange(12, device=device).reshape(3, 4)
+    part = eval(code, {"t": t})
+    assert lesson.share_memory(part, t) is view
+    part.fill_(-1)
+    assert bool((t == -1).any()) is view
+
+
+def test_section_5_says_view_where_memory_is_shared(lesson, capsys):
+    lesson.show_5("cpu")
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^   (\S.*?)   +(view|copy)$", printed, re.MULTILINE)
+    array = np.arange(12).reshape(3, 4)
+    assert len(rows) == 6
+    for code, kind in rows:
+        shared = np.shares_memory(eval(code, {"t": array}), array)
+        assert kind == ("view" if shared else "copy")
+
+
+def test_what_need_not_be_converted_is_not_copied(lesson):
+    t = torch.zeros(3)
+    assert t.float() is t and t.to("cpu") is t and t.to(torch.float32) is t
+    assert not lesson.share_memory(t.double(), t)
+
+
+def test_an_assignment_through_a_mask_or_a_list_writes_into_the_tensor(device):
     t = torch.tensor([1.0, 6.0, 8.0], device=device)
-    t[t > 5] = 0
-    assert t.tolist() == [1.0, 0.0, 0.0]
+    t[t > 7] = 0
+    t[[0]] = 5
+    assert t.tolist() == [5.0, 6.0, 0.0]
 
 
-def test_is_view_looks_at_all_of_t(lesson, device):
-    for i, j in itertools.product(range(3), range(4)):
-        assert lesson.is_view(lambda t, i=i, j=j: t[i, j], device) is True
-    assert lesson.is_view(lambda t: t + 0, device) is False
+def test_only_the_clone_leaves_the_pictures_as_they_were(lesson, device):
+    original = np.arange(1.0, 129.0).reshape(2, 8, 8)
+    halves = original * (np.arange(8) < 4)[:, None]
+    for function, after in (
+        (lesson.without_lower_half, original),
+        (lesson.without_lower_half_wrong, halves),
+    ):
+        pictures = torch.tensor(original, device=device)
+        assert_exact(function(pictures), halves, torch.float64, device)
+        assert_exact(pictures, after, torch.float64, device)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (2, 5)])
+def test_257_halves_are_read_right_and_so_are_the_spoilt_pictures(lesson, capsys):
+    pictures, labels = lesson.digits()
+    means = lesson.mean_pictures(pictures[:1000], labels[:1000])
+    upper = np.arange(64) < 32
+    # With the lower half white, |p - m|^2 = sum over the upper half + |lower m|^2.
+    distances = [
+        ((TABLE[1000:, 1:][:, upper] - mean[upper]) ** 2).sum(axis=1)
+        + (mean[~upper] ** 2).sum()
+        for mean in means.double().reshape(10, 64).numpy()
+    ]
+    right = (np.argmin(distances, axis=0) == LABELS[1000:]).sum()
+    assert right == 257
+    lesson.show_5("cpu")
+    found = re.findall(r"(\d+) of 797 are read right", capsys.readouterr().out)
+    assert found == ["257", "710", "257", "257"]
+
+
+# 6. reshape or permute
+@pytest.mark.parametrize(("rows", "columns"), [(2, 3), (3, 4), (5, 2)])
 def test_layouts_hold_numpys_numbers_in_numpys_strides(lesson, device, rows, columns):
     m = np.arange(rows * columns).reshape(rows, columns)
     expected = {
         "m": m,
-        "m.view(columns, -1)": m.reshape(columns, rows),
         "m.reshape(columns, rows)": m.reshape(columns, rows),
         "m.permute(1, 0)": m.T,
-        "m.permute(1, 0).contiguous()": m.T.copy(),
         "m.permute(1, 0).reshape(-1)": m.T.reshape(-1),
     }
     layouts = lesson.layouts(rows, columns, device)
@@ -158,48 +318,46 @@ def test_layouts_hold_numpys_numbers_in_numpys_strides(lesson, device, rows, col
         t = layouts[name]
         assert_exact(t, array, torch.int64, device)
         assert t.stride() == tuple(s // array.itemsize for s in array.strides)
-        shared = t.data_ptr() == layouts["m"].data_ptr()
-        assert shared == np.shares_memory(array, m)
+        assert t.is_contiguous() == array.flags.c_contiguous
+        assert lesson.share_memory(t, layouts["m"]) == np.shares_memory(array, m)
 
 
-def test_raises_answers_for_a_runtime_error_alone(lesson):
-    def fail(error):
-        raise error
-
-    assert lesson.raises(lambda: fail(RuntimeError())) is True
-    # it is a RuntimeError too
-    assert lesson.raises(lambda: fail(NotImplementedError())) is True
-    assert lesson.raises(lambda: None) is False
-    with pytest.raises(KeyError):
-        lesson.raises(lambda: fail(KeyError()))
-
-
-def test_view_refuses_where_it_would_have_to_move_numbers(lesson, device):
-    tensors = lesson.layouts(2, 3, device)
-    swapped = tensors["m.permute(1, 0)"]
+def test_view_refuses_only_where_it_would_have_to_move_numbers(device):
+    m = torch.arange(6, device=device).reshape(2, 3)
     with pytest.raises(RuntimeError, match="view size is not compatible with input"):
-        swapped.view(-1)
-    part = tensors["m"][:, :2]  # not contiguous either, but nothing has to move
+        m.permute(1, 0).view(-1)
+    part = m[:, :2]  # not contiguous either, but nothing has to move
     assert not part.is_contiguous()
     assert part.view(2, 2, 1).tolist() == [[[0], [1]], [[3], [4]]]
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "channels", "matches"), [(32, 32, 3, 2), (2, 2, 3, 2)]
+    ("height", "width", "channels"), [(32, 32, 3), (2, 2, 3), (2, 5, 4)]
 )
-def test_reshape_does_not_swap_axes(lesson, device, height, width, channels, matches):
+def test_only_permute_puts_each_number_where_it_belongs(
+    lesson, device, height, width, channels
+):
     numel = height * width * channels
-    image = torch.arange(numel, device=device).view(height, width, channels)
-    right, wrong = lesson.channels_first(image)
+    image = torch.arange(numel, device=device).reshape(height, width, channels)
     # The number at (h, w, c) is its place there, (h * width + w) * channels + c.
     h, w, c = np.meshgrid(range(height), range(width), range(channels), indexing="ij")
     expected = np.empty((channels, height, width), dtype=int)
     expected[c, h, w] = (h * width + w) * channels + c
-    assert_exact(right, expected, torch.int64, device)
-    assert_exact(wrong, np.arange(numel).reshape(expected.shape), torch.int64, device)
-    assert (expected == np.arange(numel).reshape(expected.shape)).sum() == matches
+    reading_order = np.arange(numel).reshape(expected.shape)
+    assert_exact(lesson.channels_first(image), expected, torch.int64, device)
+    wrong = lesson.channels_first_wrong(image)
+    assert_exact(wrong, reading_order, torch.int64, device)
+    if channels == 3:
+        assert (expected == reading_order).sum() == 2
 
 
+def test_section_6_prints_two_of_12_and_of_3072(lesson, capsys):
+    lesson.show_6("cpu")
+    found = re.findall(r"puts (\d+) of (\d+) where", capsys.readouterr().out)
+    assert found == [("2", str(2 * 2 * 3)), ("2", str(32 * 32 * 3))]
+
+
+# 7. Random numbers and their seed
 @pytest.mark.parametrize("seed", [1, 12])
 def test_random_numbers_have_the_moments_of_their_distribution(lesson, device, seed):
     n = 40_000
@@ -219,6 +377,16 @@ def test_random_numbers_have_the_moments_of_their_distribution(lesson, device, s
         assert abs(measured.var() - variance) < 5 * error
 
 
+def test_the_numbers_of_theory_are_not_the_measured_ones(lesson):
+    lines = printed_if_tripled(lesson, 7, "draws").splitlines()
+    assert lines[2:6] == [
+        "   rand    mean 1.50, std 0.87",
+        f"   theory  mean 0.50, std {12**-0.5:.2f}",
+        "   randn   std 3.00, 26% from -1 to 1",  # erf(1 / (3 sqrt(2)))
+        "   theory  std 1.00, 68% from -1 to 1",
+    ]
+
+
 def test_a_seed_repeats_its_numbers_on_every_device(lesson, device):
     before = torch.get_rng_state()
     first, again, other = (lesson.draws(9, seed, device) for seed in (3, 3, 4))
@@ -230,60 +398,60 @@ def test_a_seed_repeats_its_numbers_on_every_device(lesson, device):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_moments_of_theory_are_not_the_measured_ones(lesson):
-    lines = printed_if_tripled(lesson, 7, "draws").splitlines()
-    assert "mean 1.50, variance 0.75 (theory 1/2, 1/12)" in lines[2]
-    assert "mean 0.00, variance 9.00 (theory 0, 1)" in lines[3]
+@pytest.mark.parametrize("seed", [1, 5])
+def test_a_random_division_is_read_as_by_loops(lesson, device, seed):
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(seed)).numpy()
+    assert sorted(order) == list(range(1797))
+    guesses = read_by_loops(order[:1000], order[1000:])
+    right = (guesses == LABELS[order[1000:]]).sum()
+    found = lesson.right_of_a_random_division(*lesson.digits(device), seed)
+    assert found == right
 
 
-@pytest.mark.parametrize("in_place", [True, False])
-def test_from_numpy_shares_what_is_changed_in_place_and_tensor_copies(lesson, in_place):
-    for bridge in (torch.from_numpy, torch.tensor):
-        array, tensor = lesson.after_adding_one(bridge, in_place)
-        shared = in_place and bridge is torch.from_numpy
-        assert_exact(tensor, [1.0 if shared else 0.0] * 3, torch.float64)
-        np.testing.assert_array_equal(array, [1.0, 1.0, 1.0])
-        assert np.shares_memory(array, tensor.numpy()) is shared
+def test_seeds_differ_by_what_is_to_be_expected_of_797_coins(lesson):
+    counts = [
+        lesson.right_of_a_random_division(*lesson.digits(), seed) for seed in range(20)
+    ]
+    # 797 independent answers, each right with probability 0.9, have this std.
+    assert np.std(counts) < 2 * math.sqrt(797 * 0.9 * 0.1)
+    assert abs(np.mean(counts) - 710) < 20 and max(counts) - min(counts) >= 10
 
 
-def test_memory_is_shared_on_the_cpu_alone(lesson, device):
-    _, tensor = lesson.after_adding_one(lambda a: torch.from_numpy(a).to(device), True)
-    assert tensor.tolist() == [1.0 if device == "cpu" else 0.0] * 3
-    if device == "cpu":
-        tensor.numpy()[0] = 5
-        assert tensor[0] == 5
-    else:
-        with pytest.raises(TypeError):
-            tensor.numpy()
+def test_var_and_std_divide_by_n_minus_1():
+    x = torch.tensor(A)
+    assert x.var().item() == pytest.approx(np.var(A, ddof=1), rel=1e-6)
+    assert x.std().item() == pytest.approx(np.std(A, ddof=1), rel=1e-6)
 
 
-def test_a_tensor_goes_to_its_device_and_comes_back(lesson, device):
-    doubled = lesson.double_on_device(torch.tensor(A), device)
-    assert_exact(doubled, 2 * np.array(A), torch.float32)
-    # no memory to copy from
-    assert lesson.raises(lambda: lesson.double_on_device(torch.tensor(A), "meta"))
+# 8. NumPy, and the limits of a dtype
+def test_from_numpy_shares_what_is_changed_in_place_and_tensor_copies(lesson):
+    for function, shared_by in (
+        (lesson.add_one_in_place, [1.0] * 3),
+        (lesson.add_one_under_the_old_name, [0.0] * 3),
+    ):
+        array, shared, copied = function()
+        np.testing.assert_array_equal(array, [1.0] * 3)
+        assert_exact(shared, shared_by, torch.float64)
+        assert_exact(copied, [0.0] * 3, torch.float64)
+    array, shared, copied = lesson.add_one_in_place()
+    assert np.shares_memory(array, shared.numpy())
+    assert not np.shares_memory(array, copied.numpy())
 
 
-@pytest.mark.parametrize("other", ["meta", "cuda"])
-def test_devices_do_not_mix_except_with_a_plain_number_on_the_cpu(other):
-    if other == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    there = torch.ones(3, device=other)
-    with pytest.raises(RuntimeError):
-        torch.ones(1) + there
-    assert (torch.tensor(2.0) * there).device.type == other
+@pytest.mark.parametrize("number", [0, 7, 200, 254, 255])
+def test_uint8_counts_modulo_256(lesson, number):
+    assert lesson.plus_one(number, torch.uint8) == (number + 1) % 256
+    below = torch.tensor(number, dtype=torch.uint8) - 100
+    assert below == (number - 100) % 256
 
 
-@pytest.mark.parametrize(("a", "b"), [(200, 100), (50, 100), (255, 255)])
-def test_uint8_counts_modulo_256(lesson, a, b):
-    assert lesson.uint8_arithmetic(a, b) == ((a + b) % 256, (a - b) % 256)
-
-
-def test_float32_holds_integers_up_to_2_to_the_24(lesson):
-    for number in (2**24 - 1, 2**24, 2**24 + 1, 2**24 + 2):
-        assert lesson.round_trip(number, torch.float32) == float(np.float32(number))
-        assert lesson.round_trip(number, torch.float64) == number
-    assert lesson.round_trip(16777217, torch.float32) == 16777216
+def test_float32_counts_up_to_2_to_the_24(lesson):
+    for number in (2**24 - 2, 2**24 - 1, 2**24, 2**24 + 2):
+        float32 = np.float32(number) + np.float32(1)
+        assert lesson.plus_one(number, torch.float32) == float(float32)
+        assert lesson.plus_one(number, torch.float64) == number + 1
+    assert lesson.plus_one(2**24, torch.float32) == 2**24
+    assert np.nextafter(np.float32(2**24), np.float32(np.inf)) == 2**24 + 2
 
 
 def test_float32_keeps_about_7_digits_and_float64_about_16():
@@ -292,16 +460,68 @@ def test_float32_keeps_about_7_digits_and_float64_about_16():
         assert round(bits * math.log10(2)) == digits
 
 
-def test_only_floats_have_a_mean(device):
-    with pytest.raises(RuntimeError, match="could not infer output dtype"):
-        torch.tensor([1, 2], device=device).mean()
-    assert torch.tensor([1.0, 2.0], device=device).mean() == 1.5
+def test_pixels_are_rounded_and_clamped(lesson, device):
+    x = np.array([-1e9, -1.5, -0.4, 0.49, 0.51, 99.7, 254.6, 255.4, 300, np.inf])
+    expected = np.minimum(np.maximum(np.rint(x), 0), 255)
+    found = lesson.to_pixels(torch.tensor(x, device=device))
+    assert_exact(found, expected, torch.uint8, device)
 
 
-def test_the_picture_shows_the_numbers_where_numpy_puts_them(lesson, device):
-    m = np.arange(12).reshape(3, 4)
-    expected = (m, m.reshape(4, 3), m.reshape(4, 3), m.T)
-    for axes, array in zip(lesson.figure(device).axes, expected, strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), array)
-        shown = {text.get_position(): int(text.get_text()) for text in axes.texts}
-        assert shown == {(column, row): n for (row, column), n in np.ndenumerate(array)}
+def test_a_nan_stays_a_nan_until_it_is_converted():
+    x = torch.tensor([1.0, float("nan")])
+    assert torch.isnan(x.round().clamp(0, 255)).tolist() == [False, True]
+
+
+def test_capital_tensor_takes_a_shape_and_small_tensor_a_number():
+    assert torch.Tensor(3).shape == (3,)
+    assert (torch.tensor(3).shape, torch.tensor(3).item()) == ((), 3)
+
+
+# The picture
+def test_the_picture_shows_the_digits_by_permute_and_reading_order_by_reshape(
+    lesson, device
+):
+    digits = TABLE[:3, 1:].reshape(3, 8, 8)
+    image = np.stack(list(digits), axis=2)
+    panels = [image / 16, *digits, image / 16, *image.reshape(3, 8, 8)]
+    for axes, array in zip(lesson.figure(device).axes, panels, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), np.float32(array))
+
+
+# Go wrong
+X = torch.ones(2, 3)
+LOUD = {
+    "must match the size of tensor b": lambda: X - X.mean(dim=1),
+    "mat1 and mat2 shapes cannot be multiplied": lambda: X @ X,
+    "expected m1 and m2 to have the same dtype": lambda: X @ X.double().T,
+    "expected scalar type": lambda: X @ X.double().T,
+    "unsupported operand type(s) for -: 'Tensor' and 'torch.return_types.max'": (
+        lambda: X - X.max(dim=1)
+    ),
+    "could not infer output dtype": lambda: torch.tensor([1, 2]).mean(),
+    "cannot be converted to Scalar": lambda: X.item(),
+    "is invalid for input of size": lambda: X.reshape(4, 2),
+    "view size is not compatible with input tensor's size and stride": (
+        lambda: X.T.view(-1)
+    ),
+}
+ON_A_CARD = "Expected all tensors to be on the same device"
+SAME_DTYPE = {"expected m1 and m2 to have the same dtype", "expected scalar type"}
+
+
+@pytest.mark.parametrize("words", LOUD)
+def test_a_loud_message_is_raised(words):
+    with pytest.raises((RuntimeError, TypeError)) as raised:
+        LOUD[words]()
+    wanted = SAME_DTYPE if words in SAME_DTYPE else {words}
+    assert any(each in str(raised.value) for each in wanted)
+
+
+@needs_cuda
+def test_two_devices_are_refused_in_the_words_of_the_table():
+    with pytest.raises(RuntimeError, match=ON_A_CARD):
+        X + X.to("cuda")
+
+
+def test_the_table_of_loud_mistakes_is_tested_row_by_row():
+    assert loud_messages(CHAPTER) - {".item()"} == {*LOUD, ON_A_CARD}

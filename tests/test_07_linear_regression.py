@@ -1,13 +1,28 @@
 """What lesson 07 claims."""
 
+import re
+import runpy
+import types
 import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, assert_values, printed_if_tripled, tensor64
+from helpers import (
+    CHAPTERS,
+    ROOT,
+    assert_values,
+    loud_messages,
+    mended,
+    printed_if_tripled,
+    program_of,
+    read,
+    tensor64,
+)
+from torch import nn
 
+(CHAPTER,) = (path for path in CHAPTERS if path.stem == "07_linear_regression")
 ROWS = np.loadtxt(ROOT / "data" / "norris.csv", delimiter=",", skiprows=1)
 Y, X = ROWS.T
 DESIGN = np.stack([X, np.ones(36)], axis=1)
@@ -15,7 +30,7 @@ DESIGN = np.stack([X, np.ones(36)], axis=1)
 SLOPE, INTERCEPT = 1.00211681802045, -0.262323073774029
 STANDARD_ERRORS = [0.429796848199937e-03, 0.232818234301152]
 RESIDUAL_STD, R_SQUARED = 0.884796396144373, 0.999993745883712
-SOLVERS = ["by_normal_equations", "by_lstsq"]
+SOLVERS = ["line_by_hand", "line_by_lstsq"]
 
 
 def five_points(device):
@@ -42,9 +57,16 @@ def exact_line(x, y):
     return (slope, intercept), residual, sum((q - y_mean) ** 2 for q in y), spread
 
 
-def steepest_stable(lesson, x, y):
-    """0.9 of the largest stable learning rate, at which section 2 descends."""
-    return 0.9 * lesson.limit_and_condition(lesson.bowl(x, y)[0])[0]
+def in_float(numbers):
+    return [float(number) for number in numbers]
+
+
+def numbers_behind(out, label):
+    """The numbers of the one line that begins with a label."""
+    (line,) = re.findall(rf"^ *{re.escape(label)}(.*)$", out, re.MULTILINE)
+    return [
+        float(n.replace(",", "")) for n in re.findall(r"-?[\d.,]+(?:e-?\d+)?", line)
+    ]
 
 
 def test_x_and_y_are_the_files(lesson, device):
@@ -53,153 +75,244 @@ def test_x_and_y_are_the_files(lesson, device):
     assert_values(y, Y, device, rtol=0)
 
 
-# 1. Least squares has a closed form: the certified line
+# 1. The best line has a formula
 def test_the_certified_values_are_nists(lesson):
     values = [SLOPE, INTERCEPT, *STANDARD_ERRORS, RESIDUAL_STD, R_SQUARED]
     assert list(lesson.CERTIFIED.values()) == values
 
 
 @pytest.mark.parametrize("solve", SOLVERS)
-def test_least_squares_finds_the_certified_line(lesson, device, solve):
-    x, y = lesson.norris(device)
-    theta = getattr(lesson, solve)(x, y)
-    assert_values(theta, [SLOPE, INTERCEPT], device, rtol=1e-10)
-    fit = lesson.residual_std_and_r_squared(x, y, theta)
-    assert fit == pytest.approx((RESIDUAL_STD, R_SQUARED), rel=1e-12)
-    assert_values(lesson.standard_errors(x, y, theta), STANDARD_ERRORS, device)
+def test_both_ways_find_all_printed_digits_of_the_certified_line(lesson, device, solve):
+    slope, intercept = getattr(lesson, solve)(*lesson.norris(device))
+    assert_values(slope, SLOPE, device, rtol=1e-12)
+    assert_values(intercept, INTERCEPT, device, rtol=1e-10)
 
 
 @pytest.mark.parametrize("solve", SOLVERS)
-def test_least_squares_is_exact_arithmetics_on_other_data(lesson, device, solve):
+def test_both_ways_are_exact_arithmetics_on_other_data(lesson, device, solve):
     x, y = five_points(device)
-    line, residual, total, spread = exact_line(x, y)
-    theta = getattr(lesson, solve)(x, y)
-    assert_values(theta, [float(t) for t in line], device)
-    expected = (float(residual / 3) ** 0.5, float(1 - residual / total))
-    fit = lesson.residual_std_and_r_squared(x, y, theta)
-    assert fit == pytest.approx(expected, rel=1e-13)
-    # Var(slope) = s^2 / Sxx, Var(intercept) = s^2 (1 / n + mean^2 / Sxx); mean x is 5.
-    variances = residual / 3 / spread, residual / 3 * (Fraction(1, 5) + 25 / spread)
-    errors = lesson.standard_errors(x, y, theta)
-    assert_values(errors, [float(v) ** 0.5 for v in variances], device)
+    line = torch.stack(getattr(lesson, solve)(x, y))
+    assert_values(line, in_float(exact_line(x, y)[0]), device)
 
 
-def test_residuals_and_r_squared_are_those_of_any_line(lesson, device):
-    x, y = tensor64([0, 1, 2, 3], device), tensor64([1, 0, 5, 2], device)
-    # Of y = 2 x - 1 the residuals are 2, -1, 2, -3; around the mean, 2, they are -1,
-    # -2, 3 and 0.
-    fit = lesson.residual_std_and_r_squared(x, y, tensor64([2, -1], device))
-    assert fit == pytest.approx(((18 / 2) ** 0.5, 1 - 18 / 14), rel=1e-14)
+def test_lstsq_and_the_formula_round_less_than_a_product_of_matrices(lesson, device):
+    def by_product(x, y):
+        a = lesson.with_ones(x)
+        return torch.linalg.solve(a.T @ a, a.T @ y)
 
-
-def test_the_normal_equations_square_the_condition_number_and_lstsq_does_not(
-    lesson, device
-):
     worst = {}
-    for solve in SOLVERS:
+    for name in [*SOLVERS, "by_product"]:
+        solve = by_product if name == "by_product" else getattr(lesson, name)
         errors = []
         for seed in range(10):
             x, y = far_from_zero(device, seed)
-            theta = getattr(lesson, solve)(x, y).tolist()
-            for number, exact in zip(theta, exact_line(x, y)[0], strict=True):
-                errors.append(abs(number / float(exact) - 1))
-        worst[solve] = max(errors)
+            for number, exact in zip(solve(x, y), exact_line(x, y)[0], strict=True):
+                errors.append(abs(number.item() / float(exact) - 1))
+        worst[name] = max(errors)
     # Uniform in [-1, 1] has std 1 / sqrt(3): with columns of one length A's condition
     # number is 1.7e5, to be multiplied by the rounding 2.2e-16 once, or squared.
     condition = 1e5 * 3**0.5
-    assert worst["by_lstsq"] < 10 * 2.2e-16 * condition
-    assert 0.1 < worst["by_normal_equations"] / (2.2e-16 * condition**2) < 100
+    assert worst["line_by_lstsq"] < 10 * 2.2e-16 * condition
+    assert worst["line_by_hand"] < 10 * 2.2e-16 * condition
+    assert 0.1 < worst["by_product"] / (2.2e-16 * condition**2) < 100
 
 
-def test_relative_errors_are_relative_to_nists_values(lesson, device):
-    theta = tensor64([SLOPE * 1.25, INTERCEPT * 0.5], device)
-    assert lesson.relative_errors(theta) == pytest.approx([0.25, 0.5], rel=1e-12)
-
-
-def test_the_certified_values_are_printed_whatever_is_found(lesson):
-    found = [*SOLVERS, "standard_errors", "residual_std_and_r_squared"]
-    out = printed_if_tripled(lesson, 1, *found)
-    assert f"certified          {SLOPE}     {INTERCEPT}\n" in out
-    assert "certified          0.000429796848200    0.232818234301152\n" in out
-    assert f"certified {RESIDUAL_STD}\n" in out and "residual std 0.88" not in out
-    assert f"certified {R_SQUARED}\n" in out and "R-squared    0.99" not in out
-    assert out.count("agrees to 1e-9: False") == out.count("3.006350") == 2
-
-
-# 2. Gradient descent on the raw data cannot find the intercept
-def test_the_bowl_and_its_curvatures_are_numpys(lesson, device):
+def test_the_residuals_of_the_best_line_satisfy_the_normal_equations(lesson, device):
     x, y = five_points(device)
-    p, q = x.cpu().numpy(), y.cpu().numpy()
-    h, g = lesson.bowl(x, y)
-    expected = 2 * np.array([[np.mean(p * p), np.mean(p)], [np.mean(p), 1]])
-    assert_values(h, expected, device, rtol=1e-14)
-    assert_values(g, [2 * np.mean(p * q), 2 * np.mean(q)], device, rtol=1e-14)
-    # The roots of lambda^2 - trace lambda + determinant.
-    polynomial = [1, -np.trace(expected), np.linalg.det(expected)]
-    smallest, largest = sorted(np.roots(polynomial))
-    assert lesson.limit_and_condition(h) == pytest.approx(
-        (2 / largest, largest / smallest), rel=1e-10
-    )
+    slope, intercept = lesson.line_by_hand(x, y)
+    residuals = y - slope * x - intercept
+    assert abs(residuals.sum().item()) < 1e-13
+    assert abs((residuals * x).sum().item()) < 1e-12
 
 
-def test_the_raw_datas_condition_number_is_that_of_a_squared(lesson, device):
+def test_the_certified_line_is_printed_whatever_is_found(lesson):
+    out = printed_if_tripled(lesson, 1, *SOLVERS)
+    assert f"   certified   {SLOPE}   {INTERCEPT}\n" in out
+    for name in ("by hand", "lstsq"):
+        assert numbers_behind(out, name) == pytest.approx([3 * SLOPE, 3 * INTERCEPT])
+
+
+# 2. What the line leaves over
+def test_residual_std_and_r_squared_of_the_line_are_certified(lesson, device):
     x, y = lesson.norris(device)
-    assert_values(lesson.design(x), DESIGN, device, rtol=0)
-    largest, smallest = np.linalg.svd(DESIGN, compute_uv=False)
-    limit, condition = lesson.limit_and_condition(lesson.bowl(x, y)[0])
-    assert condition == pytest.approx((largest / smallest) ** 2, rel=1e-8)
-    assert limit == pytest.approx(36 / largest**2, rel=1e-12)
-    assert f"{largest / smallest:.2f}" == "855.22"
+    p = SLOPE * x + INTERCEPT
+    assert_values(lesson.residual_std(p, y), RESIDUAL_STD, device)
+    assert_values(lesson.r_squared(p, y), R_SQUARED, device, rtol=1e-14)
 
 
-def test_descent_follows_the_slope_of_the_loss(lesson, device):
+def test_residual_std_and_r_squared_are_those_of_any_predictions(lesson, device):
+    # The residuals are 2, -1, 2, -1; around the mean, 2.5, y is -1.5, -2.5, 2.5, 1.5.
+    p, y = tensor64([-1, 1, 3, 5], device), tensor64([1, 0, 5, 4], device)
+    assert_values(lesson.residual_std(p, y), (10 / 2) ** 0.5, device)
+    assert_values(lesson.r_squared(p, y), 1 - 10 / 17, device)
+
+
+def test_a_good_line_has_a_bad_r_squared_where_x_hardly_varies(lesson, capsys):
+    lesson.show_2("cpu")
+    out = capsys.readouterr().out
+    small = X < 1
+    residuals = Y - SLOPE * X - INTERCEPT
+    spread = np.sum((Y[small] - Y[small].mean()) ** 2)
+    expected = 1 - np.sum(residuals[small] ** 2) / spread
+    assert numbers_behind(out, "readings with x below 1:") == [small.sum()]
+    printed = numbers_behind(out, "their R-squared, by the same line:")
+    assert printed == pytest.approx([expected], abs=0.005) and expected < -1
+
+
+def test_the_certified_quality_is_printed_whatever_is_found(lesson):
+    out = printed_if_tripled(lesson, 2, "residual_std", "r_squared")
+    assert f"   certified      {RESIDUAL_STD}\n" in out
+    assert f"   certified      {R_SQUARED}\n" in out
+    assert numbers_behind(out, "residual std") == pytest.approx([3 * RESIDUAL_STD])
+    assert numbers_behind(out, "R-squared") == pytest.approx([3 * R_SQUARED])
+
+
+# 3. The loop on the raw readings
+def descent(x, y, lr, steps):
+    """((slope, intercept), losses before each step) from 0, in NumPy."""
+    theta, losses = np.zeros(2), []
+    for _ in range(steps):
+        error = theta[0] * x + theta[1] - y
+        losses.append(np.mean(error**2))
+        theta = theta - lr * 2 * np.array([np.mean(error * x), np.mean(error)])
+    return theta, losses
+
+
+def test_the_loop_is_gradient_descent_from_zero(lesson, device):
     x, y = five_points(device)
-    p, q, theta = x.cpu().numpy(), y.cpu().numpy(), np.zeros(2)
-    for _ in range(7):
-        error = theta[0] * p + theta[1] - q
-        theta = theta - 0.01 * 2 * np.array([np.mean(error * p), np.mean(error)])
-    assert_values(lesson.descend(x, y, 0.01, 7), theta, device)
+    *line, losses = lesson.train(x[:, None], y[:, None], 0.01, 7)
+    expected, expected_losses = descent(x.cpu().numpy(), y.cpu().numpy(), 0.01, 7)
+    np.testing.assert_allclose(line, expected, rtol=1e-12)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-12)
 
 
-def test_ten_thousand_steps_on_raw_data_leave_the_intercept_wrong(lesson, device):
-    x, y = lesson.norris(device)
-    lr = steepest_stable(lesson, x, y)
-    theta = lesson.descend(x, y, lr, 10_000)
+def test_the_closed_form_is_the_loop(lesson, device):
+    x, y = five_points(device)
+    for steps in (0, 1, 7, 200):
+        expected, _ = descent(x.cpu().numpy(), y.cpu().numpy(), 0.01, steps)
+        line = torch.stack(lesson.after_steps(x, y, 0.01, steps))
+        assert_values(line, expected, device, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("steps", [100, 10_000, 2_000_000])
+def test_on_the_raw_readings_each_direction_shrinks_by_its_curvature(
+    lesson, device, steps
+):
+    line = torch.stack(lesson.after_steps(*lesson.norris(device), 3e-6, steps))
     # In the eigenvectors of H each coordinate shrinks by 1 - lr lambda a step.
     values, vectors = np.linalg.eigh(DESIGN.T @ DESIGN / 18)
     minimum = np.array([SLOPE, INTERCEPT])
-    shrunk = (1 - lr * values) ** 10_000 * (vectors.T @ minimum)
-    assert_values(theta, minimum - vectors @ shrunk, device, rtol=0, atol=1e-9)
-    assert theta[1] > INTERCEPT / 10
+    shrunk = (1 - 3e-6 * values) ** steps * (vectors.T @ minimum)
+    assert_values(line, minimum - vectors @ shrunk, device, rtol=0, atol=1e-7)
 
 
-# 3. Standardise x: the valley becomes a round bowl
+def test_r_squared_is_content_while_the_intercept_is_not_even_negative(lesson, device):
+    x, y = lesson.norris(device)
+    x_rows, y_rows = x[:, None].float(), y[:, None].float()
+    slope, intercept, _ = lesson.train(x_rows, y_rows, 3e-6, 100)
+    p = slope * X + intercept
+    assert 1 - np.sum((Y - p) ** 2) / np.sum((Y - Y.mean()) ** 2) > 0.99999
+    assert intercept > 0
+    # Nothing that a user would predict with it is off by more than the noise.
+    assert np.abs(p - SLOPE * X - INTERCEPT).max() < RESIDUAL_STD
+
+
+def test_only_millions_of_steps_find_the_intercept_on_the_raw_readings(lesson, device):
+    x, y = lesson.norris(device)
+    wrong = {
+        steps: abs(lesson.after_steps(x, y, 3e-6, steps)[1].item() / INTERCEPT - 1)
+        for steps in (10_000, 1_000_000, 2_000_000, 10_000_000)
+    }
+    assert wrong[10_000] > 0.98 and wrong[1_000_000] > 0.09
+    assert wrong[2_000_000] < 0.01 and wrong[10_000_000] < 1e-6
+
+
+def test_at_a_thousandth_the_loss_grows_by_the_square_of_the_steepest_factor(
+    lesson, device
+):
+    x, y = lesson.norris(device)
+    _, _, losses = lesson.train(x[:, None].float(), y[:, None].float(), 0.001, 30)
+    factor = 1 - 0.001 * np.linalg.norm(DESIGN, 2) ** 2 / 18
+    assert losses[3] / losses[2] == pytest.approx(factor**2, rel=1e-4)
+    # float32 ends at 3.4e38
+    expected = [losses[2] * factor ** (2 * k) > 3.4e38 for k in range(-2, 5)]
+    assert [np.isinf(loss) for loss in losses[:7]] == expected
+    assert np.isnan(losses[-1])
+
+
+def test_section_3_prints_the_closed_form_for_many_steps(lesson, capsys):
+    lesson.show_3("cpu")
+    out = capsys.readouterr().out
+    assert "after 30 steps   slope nan   intercept nan\n" in out
+    values, vectors = np.linalg.eigh(DESIGN.T @ DESIGN / 18)
+    for steps in (10, 100, 1000, 10**4, 10**5, 10**6, 2 * 10**6, 10**7):
+        minimum = np.array([SLOPE, INTERCEPT])
+        shrunk = (1 - 3e-6 * values) ** steps * (vectors.T @ minimum)
+        slope, intercept = minimum - vectors @ shrunk
+        squares = np.sum((Y - slope * X - intercept) ** 2)
+        quality = 1 - squares / np.sum((Y - Y.mean()) ** 2)
+        printed = numbers_behind(out, f"{steps:,} ")
+        assert printed == pytest.approx([slope, intercept, quality], abs=6e-5)
+
+
+# 4. Standardise the readings
+def test_the_curvatures_are_the_squared_singular_values(lesson, device):
+    x, _ = lesson.norris(device)
+    assert_values(lesson.with_ones(x), DESIGN, device, rtol=0)
+    largest, smallest = np.linalg.svd(DESIGN, compute_uv=False)
+    found = lesson.curvatures(x)
+    assert found == pytest.approx((smallest**2 / 18, largest**2 / 18), rel=1e-8)
+    x, _ = five_points(device)
+    p = x.cpu().numpy()
+    h = 2 * np.array([[np.mean(p * p), np.mean(p)], [np.mean(p), 1]])
+    assert_values(lesson.hessian(x), h, device, rtol=1e-14)
+    # The roots of lambda^2 - trace lambda + determinant.
+    roots = sorted(np.roots([1, -np.trace(h), np.linalg.det(h)]))
+    assert lesson.curvatures(x) == pytest.approx(roots, rel=1e-10)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 100])
+def test_the_limit_lies_between_the_two_bounds_of_the_chapter(lesson, device, scale):
+    for x in (lesson.norris(device)[0], five_points(device)[0]):
+        square = np.mean((scale * x.cpu().numpy()) ** 2)
+        limit = 2 / lesson.curvatures(scale * x)[1]
+        assert 1 / (square + 1) <= limit <= 1 / square * (1 + 1e-12)
+
+
 def test_standardising_makes_the_bowl_round(lesson, device):
-    for x, y in (lesson.norris(device), five_points(device)):
+    for x, _ in (lesson.norris(device), five_points(device)):
         z, mean, std = lesson.standardised(x)
         p = x.cpu().numpy()
         assert_values(mean, p.mean(), device, rtol=1e-14)
         assert_values(std, p.std(), device, rtol=1e-14)
         assert_values(z, (p - p.mean()) / p.std(), device, atol=1e-15)
-        round_bowl = lesson.limit_and_condition(lesson.bowl(z, y)[0])
-        assert round_bowl == pytest.approx((1, 1), rel=1e-12)
+        assert lesson.curvatures(z) == pytest.approx((2, 2), rel=1e-12)
 
 
-def test_a_line_in_z_is_a_line_in_x(lesson, device):
-    mean, std = tensor64(7, device), tensor64(2, device)
-    theta = lesson.in_units_of_the_data(tensor64([3, 5], device), mean, std)
-    assert_values(theta, [1.5, -5.5], device)  # 3 (x - 7) / 2 + 5
+def test_a_line_in_z_is_a_line_in_x(lesson):
+    # 3 (x - 7) / 2 + 5
+    assert lesson.in_units_of_the_data(3.0, 5.0, 7.0, 2.0) == (1.5, -5.5)
 
 
 @pytest.mark.parametrize(("lr", "steps"), [(0.25, 40), (0.5, 1)])
-def test_on_standardised_data_descent_finds_the_certified_line(
+def test_on_standardised_readings_the_loop_finds_the_certified_line(
     lesson, device, lr, steps
 ):
     x, y = lesson.norris(device)
     z, mean, std = lesson.standardised(x)
-    theta = lesson.in_units_of_the_data(lesson.descend(z, y, lr, steps), mean, std)
+    line = lesson.train(z[:, None], y[:, None], lr, steps)[:2]
+    line = torch.stack(lesson.in_units_of_the_data(*line, mean, std))
     # 40 halvings leave 1e-12 of the bias 420, which is 1e-9 of the intercept.
-    assert_values(theta, [SLOPE, INTERCEPT], device, rtol=3e-9)
+    assert_values(line, [SLOPE, INTERCEPT], device, rtol=3e-9)
+
+
+def test_five_steps_at_a_quarter_leave_a_half_to_the_fifth(lesson, capsys):
+    lesson.show_4("cpu")
+    share = 1 - 0.5**5
+    printed = numbers_behind(
+        capsys.readouterr().out, "lr 0.25   after  5 steps   slope"
+    )
+    assert printed == pytest.approx([share * SLOPE, share * INTERCEPT], abs=6e-8)
 
 
 def test_standardised_by_rows_multiples_of_a_row_are_one_row_and_by_columns_not():
@@ -212,21 +325,271 @@ def test_standardised_by_rows_multiples_of_a_row_are_one_row_and_by_columns_not(
     assert by_columns.tolist() == [[-1, -1], [1, 1]]
 
 
-# 4. The pipeline gets there in float32, to float32's precision. Lesson 06 tests train.
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_pipeline_finds_the_certified_line_to_its_precision(lesson, device, dtype):
+def test_columns_that_say_nearly_the_same_stay_a_valley_when_they_are_standardised():
+    random = np.random.default_rng(0)
+    first = random.normal(size=500)
+    second = first + 0.01 * random.normal(size=500)
+    table = np.stack([first, second], axis=1)
+    z = (table - table.mean(axis=0)) / table.std(axis=0)
+    # The correlation r is 1 - 0.01^2 / 2; the eigenvalues of Z^T Z / n are 1 + r, 1 - r
+    assert np.linalg.cond(z.T @ z) == pytest.approx(2 / (0.01**2 / 2), rel=0.3)
+
+
+# 5. Mistake: predictions (n, 1) against targets (n,)
+def test_the_loss_of_all_pairs_is_in_the_means_and_variances(lesson, device):
+    p, y = tensor64([1, 2, 6], device), tensor64([4, 0, -5], device)
+    pairs = np.mean([(a - b) ** 2 for a in (1, 2, 6) for b in (4, 0, -5)])
+    assert_values(lesson.loss_of_all_pairs(p, y), pairs, device, rtol=1e-14)
+    assert_values(((p[:, None] - y) ** 2).mean(), pairs, device, rtol=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flat_targets_take_the_slope_to_zero_and_the_loss_to_the_variance(
+    lesson, device, seed
+):
     x, y = lesson.norris(device)
-    theta, losses = lesson.fit(x, y[:, None], torch.nn.MSELoss(), dtype)
+    z = lesson.standardised(x)[0][:, None]
+    torch.manual_seed(seed)
+    slope, intercept, loss = lesson.train_on_flat_targets(z, y, 0.25, 45)
+    assert abs(slope) < 1e-12  # nn.Linear begins below 1; 2^-45 is left of it
+    assert intercept == pytest.approx(Y.mean(), rel=1e-11)
+    assert loss == pytest.approx(Y.var(), rel=1e-12)
+
+
+def test_the_flat_targets_are_the_only_mistake_of_their_loop(lesson, device):
+    x, y = lesson.norris(device)
+    z, mean, std = lesson.standardised(x)
+    right = mended(
+        lesson, "train_on_flat_targets", "(model(x) - y)", "(model(x) - y[:, None])"
+    )
+    line = right(z[:, None], y, 0.25, 45)[:2]
+    line = torch.stack(lesson.in_units_of_the_data(*line, mean, std))
+    assert_values(line, [SLOPE, INTERCEPT], device, rtol=3e-9)
+
+
+def test_the_theory_of_section_5_is_not_the_measurement(lesson):
+    out = printed_if_tripled(lesson, 5, "train_on_flat_targets", "r_squared", "train")
+    # All pairs have the mean square var p + var y, and var p is R-squared times var y.
+    wrong = 1 - 36 * (1 + R_SQUARED)
+    assert numbers_behind(out, "in theory") == pytest.approx([wrong], abs=6e-6)
+    found = [numbers_behind(out, label) for label in ("p (n,) ", "p (n, 1) ")]
+    expected = [[3 * R_SQUARED], [3 * wrong]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    assert f"   y: mean {Y.mean():.4f}, variance {Y.var():.4f}\n" in out
+    assert f"it predicts {3 * Y.mean():.4f} for" in out
+    assert f"loss {3 * Y.var():.4f}\n" in out
+
+
+def test_mse_loss_warns_once_of_a_flat_target(lesson):
+    loop = "for _ in range(3):\n    nn.MSELoss()(torch.ones(3, 1), torch.ones(3))\n"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        exec(compile(loop, "a_loop.py", "exec"), {"nn": nn, "torch": torch})
+    assert len(caught) == 1 and "Using a target size" in str(caught[0].message)
+
+
+# train.py
+@pytest.fixture(scope="module")
+def train_py(tmp_path_factory):
+    """The variables of the chapter's train.py after it has run."""
+    folder = tmp_path_factory.mktemp("train_py")
+    (folder / "train.py").write_text(program_of("07"), "utf-8")
+    (folder / "data").symlink_to(ROOT / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return types.SimpleNamespace(**runpy.run_path("train.py"))
+
+
+def wine():
+    return np.loadtxt(ROOT / "data" / "wine.csv", delimiter=",", skiprows=1)
+
+
+def best_fit(x, y):
+    """Least squares by NumPy: the weights of the columns of x, and the bias."""
+    return np.linalg.lstsq(np.hstack([x, np.ones((len(x), 1))]), y, rcond=None)[0]
+
+
+def losses_of_best_fit(table):
+    """(training, test loss, test loss of the mean): 108 rows, the last 35."""
+    x, y = table[:, 2:], table[:, 1:2]
+    theta = best_fit(x[:108], y[:108])
+    squares = (np.hstack([x, np.ones((len(x), 1))]) @ theta - y) ** 2
+    return (
+        squares[:108].mean(),
+        squares[143:].mean(),
+        ((y[:108].mean() - y[143:]) ** 2).mean(),
+    )
+
+
+def in_order(table):
+    return table[np.lexsort(table.T)]
+
+
+def test_every_wine_is_in_one_of_the_three_parts(train_py):
+    parts = [
+        (train_py.x[a:b], train_py.y[a:b])
+        for a, b in ((0, 108), (108, 143), (143, 178))
+    ]
+    assert [len(y) for y in (train_py.y_train, train_py.y_valid, train_py.y_test)] == [
+        len(y) for _, y in parts
+    ]
+    table = torch.cat([train_py.y, train_py.x], dim=1).cpu().numpy()
+    np.testing.assert_allclose(in_order(table), in_order(wine()[:, 1:]), rtol=1e-6)
+    # 35 rows at random out of 178: all three kinds are among them but once in 1e5
+    kinds = train_py.table[:, 0].cpu()
+    assert all(len(set(part.tolist())) == 3 for part in (kinds[:108], kinds[143:]))
+
+
+def test_the_training_rows_alone_give_the_mean_and_the_std(train_py):
+    rows = train_py.x[:108].double().cpu().numpy()
+    np.testing.assert_allclose(train_py.mean.cpu(), rows.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(train_py.std.cpu(), rows.std(axis=0, ddof=1), rtol=1e-5)
+    for part, raw in (
+        (train_py.x_train, train_py.x[:108]),
+        (train_py.x_valid, train_py.x[108:143]),
+        (train_py.x_test, train_py.x[143:]),
+    ):
+        expected = (raw.double().cpu().numpy() - rows.mean(axis=0)) / rows.std(
+            axis=0, ddof=1
+        )
+        np.testing.assert_allclose(part.cpu(), expected, atol=1e-4)
+
+
+def test_the_program_arrives_at_the_best_fit(train_py):
+    table = train_py.table.double().cpu().numpy()
+    best, test, of_mean = losses_of_best_fit(table)
+    assert train_py.loss.item() == pytest.approx(best, abs=1e-5)
+    assert train_py.test.item() == pytest.approx(test, abs=1e-3)
+    assert train_py.guess.item() == pytest.approx(of_mean, abs=1e-5)
+
+
+def test_the_file_alone_predicts_as_the_trained_model_does(train_py):
+    assert sorted(train_py.saved) == ["mean", "std", "weights"]
+    trained = train_py.model.cpu()(train_py.x_test[-1:].cpu()).item()
+    assert train_py.alcohol == pytest.approx(trained, rel=1e-5)
+    assert train_py.wine.equal(train_py.x[-1:].cpu())
+
+
+def test_over_two_hundred_shuffles_the_model_beats_the_mean():
+    ratios = []
+    for seed in range(200):
+        table = np.random.default_rng(seed).permutation(wine())
+        _, test, of_mean = losses_of_best_fit(table)
+        ratios.append(test / of_mean)
+    # half the loss of the mean, and never more than it
+    assert 0.45 < np.mean(ratios) < 0.6 and max(ratios) < 1
+
+
+def test_without_the_shuffle_the_mean_beats_the_model():
+    _, test, of_mean = losses_of_best_fit(wine())
+    assert len(set(wine()[143:, 0])) == 1 and wine()[143, 0] not in wine()[:108, 0]
+    assert test > 1.5 * of_mean
+
+
+# 6. How sure is the intercept?
+def test_the_standard_errors_are_certified(lesson, device):
+    x, y = lesson.norris(device)
+    assert_values(lesson.standard_errors(x, y), STANDARD_ERRORS, device)
+
+
+def test_the_standard_errors_are_exact_arithmetics_on_other_data(lesson, device):
+    x, y = five_points(device)
+    _, residual, _, spread = exact_line(x, y)
+    # Var(slope) = s^2 / Sxx, Var(intercept) = s^2 (1 / n + mean^2 / Sxx); mean x is 5.
+    variances = residual / 3 / spread, residual / 3 * (Fraction(1, 5) + 25 / spread)
+    expected = [float(variance) ** 0.5 for variance in variances]
+    assert_values(lesson.standard_errors(x, y), expected, device)
+
+
+def test_lines_of_new_readings_scatter_as_the_standard_errors_say(lesson, device):
+    lines = lesson.lines_of_new_readings(*lesson.norris(device), times=4000).cpu()
+    assert lines.shape == (2, 4000)
+    # Six standard deviations: 1 / sqrt(2 n) for a std, 1 / sqrt(n) for a mean.
+    np.testing.assert_allclose(
+        lines.std(dim=1), STANDARD_ERRORS, rtol=6 / 8000**0.5, atol=0
+    )
+    off = (lines.mean(dim=1).numpy() - [SLOPE, INTERCEPT]) / STANDARD_ERRORS
+    assert np.abs(off).max() < 6 / 4000**0.5
+
+
+def test_section_6_prints_theory_and_certificate_beside_the_experiment(lesson):
+    out = printed_if_tripled(lesson, 6, "lines_of_new_readings")
+    assert numbers_behind(out, "std of 10,000 intercepts") == pytest.approx(
+        [3 * STANDARD_ERRORS[1]], rel=0.05
+    )
+    assert numbers_behind(out, "std of 10,000 slopes") == pytest.approx(
+        [3 * STANDARD_ERRORS[0]], rel=0.05
+    )
+    for error, digits in zip(STANDARD_ERRORS, (14, 11), strict=True):
+        assert f"   by the formula             {error:.{digits}f}\n" in out
+    out = printed_if_tripled(lesson, 6, "standard_errors", "lines_of_new_readings")
+    assert out.count("   certified                  ") == 2
+    assert f"certified                  {STANDARD_ERRORS[0]}\n" in out
+    assert f"certified                  {STANDARD_ERRORS[1]}\n" in out
+
+
+def test_chance_puts_every_eighth_intercept_above_zero(lesson, capsys):
+    lesson.show_6("cpu")
+    out = capsys.readouterr().out
+    in_errors = INTERCEPT / STANDARD_ERRORS[1]
+    printed = numbers_behind(out, "the intercept in standard errors")
+    assert printed == pytest.approx([in_errors], abs=0.005)
+    share = torch.special.ndtr(torch.tensor(in_errors)).item()
+    printed = numbers_behind(out, "share of the 10,000 intercepts above 0")
+    # six standard deviations of a share of 10,000, and the rounding
+    assert printed == pytest.approx([share], abs=6 * (share / 1e4) ** 0.5 + 0.005)
+
+
+# 7. What float32 keeps
+def test_float32_rounds_the_difference_of_two_large_numbers(lesson, capsys):
+    lesson.show_7("cpu")
+    out = capsys.readouterr().out
+    y_mean, rest = Y.mean(), SLOPE * X.mean()
+    exact = numbers_behind(out, "float64")
+    assert exact == pytest.approx([y_mean, rest, INTERCEPT], abs=6e-9)
+    small = [np.float32(y_mean), np.float32(rest)]
+    expected = [*map(float, small), float(small[0] - small[1])]
+    assert numbers_behind(out, "float32") == pytest.approx(expected, abs=6e-9)
+    # numbers of float32 between 256 and 512 lie 2^-15 apart
+    assert 1e-7 < abs(expected[2] - INTERCEPT) < 2**-15
+    assert numbers_behind(out, "certified") == pytest.approx([INTERCEPT], abs=6e-9)
+
+
+def test_a_bad_fit_brings_the_square_of_the_condition_number_in():
+    # Trefethen and Bau, theorem 18.1: k + k^2 |r| / (|A| |theta|). A change of A by
+    # eps |A| r v^T, v the flattest direction, comes to the second term alone.
+    theta = np.array([SLOPE, INTERCEPT])
+    residuals = Y - DESIGN @ theta
+    _, values, vectors = np.linalg.svd(DESIGN, full_matrices=False)
+    condition = values[0] / values[1]
+    second = condition**2 * np.linalg.norm(residuals)
+    second /= values[0] * np.linalg.norm(theta)
+    assert condition == pytest.approx(855.22, abs=0.01)
+    assert condition + second == pytest.approx(1976, abs=0.5)
+    eps = 1e-9
+    change = eps * values[0] * np.outer(residuals, vectors[1])
+    changed = DESIGN + change / np.linalg.norm(residuals)
+    found = np.linalg.lstsq(changed, Y, rcond=None)[0]
+    growth = np.linalg.norm(found - theta) / np.linalg.norm(theta) / eps
+    assert growth == pytest.approx(second, rel=1e-3) and growth > condition
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_loop_finds_the_certified_line_to_the_precision_of_its_dtype(
+    lesson, device, dtype
+):
+    x, y = lesson.norris(device)
+    z = lesson.standardised(x)[0]
+    slope, intercept, losses = lesson.train(
+        z[:, None].to(dtype), y[:, None].to(dtype), 0.25, 60
+    )
     # What is rounded are the weight and the bias of z, 344 and 420: numbers of dtype
     # between 256 and 512 lie 256 eps apart. Training stops moving about one such step
     # from the minimum (and the certified digits, times X, are good to 1e-11).
     step = 256 * torch.finfo(dtype).eps
     near = 1.5 * step + 1e-11
-    weight_and_bias = theta.cpu() @ tensor64([[X.std(), X.mean()], [0, 1]])
-    expected = [SLOPE * X.std(), SLOPE * X.mean() + INTERCEPT]
-    assert_values(weight_and_bias, expected, rtol=0, atol=near)
-    rounded = lesson.relative_errors(theta)[1] > 1e-9
-    assert rounded == (dtype == torch.float32)
+    assert slope == pytest.approx(SLOPE * X.std(), abs=near)
+    assert intercept == pytest.approx(Y.mean(), abs=near)
     # At lr 1/4 the distance to the minimum halves at every step, the excess loss falls
     # to 1/4.
     least, start = RESIDUAL_STD**2 * 34 / 36, np.mean(Y**2)
@@ -234,91 +597,68 @@ def test_the_pipeline_finds_the_certified_line_to_its_precision(lesson, device, 
     assert losses == pytest.approx(expected, rel=10 * step)
 
 
-# 5. Mistake: predictions (n, 1) against targets (n,)
-def test_predictions_against_flat_targets_are_compared_in_all_pairs(lesson, device):
-    p, y = tensor64([[1], [2], [6]], device), tensor64([4, 0, -5], device)
-    pairs = np.mean([(a - b) ** 2 for a in (1, 2, 6) for b in (4, 0, -5)])
-    assert_values(lesson.squared_error(p, y), pairs, device, rtol=1e-14)
-    assert_values(lesson.broadcast_loss(p, y), pairs, device, rtol=1e-14)
-    in_rows = lesson.squared_error(p, y[:, None])
-    assert_values(in_rows, (9 + 4 + 121) / 3, device, rtol=1e-14)
+# Go wrong
+def flat_target():
+    with pytest.warns(UserWarning) as warned:
+        nn.MSELoss()(torch.ones(3, 1), torch.ones(3))
+    raise warned[0].message
 
 
-def test_flat_targets_take_the_slope_to_zero_and_the_loss_to_the_variance(
-    lesson, device
-):
-    x, y = lesson.norris(device)
-    theta, losses = lesson.fit(x, y, lesson.squared_error)
-    assert_values(theta, [0, Y.mean()], device, atol=1e-9)
-    assert losses[-1] == pytest.approx(Y.var(), rel=1e-12)
+def whole_file():
+    model = nn.Linear(2, 1)
+    model.load_state_dict({"weights": model.state_dict(), "mean": 0, "std": 1})
 
 
-def test_mseloss_warns_of_flat_targets_and_a_loss_by_hand_is_silent(lesson, device):
-    x, y = lesson.norris(device)
-    with pytest.warns(UserWarning, match="Using a target size"):
-        theta, _ = lesson.fit(x, y, torch.nn.MSELoss())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        silent, _ = lesson.fit(x, y, lesson.squared_error)
-    assert_values(theta, silent.cpu(), device, atol=1e-9)
+MISTAKES = [
+    ("Using a target size", flat_target),
+    (
+        "mat1 and mat2 must have the same dtype",
+        lambda: nn.Linear(1, 1)(torch.ones(3, 1, dtype=torch.float64)),
+    ),
+    (
+        "mat1 and mat2 shapes cannot be multiplied",
+        lambda: nn.Linear(12, 1)(torch.ones(3, 13)),
+    ),
+    (
+        "mat1 and mat2 shapes cannot be multiplied",
+        lambda: nn.Linear(1, 1)(torch.ones(3)),
+    ),
+    (
+        "could not convert string",
+        lambda: np.loadtxt(ROOT / "data" / "wine.csv", delimiter=","),
+    ),
+    ("Missing key(s) in state_dict", whole_file),
+]
 
 
-def test_the_theory_of_section_5_is_not_the_measurement(lesson):
-    out = printed_if_tripled(lesson, 5, "fit", "squared_error")
-    theory = f"slope 0, intercept mean y {Y.mean():.4f}, loss var y {Y.var():.4f}\n"
-    assert f"theory for (n,)  {theory}" in out
-    pairs = np.mean((X[:, None] - Y) ** 2)
-    assert f"var p + var y + (mean p - mean y)^2        {pairs:.4f}\n" in out
-    assert f"p = x, (n, 1), {3 * pairs:.4f}\n" in out
-    assert f"intercept {3 * Y.mean():.4f}, loss {9 * Y.var():.4f}\n" in out
+@pytest.mark.parametrize(("message", "mistake"), MISTAKES)
+def test_a_loud_mistake_says_what_the_chapter_quotes(message, mistake):
+    with pytest.raises(Exception, match=re.escape(message)):
+        mistake()
+    assert message in read(CHAPTER)
 
 
-# 6. Mistake: a learning rate that "always works" on features that are not scaled
-def test_unscaled_features_multiply_every_step_by_the_steepest_factor(lesson, device):
-    x, y = lesson.norris(device)
-    factor = abs(1 - 0.01 * np.linalg.norm(DESIGN, 2) ** 2 / 18)
-    theory = lesson.step_ratio_in_theory(x, y, 0.01)
-    assert theory == pytest.approx(factor, rel=1e-12)
-    for steps in (4, 6):
-        ratio = lesson.step_ratio(x, y, 0.01, steps)
-        assert ratio == pytest.approx(factor, rel=1e-9)
-    assert not lesson.descend(x, y, 0.01, 100).isfinite().all()
-    out = printed_if_tripled(lesson, 6, "step_ratio")
-    assert f"theory: |1 - lr lambda_max| = {factor:.2f}\n" in out
-    assert f"each step is {3 * factor:.2f} times" in out
+def test_every_message_of_the_table_is_made():
+    assert loud_messages(CHAPTER) <= {message for message, _ in MISTAKES}
 
 
-# 7. Mistake: stopping when the line looks right
-def test_the_line_looks_right_long_before_the_intercept_is(lesson, device):
-    x, y = lesson.norris(device)
-    lr = steepest_stable(lesson, x, y)
-    for steps in (100, 10_000):
-        r_squared, error = lesson.quality_when_stopped(x, y, lr, steps)
-        theta = lesson.descend(x, y, lr, steps).cpu().numpy()
-        residuals = DESIGN @ theta - Y
-        expected = 1 - np.sum(residuals**2) / np.sum((Y - Y.mean()) ** 2)
-        assert r_squared == pytest.approx(expected, rel=1e-12)
-        assert error == pytest.approx(abs(theta[1] / INTERCEPT - 1), rel=1e-9)
-        assert r_squared > 0.99999 and error > 0.97
-
-
-def test_the_stopped_line_is_nowhere_further_off_than_the_residuals(lesson, device):
-    x, y = lesson.norris(device)
-    certified = tensor64([SLOPE, INTERCEPT], device)
-    stopped = lesson.descend(x, y, steepest_stable(lesson, x, y), 100)
-    assert lesson.largest_change(x, stopped, certified) < RESIDUAL_STD
-
-
-@pytest.mark.parametrize(("x", "expected"), [([-10, 0, 3], 7), ([3, 14], 5)])
-def test_the_largest_change_is_that_of_the_predictions(lesson, device, x, expected):
-    theta, other = tensor64([1, 2], device), tensor64([0.5, 4], device)  # x / 2 - 2
-    assert lesson.largest_change(tensor64(x, device), theta, other) == expected
-
-
-def test_the_picture_shows_the_line_and_its_residuals(lesson):
-    above, below = lesson.figure().axes
-    line, points = above.lines
-    np.testing.assert_array_equal(points.get_xydata(), np.stack([X, Y], axis=1))
-    assert line.get_label() == "y = 1.00212 x - 0.26232"
-    residuals = below.lines[1].get_ydata()
-    np.testing.assert_allclose(residuals, Y - DESIGN @ [SLOPE, INTERCEPT], atol=1e-9)
+# The picture
+def test_the_picture_shows_a_fast_and_a_slow_way_to_the_certified_intercept(lesson):
+    (axes,) = lesson.figure().axes
+    lines = {line.get_label(): line for line in axes.lines}
+    raw, standard = (
+        lines[label] for label in ("raw readings, lr 3e-6", "standardised, lr 0.25")
+    )
+    assert set(lines["certified"].get_ydata()) == {INTERCEPT}
+    assert axes.get_xscale() == "log"
+    steps = np.array(raw.get_xdata())
+    np.testing.assert_array_equal(steps, standard.get_xdata())
+    assert steps[0] == 1 and steps[-1] == 10**7.5 // 1 + 1
+    values, vectors = np.linalg.eigh(DESIGN.T @ DESIGN / 18)
+    minimum = np.array([SLOPE, INTERCEPT])
+    shrunk = (1 - 3e-6 * values) ** steps[:, None] * (vectors.T @ minimum)
+    np.testing.assert_allclose(
+        raw.get_ydata(), (minimum - shrunk @ vectors.T)[:, 1], rtol=0, atol=1e-6
+    )
+    halved = INTERCEPT * (1 - 0.5 ** np.minimum(steps, 1000))
+    np.testing.assert_allclose(standard.get_ydata(), halved, rtol=0, atol=1e-9)

@@ -11,12 +11,14 @@ import os
 import re
 import runpy
 import shutil
+import socket
 import tempfile
 import textwrap
 import types
 import warnings
 from decimal import Decimal
 from pathlib import Path
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import pytest
@@ -157,6 +159,17 @@ def test_the_sections_are_those_of_the_script(path):
     assert [text.split("\n")[0] for text in outputs.values()] == titles
 
 
+def as_torchrun_with_one_process():
+    """The variables that torchrun sets for the only process of a program."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    numbers = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
+    return {name: str(number) for name, number in numbers.items()} | {
+        "MASTER_ADDR": "127.0.0.1"
+    }
+
+
 class Run:
     """A chapter in sections, read from top to bottom in a temporary folder.
 
@@ -202,7 +215,10 @@ class Run:
             program = Path(f"{name}.py")
             program.write_text(code, "utf-8")
             out = io.StringIO()
-            with contextlib.redirect_stdout(out):
+            with (
+                contextlib.redirect_stdout(out),
+                mock.patch.dict(os.environ, as_torchrun_with_one_process()),
+            ):
                 names = runpy.run_path(str(program), run_name="__main__")
             self.printed[number] = out.getvalue()
             self.names[f"{name}_py"] = types.SimpleNamespace(**names)

@@ -23,12 +23,14 @@ def two_rates(x):
     return 1 / curvature, 2 / curvature
 
 
-def fitted(x, y, lr, steps):
-    """The slope after so many steps from 0."""
-    # Without the reset each step would repeat all steps before it.
+def fitted(x, y):
+    """The price, in whatever unit x comes."""
+    # A fixed rate suits one unit. 1 / curvature is half the limit, whatever the unit.
+    lr = 1 / (2 * (x**2).mean())
     w = torch.zeros((), dtype=x.dtype, requires_grad=True)
-    for _ in range(steps):
-        ((w * x - y) ** 2).mean().backward()
+    for _ in range(100):
+        loss = ((w * x - y) ** 2).mean()
+        loss.backward()
         with torch.no_grad():
             w -= lr * w.grad
         w.grad = None
@@ -36,7 +38,7 @@ def fitted(x, y, lr, steps):
 
 
 def slope_gradient(x, y, w):
-    """The derivative of mean((w x - y)^2) by w."""
+    """The slope of mean((w x - y)^2) with respect to w."""
     # dot adds up n products, so the mean is a division by n.
     return float(np.dot(2 * x, w * x - y) / len(x))
 

@@ -10,10 +10,12 @@ def fitted_parabola(x, y):
     return torch.linalg.lstsq(design, y[:, None]).solution[:, 0]
 
 
-def model_error(model, x, y):
-    """The mean squared error of predictions (n, 1) for y, shape (n,)."""
-    # Without the second dimension every prediction meets every target.
-    return ((model(x) - y[:, None]) ** 2).mean()
+def r_squared_of_batches(batches):
+    """R-squared over all rows of all batches."""
+    # Each batch has another mean of y. The metric wants the one of all rows.
+    p = torch.cat([p for p, _ in batches])
+    y = torch.cat([y for _, y in batches])
+    return (1 - ((y - p) ** 2).sum() / ((y - y.mean()) ** 2).sum()).item()
 
 
 def line_in_units_of_the_data(slope, intercept, x, y):
@@ -24,7 +26,7 @@ def line_in_units_of_the_data(slope, intercept, x, y):
     return by_x.item(), at_0.item()
 
 
-def r_squared(p, y):
-    """The share of y's variance that p explains."""
-    # The yardstick is the spread of the data, which does not depend on the predictions.
-    return (1 - ((y - p) ** 2).sum() / ((y - y.mean()) ** 2).sum()).item()
+def model_error(model, x, y):
+    """The mean squared error of predictions (n, 1) for y, shape (n,)."""
+    # Without the second dimension every prediction meets every target.
+    return ((model(x) - y[:, None]) ** 2).mean()

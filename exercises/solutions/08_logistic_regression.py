@@ -11,9 +11,11 @@ def loss_of(model, x, y):
 
 def scaled_safely(train, test):
     """Both parts, scaled by the training rows; a constant column becomes 0."""
-    # Test rows stand for the future, of which no mean is known.
-    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
-    std = torch.where(std > 0, std, 1)  # 0 / 0 is nan, 0 / 1 is 0
+    # Test rows stand for the future, of which no mean is known. Of a constant column
+    # the mean and the std are rounded, so ask the column itself.
+    constant = (train == train[0]).all(dim=0)
+    mean = torch.where(constant, train[0], train.mean(dim=0))
+    std = torch.where(constant, 1, train.std(dim=0, correction=0))
     return tuple((x - mean) / std for x in (train, test))
 
 

@@ -18,16 +18,24 @@ def stages(*transforms):
     return apply
 
 
-def between_0_and_1(image):
-    """A new picture, image / 255."""
-    # /= would divide the data set's own picture, again in every epoch.
-    return image / 255
+def batch_of(pictures, height, width):
+    """The pictures in RGB, of one size, as one tensor."""
+    # convert comes first: a palette's numbers must not be mixed when it is resized.
+    prepare = v2.Compose(
+        [
+            v2.Resize((height, width)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    return torch.stack([prepare(picture.convert("RGB")) for picture in pictures])
 
 
-def loaded(picture):
-    """The picture as float32, shape (c, h, w), from 0 to 1."""
-    # Without scale=True ToDtype changes the dtype and leaves the numbers.
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture)
+def normalised_batch(images):
+    """Each channel minus its mean, divided by its std."""
+    # All dimensions but the channels' are averaged over, and kept to divide by.
+    mean = images.mean(dim=(0, 2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(0, 2, 3), correction=0, keepdim=True)
 
 
 def flipped_together(image, mask):
@@ -36,8 +44,7 @@ def flipped_together(image, mask):
     return v2.RandomHorizontalFlip(p=0.5)(image, tv_tensors.Mask(mask))
 
 
-def normalised_batch(images):
-    """Each channel minus its mean, divided by its std."""
-    # All dimensions but the channels' are averaged over, and kept to divide by.
-    mean = images.mean(dim=(0, 2, 3), keepdim=True)
-    return (images - mean) / images.std(dim=(0, 2, 3), correction=0, keepdim=True)
+def between_0_and_1(image):
+    """A new picture, image / 255."""
+    # /= would divide the data set's own picture, again in every epoch.
+    return image / 255

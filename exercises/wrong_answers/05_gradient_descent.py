@@ -71,25 +71,64 @@ def two_rates_4(x):
     return 1 / 15, 2 / 15
 
 
-def fitted_1(x, y, lr, steps):
-    """Reset the gradient as soon as it is there."""
+def fitted_1(x, y):
+    """A rate so small that it suits grams."""
+    lr = 1e-7
     w = torch.zeros((), dtype=x.dtype, requires_grad=True)
-    for _ in range(steps):
+    for _ in range(100):
         ((w * x - y) ** 2).mean().backward()
-        w.grad.zero_()
         with torch.no_grad():
             w -= lr * w.grad
+        w.grad = None
     return w.item()
 
 
-def fitted_2(x, y, lr, steps):
-    """Reset once, before everything."""
+def fitted_2(x, y):
+    """x a thousand times as large, so the rate a thousandth."""
+    lr = 0.2 / x.max()
     w = torch.zeros((), dtype=x.dtype, requires_grad=True)
-    w.grad = None
-    for _ in range(steps):
+    for _ in range(100):
         ((w * x - y) ** 2).mean().backward()
         with torch.no_grad():
             w -= lr * w.grad
+        w.grad = None
+    return w.item()
+
+
+def fitted_3(x, y):
+    """As large as the limit allows."""
+    lr = 2 / (2 * (x**2).mean())
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    for _ in range(100):
+        ((w * x - y) ** 2).mean().backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+    return w.item()
+
+
+def fitted_4(x, y):
+    """The sum of the squares, whatever the number of receipts."""
+    lr = 1 / (2 * (x**2).sum())
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    for _ in range(100):
+        ((w * x - y) ** 2).mean().backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+    return w.item()
+
+
+def fitted_5(x, y):
+    """x on a common scale: but then w is the price of the largest amount."""
+    x = x / x.max()
+    lr = 0.5
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    for _ in range(100):
+        ((w * x - y) ** 2).mean().backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
     return w.item()
 
 

@@ -22,19 +22,39 @@ def fitted_parabola_3(x, y):
     return torch.stack([a, torch.zeros_like(a), c])
 
 
-def model_error_1(model, x, y):
-    """Give y the dimension in front."""
-    return ((model(x) - y[None]) ** 2).mean()
+def r_squared_of_batches_1(batches):
+    """A larger batch counts more, as for a mean over the rows."""
+    total = sum(
+        len(y) * (1 - ((y - p) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+        for p, y in batches
+    )
+    return (total / sum(len(y) for _, y in batches)).item()
 
 
-def model_error_2(model, x, y):
-    """The sum over rows, to get rid of the second dimension."""
-    return ((model(x)[:, 0] - y) ** 2).sum()
+def r_squared_of_batches_2(batches):
+    """Add up both sums over the batches: the spread is around each batch's own mean."""
+    squares = sum(((y - p) ** 2).sum() for p, y in batches)
+    spread = sum(((y - y.mean()) ** 2).sum() for _, y in batches)
+    return (1 - squares / spread).item()
 
 
-def model_error_3(model, x, y):
-    """A loss is a number."""
-    return torch.tensor(((model(x)[:, 0] - y) ** 2).mean().item())
+def r_squared_of_batches_3(batches):
+    """R-squared is the square of the correlation."""
+    both = torch.cat([torch.stack([p, y]) for p, y in batches], dim=1)
+    return torch.corrcoef(both)[0, 1].square().item()
+
+
+def r_squared_of_batches_4(batches):
+    """The explained share: the spread of p over that of y."""
+    p = torch.cat([p for p, _ in batches])
+    y = torch.cat([y for _, y in batches])
+    return (((p - p.mean()) ** 2).sum() / ((y - y.mean()) ** 2).sum()).item()
+
+
+def r_squared_of_batches_5(batches):
+    """The spread of all y, around 0."""
+    squares = sum(((y - p) ** 2).sum() for p, y in batches)
+    return (1 - squares / sum((y**2).sum() for _, y in batches)).item()
 
 
 def line_in_units_of_the_data_1(slope, intercept, x, y):
@@ -62,16 +82,16 @@ def line_in_units_of_the_data_4(slope, intercept, x, y):
     return by_x.item(), at_0.item()
 
 
-def r_squared_1(p, y):
-    """The explained share: the spread of p over that of y."""
-    return (((p - p.mean()) ** 2).sum() / ((y - y.mean()) ** 2).sum()).item()
+def model_error_1(model, x, y):
+    """Give y the dimension in front."""
+    return ((model(x) - y[None]) ** 2).mean()
 
 
-def r_squared_2(p, y):
-    """Spread around 0."""
-    return (1 - ((y - p) ** 2).sum() / (y**2).sum()).item()
+def model_error_2(model, x, y):
+    """The sum over rows, to get rid of the second dimension."""
+    return ((model(x)[:, 0] - y) ** 2).sum()
 
 
-def r_squared_3(p, y):
-    """R-squared is the square of the correlation."""
-    return torch.corrcoef(torch.stack([p, y]))[0, 1].square().item()
+def model_error_3(model, x, y):
+    """A loss is a number."""
+    return torch.tensor(((model(x)[:, 0] - y) ** 2).mean().item())

@@ -1,26 +1,79 @@
 """Plausible wrong answers to the exercises of lesson 09, and the thoughts behind."""
 
+import csv
+
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 
-def percent_of_batches_1(batches):
-    """The mean of the batches' percentages."""
-    shares = [(p == y).double().mean().item() for p, y in batches]
-    return 100 * sum(shares) / len(shares)
+class _Table(Dataset):
+    """Rows and the numbers of their classes."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, index):
+        return self.x[index], self.y[index]
 
 
-def percent_of_batches_2(batches):
-    """A share is from 0 to 1."""
-    right = sum((p == y).sum().item() for p, y in batches)
-    return right / sum(len(y) for _, y in batches)
+def _rows(path):
+    """The lines below the header, as lists of texts."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
-def percent_of_batches_3(batches):
-    """Every batch is as long as the first."""
-    right = sum((p == y).sum().item() for p, y in batches)
-    return 100 * right / (len(batches) * len(batches[0][1]))
+def _x(rows):
+    """The numbers of all columns but the last."""
+    return torch.tensor([[float(word) for word in row[:-1]] for row in rows])
+
+
+def from_csv_1(path):
+    """The classes in the order in which they come."""
+    rows = _rows(path)
+    classes = list(dict.fromkeys(row[-1] for row in rows))
+    y = torch.tensor([classes.index(row[-1]) for row in rows])
+    return TensorDataset(_x(rows), y), classes
+
+
+def from_csv_2(path):
+    """Numbers in names are sorted as numbers."""
+    rows = _rows(path)
+    classes = sorted({row[-1] for row in rows}, key=lambda name: (len(name), name))
+    y = torch.tensor([classes.index(row[-1]) for row in rows])
+    return TensorDataset(_x(rows), y), classes
+
+
+def from_csv_3(path):
+    """Everything is float, the classes too."""
+    rows = _rows(path)
+    classes = sorted({row[-1] for row in rows})
+    y = torch.tensor([float(classes.index(row[-1])) for row in rows])
+    return TensorDataset(_x(rows), y), classes
+
+
+def from_csv_4(path):
+    """A class inside the function knows x and y by itself."""
+    rows = _rows(path)
+    classes = sorted({row[-1] for row in rows})
+    x, y = _x(rows), torch.tensor([classes.index(row[-1]) for row in rows])
+
+    class Local(_Table):
+        pass
+
+    return Local(x, y), classes
+
+
+def from_csv_5(path):
+    """NumPy reads the numbers, and they stay as it made them."""
+    rows = _rows(path)
+    classes = sorted({row[-1] for row in rows})
+    x = torch.from_numpy(np.array([row[:-1] for row in rows], dtype=float))
+    y = torch.tensor([classes.index(row[-1]) for row in rows])
+    return TensorDataset(x, y), classes
 
 
 def mean_loss_1(loss_function, batches):
@@ -42,50 +95,54 @@ def mean_loss_3(loss_function, batches):
     return total / sum(len(y) for _, y in batches)
 
 
-class _Noisy(Dataset):
-    """x[i] plus noise from draw(index, d)."""
-
-    def __init__(self, x, draw):
-        self.x, self.draw = x, draw
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return self.x[index] + 0.1 * self.draw(index, self.x.shape[1])
-
-
-class _Owned:
-    """Draws from a generator that is copied with the data set."""
-
-    def __init__(self):
-        self.random = np.random.default_rng()
-
-    def __call__(self, index, d):
-        return torch.from_numpy(self.random.normal(size=d)).float()
-
-
-def noisy_1(x):
+def noisy_1(samples, generator=np.random.default_rng()):  # noqa: B008
     """No fixed seed, so every worker draws other numbers."""
-    return _Noisy(x, _Owned())
+    batch = torch.stack(samples)
+    return batch + torch.from_numpy(generator.normal(0, 0.1, batch.shape)).float()
 
 
-def noisy_2(x):
-    """The sample's number as the seed: every sample has noise of its own."""
-    return _Noisy(
-        x, lambda i, d: torch.randn(d, generator=torch.Generator().manual_seed(i))
-    )
+def noisy_2(samples):
+    """A generator made in the call is nobody's copy."""
+    generator = torch.Generator().manual_seed(torch.initial_seed() % 2**32)
+    batch = torch.stack(samples)
+    return batch + 0.1 * torch.randn(batch.shape, generator=generator)
 
 
-def noisy_3(x):
-    """Draw once, for all."""
-    noise = torch.randn_like(x)
-    return _Noisy(x, lambda i, d: noise[i])
+def noisy_3(samples):
+    """NumPy's global generator is seeded for each worker."""
+    batch = torch.stack(samples)
+    return batch + torch.from_numpy(np.random.normal(0, 0.1, batch.shape)).float()
 
 
-def noisy_4(x):
+def noisy_4(samples):
     """Noise from 0 to 0.1."""
-    return _Noisy(x, lambda i, d: torch.rand(d))
+    batch = torch.stack(samples)
+    return batch + 0.1 * torch.rand(batch.shape)
+
+
+def noisy_5(samples):
+    """One draw for all samples."""
+    batch = torch.stack(samples)
+    return batch + 0.1 * torch.randn(batch.shape[1])
+
+
+def noisy_6(samples):
+    """The noise is written into the samples."""
+    for sample in samples:
+        sample += 0.1 * torch.randn(sample.shape)
+    return torch.stack(samples)
+
+
+def noisy_7(samples):
+    """Python's numbers are float64, so the noise is too."""
+    batch = torch.stack(samples)
+    return batch + 0.1 * torch.randn(batch.shape, dtype=torch.float64)
+
+
+def noisy_8(samples):
+    """0.1 is the variance."""
+    batch = torch.stack(samples)
+    return batch + 0.1**0.5 * torch.randn(batch.shape)
 
 
 def share_1(n, worker, workers):
@@ -135,16 +192,6 @@ def padded_with_mask_4(rows):
     """The default of pad_sequence: (longest, n)."""
     pad = torch.nn.utils.rnn.pad_sequence
     return pad(rows), pad([torch.ones(len(row), dtype=torch.bool) for row in rows])
-
-
-def noisy_5(x):
-    """Noise of the shape of x."""
-    return _Noisy(x, lambda i, d: torch.randn(x.shape))
-
-
-def noisy_6(x):
-    """Python's numbers are float64, so the noise is too."""
-    return _Noisy(x, lambda i, d: torch.randn(d).double())
 
 
 def padded_with_mask_5(rows):

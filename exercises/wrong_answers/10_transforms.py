@@ -48,39 +48,78 @@ def stages_4(*transforms):
     return apply
 
 
-def between_0_and_1_1(image):
-    """div_ returns a tensor, so it is a new one."""
-    return image.div_(255)
+def batch_of_1(pictures, height, width):
+    """Resized first and converted afterwards, without scale."""
+    prepare = v2.Compose([v2.Resize((height, width)), v2.ToImage()])
+    images = [prepare(picture.convert("RGB")).float() for picture in pictures]
+    return torch.stack(images)
 
 
-def between_0_and_1_2(image):
-    """A view is a copy."""
-    result = image[:]
-    result /= 255
-    return result
-
-
-def between_0_and_1_3(image):
-    """The largest number is 1."""
-    return image / 256
-
-
-def loaded_1(picture):
-    """Scaled, and divided by 255 to be sure."""
-    return (
-        v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])(picture) / 255
+def batch_of_2(pictures, height, width):
+    """PIL says (width, height), so Resize does, too."""
+    prepare = v2.Compose(
+        [
+            v2.Resize((width, height)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
     )
+    return torch.stack([prepare(picture.convert("RGB")) for picture in pictures])
 
 
-def loaded_2(picture):
-    """The array as it is, from 0 to 1."""
-    return torch.from_numpy(picture) / 255
+def batch_of_3(pictures, height, width):
+    """Grey and palette pictures have one channel: repeat it."""
+    prepare = v2.Compose(
+        [
+            v2.Resize((height, width)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    images = [prepare(picture)[:3] for picture in pictures]
+    return torch.stack([image.expand(3, height, width) for image in images])
 
 
-def loaded_3(picture):
-    """reshape puts the channels first."""
-    height, width, channels = picture.shape
-    return torch.from_numpy(picture).reshape(channels, height, width) / 255
+def batch_of_4(pictures, height, width):
+    """One number, so that nothing is squeezed, and a crop."""
+    prepare = v2.Compose(
+        [
+            v2.Resize(max(height, width)),
+            v2.CenterCrop((height, width)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    return torch.stack([prepare(picture.convert("RGB")) for picture in pictures])
+
+
+def normalised_batch_1(images):
+    """One mean for everything."""
+    return (images - images.mean()) / images.std(correction=0)
+
+
+def normalised_batch_2(images):
+    """Each picture by itself."""
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(2, 3), correction=0, keepdim=True)
+
+
+def normalised_batch_3(images):
+    """std() as it comes."""
+    mean = images.mean(dim=(0, 2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(0, 2, 3), keepdim=True)
+
+
+def normalised_batch_4(images):
+    """The constants that everybody uses."""
+    return (images / 255 - 0.5) / 0.25
+
+
+def normalised_batch_5(images):
+    """In place, to save memory."""
+    images -= images.mean(dim=(0, 2, 3), keepdim=True)
+    images /= images.std(dim=(0, 2, 3), correction=0, keepdim=True)
+    return images
 
 
 def flipped_together_1(image, mask):
@@ -107,39 +146,27 @@ def flipped_together_4(image, mask):
     return v2.RandomVerticalFlip(p=0.5)(image, tv_tensors.Mask(mask))
 
 
-def normalised_batch_1(images):
-    """One mean for everything."""
-    return (images - images.mean()) / images.std(correction=0)
-
-
-def normalised_batch_2(images):
-    """Each picture by itself."""
-    mean = images.mean(dim=(2, 3), keepdim=True)
-    return (images - mean) / images.std(dim=(2, 3), correction=0, keepdim=True)
-
-
-def normalised_batch_3(images):
-    """std() as it comes."""
-    mean = images.mean(dim=(0, 2, 3), keepdim=True)
-    return (images - mean) / images.std(dim=(0, 2, 3), keepdim=True)
-
-
-def normalised_batch_4(images):
-    """The constants that everybody uses."""
-    return (images / 255 - 0.5) / 0.25
-
-
 def flipped_together_5(image, mask):
     """Stacked, they cannot part; the mask comes back as floats."""
     both = v2.RandomHorizontalFlip(p=0.5)(torch.cat([image, mask[None]]))
     return both[:-1], both[-1]
 
 
-def normalised_batch_5(images):
-    """In place, to save memory."""
-    images -= images.mean(dim=(0, 2, 3), keepdim=True)
-    images /= images.std(dim=(0, 2, 3), correction=0, keepdim=True)
-    return images
+def between_0_and_1_1(image):
+    """div_ returns a tensor, so it is a new one."""
+    return image.div_(255)
+
+
+def between_0_and_1_2(image):
+    """A view is a copy."""
+    result = image[:]
+    result /= 255
+    return result
+
+
+def between_0_and_1_3(image):
+    """The largest number is 1."""
+    return image / 256
 
 
 def between_0_and_1_4(image):

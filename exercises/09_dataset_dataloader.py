@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 # %% 1. Write (medium, 10 minutes)
 def from_csv(path):
-    """Write: a data set from a table whose last column is a name, and its classes.
+    """Write: a data set of a table whose last column is a name, and its classes.
 
     Gets the path of a CSV file in UTF-8 with one header line. The last column is the
     name of the class, the others are numbers. Returns (dataset, classes). classes is
@@ -58,11 +58,11 @@ def noisy(samples):
     """Mend: a collate_fn that adds noise which never repeats.
 
     Gets a list of n tensors of shape (d,), float32. Returns the batch, float32, shape
-    (n, d): the samples plus normal noise with mean 0 and std 0.1.
-    The samples stay as they are. The noise must be new at every call, in every worker
-    and in every epoch. After the same torch.manual_seed it must be the same. Workers
-    find a function by its name, so it stays at the top of the file. Example: two calls
-    with [1.0, 2.0] differ.
+    (n, d): the samples plus normal noise with mean 0 and std 0.1. The samples stay as
+    they are. The noise must be new for each sample and at every call, in every worker
+    and in every epoch. After the same torch.manual_seed it must be the same. A worker
+    that is a fresh process finds a function by its name, so it stays at the top of the
+    file. Example: two calls with [tensor([1.0, 2.0])] differ.
     """
     if not hasattr(noisy, "generator"):
         noisy.generator = np.random.default_rng(0)

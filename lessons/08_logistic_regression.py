@@ -358,7 +358,7 @@ def figure(device="cpu"):
     fig = Figure(figsize=(9, 4), layout="constrained")
     histogram, curve = fig.subplots(1, 2)
     by_class = [p[y == 0].numpy(), p[y == 1].numpy()]
-    histogram.hist(by_class, bins=10, label=["benign", "malignant"])
+    histogram.hist(by_class, bins=10, range=(0, 1), label=["benign", "malignant"])
     histogram.set(xlabel="probability by the model", ylabel="test patients")
     histogram.legend()
     curve.plot(*roc(logits, y.to(device)))

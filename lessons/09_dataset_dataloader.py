@@ -184,7 +184,7 @@ def train(wine, shuffle, seed, epochs, device):
 def show_3(device):
     print("\n3. Mistake: sorted data and no shuffle")
     wine = Wine()
-    epochs = 5
+    epochs = 4
     in_order = train(wine, False, 0, epochs, device)
     runs = [train(wine, True, seed, epochs, device) for seed in range(10)]
     shuffled = torch.tensor(runs).float().mean(dim=0)

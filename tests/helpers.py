@@ -226,13 +226,14 @@ def program_of(number):
 
     It stands there whole, or as changes to the program of an earlier lesson: each
     block begins with `--- lesson NN/train.py`, and what it takes away or keeps stands
-    once in the program so far.
+    once in the program so far. Below its changes it may stand whole once more.
     """
     (path,) = (chapter for chapter in CHAPTERS if chapter.stem.startswith(number))
     program = None
     for language, text in blocks(path):
         change = PROGRAM_DIFF.match(text)
         if language == "python" and text.startswith("# train.py"):
+            assert program in (None, text), "the changes make another program"
             program = text
         elif language == "diff" and change:
             program = program or program_of(change[1])

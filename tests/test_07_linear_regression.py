@@ -75,6 +75,18 @@ def test_x_and_y_are_the_files(lesson, device):
     assert_values(y, Y, device, rtol=0)
 
 
+def test_a_reading_that_is_no_number_ends_the_run_in_one_line(
+    lesson, tmp_path, monkeypatch
+):
+    lines = (ROOT / "data" / "norris.csv").read_text("ascii").splitlines()
+    for word in ("nan", "inf", "-inf"):
+        spoilt = [*lines[:5], f"{word},1.0", *lines[6:], ""]
+        (tmp_path / "norris.csv").write_text("\n".join(spoilt), "ascii")
+        monkeypatch.setattr(lesson, "DATA", tmp_path)
+        with pytest.raises(SystemExit, match="not finite"):
+            lesson.norris()
+
+
 # 1. The best line has a formula
 def test_the_certified_values_are_nists(lesson):
     values = [SLOPE, INTERCEPT, *STANDARD_ERRORS, RESIDUAL_STD, R_SQUARED]

@@ -207,7 +207,9 @@ class Run:
         programs = {}
         for number, (language, code) in enumerate(blocks(path)):
             file = re.match(r"# (\w+)\.py\b", code)
-            if language == "python" and file:
+            if language == "python" and file and file[1] in programs:
+                self.printed[number] = ""  # the same once more, after its changes
+            elif language == "python" and file:
                 programs[file[1]] = number, code
             elif language == "diff" and PROGRAM_DIFF.match(code):
                 programs["train"] = number, program_of(path.stem[:2])

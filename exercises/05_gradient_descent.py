@@ -66,9 +66,9 @@ def hessian(function, x):
 
     Gets a function from shape (n,) to shape (), and x, floats of shape (n,).
     torch.autograd.grad(y, x, create_graph=True) returns a tuple of one gradient, which
-    can be differentiated again. That of a linear function is the same everywhere: it
-    does not require a gradient, and the matrix is 0. Returns shape (n, n): at [i, j]
-    the slope with respect to x[j] of the slope with respect to x[i]. Example: for
-    x[0] * x[1] it is [[0, 1], [1, 0]] anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
+    can be differentiated again. That of a linear function does not depend on x, and the
+    matrix is 0, whether or not its weights require a gradient. Returns shape (n, n): at
+    [i, j] the slope with respect to x[j] of the slope with respect to x[i]. Example:
+    for x[0] * x[1] it is [[0, 1], [1, 0]] anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
     """
     raise NotImplementedError

@@ -74,15 +74,18 @@ def test_hessian(answer, check):
     check.hint = (
         "Each element of the first gradient has a gradient of its own, a row of the "
         "matrix; grad takes retain_graph=True too, and torch.stack makes a matrix of "
-        "rows. Does the first gradient require a gradient at all?"
+        "rows. Does the first gradient require a gradient at all? Does it depend on x? "
+        "grad takes allow_unused=True, too."
     )
     matrix = torch.tensor([[2.0, 1.0, 0.5], [1.0, 4.0, -3.0], [0.5, -3.0, 6.0]])
+    weights = torch.tensor([3.0, -1.0], requires_grad=True)
     zeros, twelves = [[0.0, 0.0], [0.0, 0.0]], [[12.0, 12.0], [12.0, 12.0]]
     cases = [
         ("x[0] * x[1]", lambda x: x[0] * x[1], [5.0, 7.0], [[0.0, 1.0], [1.0, 0.0]]),
         ("x A x / 2", lambda x: x @ matrix @ x / 2, [1.0, 2.0, 3.0], matrix.tolist()),
         ("sum(x)^3", lambda x: x.sum() ** 3, [1.0, 1.0], twelves),
         ("x[0] - x[1], linear", lambda x: x[0] - x[1], [5.0, 7.0], zeros),
+        ("weights @ x, trainable", lambda x: weights @ x, [5.0, 7.0], zeros),
         ("x[0]^2 + x[1]", lambda x: x[0] ** 2 + x[1], [5.0, 7.0], [[2.0, 0.0], [0, 0]]),
     ]
     for name, function, x, expected in cases:

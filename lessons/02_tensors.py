@@ -249,11 +249,9 @@ def show_6(device):
 # The generators of the CPU and of CUDA differ: draw on the CPU, then move, and every
 # device has the same numbers.
 def draws(n, seed, device="cpu"):
-    """n uniform draws in [0, 1) and n normal ones, each of shape (n,)."""
+    """n normal draws, of shape (n,)."""
     generator = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(n, generator=generator)
-    normal = torch.randn(n, generator=generator)
-    return uniform.to(device), normal.to(device)
+    return torch.randn(n, generator=generator).to(device)
 
 
 def right_of_a_random_division(pictures, labels, seed):
@@ -267,10 +265,8 @@ def right_of_a_random_division(pictures, labels, seed):
 
 def show_7(device):
     print("\n7. Random numbers and their seed")
-    uniform, normal = draws(1_000_000, 0, device)
+    normal = draws(1_000_000, 0, device)
     near = (normal.abs() < 1).float().mean()
-    print(f"   rand    mean {uniform.mean():.2f}, std {uniform.std():.2f}")
-    print(f"   theory  mean {1 / 2:.2f}, std {math.sqrt(1 / 12):.2f}")
     print(f"   randn   std {normal.std():.2f}, {near:.0%} from -1 to 1")
     print(f"   theory  std {1:.2f}, {math.erf(math.sqrt(1 / 2)):.0%} from -1 to 1")
     pictures, labels = digits(device)
@@ -280,23 +276,13 @@ def show_7(device):
 
 
 # %% 8. NumPy, and the limits of a dtype
-# from_numpy shares memory: += writes where both sides look. But array = array + 1
-# makes a new array, and gives it the old name.
+# from_numpy shares memory: += writes where both sides look. tensor copies.
 def add_one_in_place():
     """(array, from_numpy(array), tensor(array)) of three zeros, after array += 1."""
     array = np.zeros(3)
     shared = torch.from_numpy(array)
     copied = torch.tensor(array)
     array += 1
-    return array, shared, copied
-
-
-def add_one_under_the_old_name():
-    """The same three after array = array + 1."""
-    array = np.zeros(3)
-    shared = torch.from_numpy(array)
-    copied = torch.tensor(array)
-    array = array + 1
     return array, shared, copied
 
 
@@ -312,14 +298,10 @@ def plus_one(number, dtype):
 
 def show_8(device):
     print("\n8. NumPy, and the limits of a dtype")
-    for line, result in [
-        ("array += 1", add_one_in_place()),
-        ("array = array + 1", add_one_under_the_old_name()),
-    ]:
-        array, shared, copied = result
-        print(f"   {line:<17}   array       {array.tolist()}")
-        print(f"   {'':<17}   from_numpy  {shared.tolist()}")
-        print(f"   {'':<17}   tensor      {copied.tolist()}")
+    array, shared, copied = add_one_in_place()
+    print(f"   array += 1   array       {array.tolist()}")
+    print(f"                from_numpy  {shared.tolist()}")
+    print(f"                tensor      {copied.tolist()}")
     print(f"   uint8     200 + 1 = {plus_one(200, torch.uint8)}")
     print(f"   uint8     255 + 1 = {plus_one(255, torch.uint8)}")
     print(f"   float32   16777216 + 1 = {plus_one(16777216, torch.float32):.0f}")

@@ -233,7 +233,7 @@ def show_4(device):
     print(f"   mean of batch means   {of_batches:.6f}")
     print(f"   mean of all           {of_all:.6f}")
     errors = torch.tensor([0.0, 0.0, 2.0, 2.0], dtype=torch.float64)
-    root = mean_of_all(errors**2, batch_size=2) ** 0.5
+    root = mean_of_all(errors.square(), batch_size=2) ** 0.5
     print("   errors 0, 0, 2, 2 in batches of 2")
     print(f"   mean of batch RMSEs   {rmse_of_batch_rmses(errors, batch_size=2):.4f}")
     print(f"   RMSE of all           {root:.4f}")

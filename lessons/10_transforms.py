@@ -220,7 +220,7 @@ def moved(x):
     padded = nn.functional.pad(x, (1, 1, 1, 1))
     windows = padded.unfold(2, 8, 1).unfold(3, 8, 1)  # (n, 1, 3, 3, 8, 8)
     top, left = torch.randint(3, (2, len(x))).to(x.device)
-    return windows[torch.arange(len(x)), :, top, left]
+    return windows[torch.arange(len(x), device=x.device), :, top, left]
 
 
 def train(x, y, transform, seed):

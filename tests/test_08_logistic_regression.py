@@ -296,7 +296,15 @@ def test_one_split_is_good_to_a_few_percent(lesson):
     assert 2 * STD < max(found) - min(found) < 6 * STD
 
 
-def test_section_4_prints_the_counts_and_the_spread(lesson):
+def test_section_4_prints_the_counts_and_the_spread(lesson, monkeypatch):
+    seeds, judged = [], lesson.logits_of_test_rows
+    monkeypatch.setattr(
+        lesson,
+        "logits_of_test_rows",
+        lambda device, seed=0, steps=500: (
+            seeds.append(seed) or judged(device, seed, steps)
+        ),
+    )
     (x, y), _, (x_test, y_test) = rows_of()
     theta, _ = descent(x, y, start_of(lesson, 0), 0.01, 500)
     alarm, malignant = with_ones(x_test) @ theta > 0, y_test == 1
@@ -311,6 +319,7 @@ def test_section_4_prints_the_counts_and_the_spread(lesson):
     words = f"accuracy {accuracy:.3f}   precision {precision:.3f}   recall {recall:.3f}"
     assert f"{words}\n" in printed
     assert f"always saying benign {1 - y_test.mean():.3f}\n" in printed
+    assert seeds == [0, *range(20)]
     low, high = re.search(r"splits   (\S+) to (\S+)\n", printed).groups()
     assert 3 * (MEAN - 6 * STD) < float(low) < 3 * MEAN < float(high) <= 3
 
@@ -378,6 +387,13 @@ def test_the_theory_of_section_5_is_not_the_measurement(lesson):
     share = rows_of()[0][1].mean()
     floor = (1 - share) * math.log(2) + share * math.log(1 + math.exp(-1))
     assert f"in theory {floor:.4f}\n" in printed
+    x, y = rows_of()[0]
+    right = descent(x, y, start_of(lesson, 0), 0.01, 1)[1][0]
+    wrong = cross_entropy(sigmoid(with_ones(x) @ start_of(lesson, 0)), y)
+    # the second is tripled in train, and once more
+    first = re.search(r"\n +0 +(\S+) +(\S+)\n", printed).groups()
+    expected = [3 * right, 9 * wrong]
+    assert [float(number) for number in first] == pytest.approx(expected, abs=2e-4)
     numbers = "20.00     1.00       300.00     0.00"
     assert f"logit 20      {numbers}\n" in printed
 

@@ -341,7 +341,10 @@ def test_of_one_weight_for_each_class_come_none_but_the_first_3_of_178_samples(
 
 
 def test_section_5_takes_the_real_ends_and_weighs_each_wine(lesson, capsys):
-    lines = printed(lesson, 5, capsys)
+    class_shares = mock.Mock(wraps=lesson.class_shares)
+    with mock.patch.object(lesson, "class_shares", class_shares):
+        lines = printed(lesson, 5, capsys)
+    assert {call.args[1] for call in class_shares.call_args_list} == {10_000}
     assert [line.split("  ")[-1].strip() for line in lines[2:5]] == [
         "[[1, 2, 3], [4, 0, 0], [5, 6, 0]]",
         "[3, 0, 0]",

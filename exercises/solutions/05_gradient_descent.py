@@ -48,7 +48,11 @@ def hessian(function, x):
     # The first gradient has n elements; each is a scalar and has a gradient of its own.
     x = x.detach().clone().requires_grad_()
     (first,) = torch.autograd.grad(function(x), x, create_graph=True)
-    if not first.requires_grad:  # a linear function: nothing depends on x any more
-        return torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
-    rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
-    return torch.stack(rows)
+    rows = torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
+    if not first.requires_grad:  # a linear function of x alone: no record is left
+        return rows
+    for i, element in enumerate(first):
+        (row,) = torch.autograd.grad(element, x, retain_graph=True, allow_unused=True)
+        if row is not None:  # None: it depends on weights, and not on x
+            rows[i] = row
+    return rows

@@ -177,3 +177,13 @@ def hessian_4(function, x):
         return torch.zeros_like(x)
     rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
     return torch.stack(rows)
+
+
+def hessian_5(function, x):
+    """Whatever requires a gradient depends on x."""
+    x = x.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+    if not first.requires_grad:
+        return torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
+    rows = [torch.autograd.grad(element, x, retain_graph=True)[0] for element in first]
+    return torch.stack(rows)

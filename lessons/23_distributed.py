@@ -55,7 +55,7 @@ def one_rank(rank, function, world_size, folder, seconds, arguments):
         )
         result = function(rank, *arguments)
         torch.save(result, Path(folder) / f"result_{rank}")
-        dist.destroy_process_group()
+        dist.barrier()  # destroy_process_group() of torch 2.0 may wait for itself
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         (Path(folder) / f"error_{rank}").write_text(reason, "utf-8")

@@ -371,6 +371,24 @@ def test_one_random_layer_is_enough_to_part_the_units(lesson, random_layer, numb
         assert len(torch.unique(weights[0].round(decimals=6), dim=0)) == 8
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_beside_zeros_a_random_w1_learns_at_once_and_a_random_w2_later(lesson, seed):
+    # Over the seeds 0 to 19, after 300 steps: with w1 at most 1.9e-4; with w2 the
+    # median is 0.18, and after 3000 steps it is 1e-28 at most.
+    for which, steps, most in ((0, 300, 1e-3), (2, 3000, 1e-9)):
+        weights = lesson.equal_weights(0.0)
+        weights[which] = lesson.random_weights(seed)[which]
+        losses = lesson.train_lamp(*weights, lr=0.1, steps=steps)
+        assert losses[-1] < most
+        assert which == 0 or seed not in (0, 2) or losses[299] > 0.2
+
+
+def test_equal_weights_are_on_their_way_to_a_sixth_after_300_steps(lesson):
+    losses = lesson.train_lamp(*lesson.equal_weights(0.5), lr=0.1, steps=5000)
+    assert 0.23 < losses[299] < 0.235 and losses[299] > losses[2999] > losses[4999]
+    assert 1 / 6 < losses[4999] < 0.18
+
+
 def test_a_tiny_difference_between_the_units_needs_more_steps(lesson):
     # Over the seeds 0 to 19 the loss is between 0.180 and 0.251 after 300 steps.
     for seed in range(5):
@@ -576,6 +594,10 @@ def test_in_the_middle_nothing_is_lost_with_4_and_8_doubles(lesson, device):
     # s is 1/2 in each layer: 4 s - 2 = 0 and 8 s - 4 = 0
     assert lesson.through_sigmoids(0.0, 20, 4, -2, device) == (1 / 4, 1 / 4)
     assert lesson.through_sigmoids(0.0, 20, 8, -4, device) == (2**19 / 4, 2**19 / 4)
+    # away from x = 0 the sigmoids leave their middle
+    for x in (0.1, 1.0, -1.0):
+        assert lesson.through_sigmoids(x, 20, 4, -2, device)[0] < 0.24
+    assert lesson.through_sigmoids(0.1, 20, 8, -4, device)[0] < 1e-10
 
 
 def test_each_column_of_section_8_is_its_own(lesson, capsys):
@@ -587,13 +609,10 @@ def test_each_column_of_section_8_is_its_own(lesson, capsys):
     assert [row[:3] for row in rows] == [
         *([str(count), "1", "0"] for count in (1, 2, 5, 10, 20)),
         ["20", "4", "0"],
-        ["20", "8", "0"],
         ["20", "4", "-2"],
-        ["20", "8", "-4"],
     ]
-    for count, weight, _, by_autograd, by_hand, most in rows:
-        assert (by_autograd, by_hand) == ("5.0e-01", "1.2e-01")
-        assert most == f"{0.25 ** int(count) * int(weight) ** (int(count) - 1):.1e}"
+    for row in rows:
+        assert row[3:] == ["5.0e-01", "1.2e-01"]
 
 
 # The picture

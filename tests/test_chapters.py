@@ -59,11 +59,6 @@ PAGES = [
 
 # Numbers that stand in no block and no test of their chapter, and what they come from.
 SOURCES = {
-    "09_dataset_dataloader": {
-        "1.9": "release notes of PyTorch 1.9, pytorch/pytorch#56488",
-        "3.14": "What's New In Python 3.14, multiprocessing",
-    },
-    "10_transforms": {"0.17": "release notes of torchvision 0.17"},
     "20_save_resume": {
         "2025": "CVE-2025-32434, GitHub advisory GHSA-53q9-r3pm-6pq6",
         "32434": "CVE-2025-32434, GitHub advisory GHSA-53q9-r3pm-6pq6",

@@ -618,9 +618,11 @@ def test_the_report_of_the_chapter_is_what_such_a_laptop_prints(
     monkeypatch.setattr(lesson, "installed_version", lambda name: None)
     monkeypatch.setattr(lesson, "try_import", lambda name: (None, "gone"))
     monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # by -S
     lines = report_of(lesson, capsys, section=1)
     assert lines[-2:] == ["", "not ready: 5 problems"]
-    assert ["\n".join(lines[2:-2]) + "\n"] == shown("1. Python and the packages\n")
+    lines = [*lines[2:-2], "", "...", lines[-1], ""]
+    assert ["\n".join(lines)] == shown("1. Python and the packages\n")
     assert "(b) `not ready: 5 problems`" in read(CHAPTER)
 
 

@@ -47,9 +47,10 @@ def first_weights(units, inputs, seed):
     """Mend: weights to start a layer with.
 
     Gets three whole numbers. Returns float32, shape (units, inputs): normal numbers
-    with mean 0 and std 1 / sqrt(inputs), drawn from the seed with a torch.Generator of
-    their own, so that torch.rand elsewhere is left as it was. The same seed gives the
-    same weights, another seed others. Example: first_weights(50, 400, 0) has std 1/20
-    and rank 50. (A constant of that size trains, but all units stay the same.)
+    with mean 0 and std 1 / sqrt(inputs). They are drawn with generator=, a
+    torch.Generator of their own that is started with the seed (lesson 02, section 7),
+    so that torch.rand elsewhere is left as it was. The same seed gives the same
+    weights, another seed others. Example: first_weights(50, 400, 0) has std 1/20 and
+    50 different rows. (A constant of that size trains, but all units stay the same.)
     """
     return torch.ones(units, inputs) / inputs**0.5

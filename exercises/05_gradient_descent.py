@@ -36,7 +36,8 @@ def fitted(x, y):
 
     Gets x, amounts, and y, prices, shape (n,), float64; both stay as they are.
     Returns a Python number, the w with the smallest mean((w x - y)^2), after at most
-    100 steps. It works for four kilograms; it has to work for grams and tonnes.
+    100 steps, each with a slope from backward() or torch.autograd.grad. A formula for
+    the best w is not allowed. It works for kilograms; it has to for grams and tonnes.
     Example: x = [1000, 2000, 3000, 4000] and y = [2, 4, 6, 8] give 0.002.
     """
     w = torch.zeros((), dtype=x.dtype, requires_grad=True)
@@ -67,8 +68,10 @@ def hessian(function, x):
     Gets a function from shape (n,) to shape (), and x, floats of shape (n,).
     torch.autograd.grad(y, x, create_graph=True) returns a tuple of one gradient, which
     can be differentiated again. That of a linear function does not depend on x, and the
-    matrix is 0, whether or not its weights require a gradient. Returns shape (n, n): at
-    [i, j] the slope with respect to x[j] of the slope with respect to x[i]. Example:
-    for x[0] * x[1] it is [[0, 1], [1, 0]] anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
+    matrix is 0, whether or not its weights require a gradient. Not allowed are
+    torch.autograd.functional.hessian and torch.func.hessian, which are this function,
+    ready-made. Returns shape (n, n): at [i, j] the slope with respect to x[j] of the
+    slope with respect to x[i]. Example: for x[0] * x[1] it is [[0, 1], [1, 0]]
+    anywhere, for x[0] - x[1] [[0, 0], [0, 0]].
     """
     raise NotImplementedError

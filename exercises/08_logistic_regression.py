@@ -12,7 +12,7 @@ def loss_of(model, x, y):
 
     Gets a model from shape (n, d) to (n, 1), x, shape (n, d), and y of zeros and ones,
     shape (n, 1). Returns a tensor of shape (). Example: a logit of 0 costs log 2 =
-    0.693, a logit of 100 for y = 0 costs 100.
+    0.693, a logit of 150 for y = 0 costs 150.
     """
     return torch.nn.BCEWithLogitsLoss()(torch.sigmoid(model(x)), y)
 
@@ -25,9 +25,10 @@ def scaled_safely(train, test):
     Returns a tuple of both in these shapes, each column minus its mean in train,
     divided by its std there, the one that divides by n, train.std(correction=0). A
     column that is constant in train is not divided: it becomes 0 where it has that
-    value, and v - value elsewhere. Rounding can make the std of such a column a tiny
-    number instead of 0. Example: train = [[0], [2]], test = [[3]] gives [[-1], [1]] and
-    [[2]]; seven rows of 0.1 and test = [[1.1]] give zeros and [[1]].
+    value, and v - value elsewhere, both up to rounding. Rounding can make the std of
+    such a column a tiny number instead of 0. Example: train = [[0], [2]], test = [[3]]
+    gives [[-1], [1]] and [[2]]; seven rows of 0.1 and test = [[1.1]] give zeros and
+    [[1]].
     """
     parts = []
     for x in (train, test):

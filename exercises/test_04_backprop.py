@@ -64,7 +64,10 @@ def test_softsign_backward(answer, check):
 
 
 def test_first_weights(answer, check):
-    check.hint = "torch.randn has std 1, and takes a generator; what does a factor do?"
+    check.hint = (
+        "torch.randn has std 1, and takes generator=, such as "
+        "torch.Generator().manual_seed(seed); what does a factor do?"
+    )
     state = torch.get_rng_state()
     check.given = "50, 400, seed 1; the shape"
     w = answer(50, 400, 1)

@@ -153,7 +153,7 @@ def show_2(device):
 # %% 3. Mistake: sorted data and no shuffle
 # Is it a wine of the second grape, class 1? Yes or no, as in lesson 08.
 def count_right(model, x, y, grapes):
-    """How many wines of the grapes 0, 1, 2 a model puts right: three whole numbers."""
+    """How many right answers a model gives for wines of the grapes 0, 1 and 2."""
     with torch.no_grad():
         says_yes = model(x) > 0
     right = (says_yes == (y == 1)).flatten().cpu()

@@ -248,6 +248,7 @@ def test_twenty_splits_choose_a_decay_of_0_01_and_the_first_alone_does_not(lesso
             found.append(cross_entropy(with_ones(x_valid) @ theta, y_valid))
     means = {decay: np.mean(found) for decay, found in losses.items()}
     assert min(means, key=means.get) == 0.01
+    assert [round(mean, 3) for mean in means.values()] == [0.094, 0.086, 0.143]
     assert losses[0.001][0] < losses[0.01][0]
 
 
@@ -334,15 +335,36 @@ def test_rows_scaled_by_themselves_have_the_bias_for_their_mean_logit(lesson, la
 
 
 def test_a_clinic_with_scales_of_its_own_loses_about_half_of_its_patients(lesson):
-    shares = []
+    for label in (0, 1):
+        shares = []
+        for seed in range(20):
+            (x, y), _, (x_test, y_test) = rows_of(seed)
+            theta = lesson.newton(tensor64(x), tensor64(y[:, None]), 0.01, 9).numpy()
+            rows = x_test[y_test == label]
+            own = (rows - rows.mean(axis=0)) / rows.std(axis=0, ddof=1)
+            shares.append(np.mean(with_ones(own) @ theta > 0))
+            assert np.mean((with_ones(rows) @ theta > 0) == label) > 0.85
+        assert 0.3 < min(shares) < max(shares) < 0.6
+
+
+def test_in_most_of_twenty_splits_the_training_rows_are_the_better_ones(lesson):
+    better = 0
     for seed in range(20):
-        (x, y), _, (x_test, y_test) = rows_of(seed)
+        (x, y), (x_valid, y_valid), _ = rows_of(seed)
         theta = lesson.newton(tensor64(x), tensor64(y[:, None]), 0.01, 9).numpy()
-        rows = x_test[y_test == 1]
-        own = (rows - rows.mean(axis=0)) / rows.std(axis=0, ddof=1)
-        shares.append(np.mean(with_ones(own) @ theta > 0))
-        assert np.mean(with_ones(rows) @ theta > 0) > 0.85
-    assert 0.3 < min(shares) < max(shares) < 0.6
+        losses = [
+            cross_entropy(with_ones(rows) @ theta, labels)
+            for rows, labels in ((x, y), (x_valid, y_valid))
+        ]
+        better += losses[0] < losses[1]
+    assert 10 < better < 20
+
+
+def test_all_slopes_of_logits_lie_within_1_and_those_of_weights_do_not():
+    x = torch.tensor([5.0])
+    w = torch.zeros(1, requires_grad=True)
+    nn.BCEWithLogitsLoss()(x * w, torch.zeros(1)).backward()
+    assert w.grad.item() == 5 * (1 / 2 - 0)
 
 
 def test_the_largest_of_one_logit_is_the_first():
@@ -407,17 +429,30 @@ def test_the_theory_of_section_5_is_not_the_measurement(lesson):
         # gradient fades, since BCELoss divides (p - 1) by p (1 - p), or by 1e-12 if
         # that is more.
         (-89, 1, 100, 0),
+        (-20, 1, 20, -1),
+        (-30, 1, 30, -math.exp(-30) / 1e-12),
         (-40, 1, 40, -math.exp(-40) / 1e-12),
         # where nothing saturates, they agree
         (1.5, 1, -math.log(sigmoid(1.5)), sigmoid(1.5) - 1),
         (2, 0, -math.log(1 - sigmoid(2)), sigmoid(2)),
     ],
 )
-def test_bceloss_saturates_and_bcewithlogitsloss_does_not(lesson, z, y, loss, slope):
+def test_a_sigmoid_and_bceloss_saturate_and_bcewithlogitsloss_does_not(
+    lesson, z, y, loss, slope
+):
     found = lesson.loss_and_slope_by_bce(float(z), float(y))
     assert found == pytest.approx((loss, slope), rel=1e-4)
     exact = (np.logaddexp(0, (1 - 2 * y) * z), sigmoid(float(z)) - y)
     assert lesson.loss_and_slope(float(z), float(y)) == pytest.approx(exact, rel=1e-4)
+
+
+def test_it_is_the_sigmoid_that_is_flat_and_not_bceloss():
+    p = torch.tensor(1.0, requires_grad=True)
+    nn.BCELoss()(p, torch.tensor(0.0)).backward()
+    assert p.grad.item() == pytest.approx(1e12)  # (p - y) / 1e-12
+    z = torch.tensor(20.0, requires_grad=True)
+    torch.sigmoid(z).backward()
+    assert torch.sigmoid(z) == 1 and z.grad == 0
 
 
 @pytest.mark.parametrize(
@@ -641,6 +676,7 @@ MISTAKES = [
     ),
 ]
 TYPES = "must have the same dtype"
+EMPTY = "could not convert string ''"
 
 
 @pytest.mark.parametrize(("message", "loss_function", "z", "y"), MISTAKES)
@@ -660,8 +696,17 @@ def test_a_model_of_float32_refuses_rows_of_float64():
         nn.Linear(3, 1)(torch.ones(2, 3).double())
 
 
+def test_an_empty_cell_stops_loadtxt_and_is_nan_for_genfromtxt():
+    lines = ["a,b", "1,2", "3,"]
+    with pytest.raises(ValueError, match=EMPTY):
+        np.loadtxt(lines, delimiter=",", skiprows=1)
+    table = np.genfromtxt(lines, delimiter=",", skip_header=1)
+    np.testing.assert_array_equal(table, [[1, 2], [3, math.nan]])
+
+
 def test_every_message_of_the_table_is_made():
-    assert loud_messages(CHAPTER) == {TYPES, *(message for message, *_ in MISTAKES)}
+    made = {message for message, *_ in MISTAKES}
+    assert loud_messages(CHAPTER) == {TYPES, EMPTY, *made}
 
 
 @pytest.mark.parametrize("labels", [LABELS.float(), LABELS])

@@ -116,6 +116,24 @@ def test_a_shuffled_epoch_is_every_sample_once(size, drop_last):
     assert sorted(samples) == list(range(47)) != samples
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_takes_samples_in_an_order_and_stacks_them(lesson, shuffle):
+    wine = lesson.Wine()
+    loaders = [
+        data.DataLoader(
+            dataset, 16, shuffle, generator=torch.Generator().manual_seed(4)
+        )
+        for dataset in (range(178), wine)
+    ]
+    order = torch.cat(list(loaders[0])).numpy()
+    assert np.array_equal(order, np.arange(178)) is not shuffle
+    for number, (x, y) in enumerate(loaders[1]):
+        rows = order[16 * number : 16 * number + 16]
+        np.testing.assert_array_equal(x, X[rows].astype(np.float32))
+        np.testing.assert_array_equal(y, Y[rows])
+    assert number == 11 and len(y) == 2
+
+
 def test_each_epoch_has_another_order_and_the_same_seed_the_same(lesson):
     before = torch.get_rng_state()
     first, second = lesson.two_epochs(30, seed=1)
@@ -193,7 +211,7 @@ def logistic_regression(orders, lr=0.5, size=8):
 
 
 def right_by_numpy(orders):
-    """How many wines of each grape are put right after each epoch."""
+    """How many answers are right for each grape after each epoch."""
     counts = []
     for weight in logistic_regression(orders):
         right = (STANDARD @ weight[:-1] + weight[-1] > 0) == (SECOND == 1)
@@ -206,6 +224,26 @@ def test_in_the_files_order_the_counts_are_numpys(lesson, device):
     assert counts == right_by_numpy([np.arange(178)] * 5)
     # most of the first grape is forgotten first, and comes back
     assert counts[0][0] < 40 and counts[0][2] == 48 and counts[-1][0] == 59
+
+
+def test_in_the_files_order_the_loss_on_all_wines_is_smaller_after_each_epoch():
+    losses = []
+    for weight in logistic_regression([np.arange(178)] * 4):
+        p = sigmoid(STANDARD @ weight[:-1] + weight[-1])
+        losses.append(-np.log(np.where(SECOND == 1, p, 1 - p)).mean())
+    assert (np.diff(losses) < -0.01).all()
+
+
+def test_one_model_can_be_right_about_all_the_wines():
+    # The perceptron comes to an end if, and only if, a line divides the two classes.
+    rows = np.column_stack([STANDARD, np.ones(178)]) * (2 * SECOND - 1)[:, None]
+    weight = np.zeros(14)
+    for _ in range(10_000):
+        wrong = rows[rows @ weight <= 0]
+        if not len(wrong):
+            break
+        weight += wrong[0]
+    assert (rows @ weight > 0).all()
 
 
 def test_shuffled_the_counts_are_numpys_in_the_loaders_order(lesson, device):

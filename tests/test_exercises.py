@@ -183,7 +183,9 @@ RIGHT = {
     )[1],
     "log_or_zero": lambda x: torch.where(x > 0, x, 1).log(),
     "layer_gradients": lambda x, w, dz: [dz @ w, (x.T @ dz).T, dz.T.sum(dim=1)],
-    "hessian": torch.autograd.functional.hessian,
+    "hessian": lambda function, x: torch.autograd.functional.jacobian(
+        torch.func.grad(function), x
+    ),
     "two_layers": lambda hidden: type(
         "TwoLayers",
         (torch.nn.ModuleList,),

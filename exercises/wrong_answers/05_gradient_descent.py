@@ -213,8 +213,3 @@ def hessian_5(function, x):
 def hessian_6(function, x):
     """PyTorch has it ready-made."""
     return torch.autograd.functional.hessian(function, x)
-
-
-def hessian_7(function, x):
-    """PyTorch has it ready-made in torch.func, too."""
-    return torch.func.hessian(function)(x)

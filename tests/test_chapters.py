@@ -184,6 +184,9 @@ class Run:
         before = os.getcwd()
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+            # matplotlib, given a tensor; Python shows it to nobody
+            warnings.filterwarnings("ignore", "__array__ implementation doesn't accept")
+            plt.close("all")
             shutil.copytree(ROOT / "data", Path(folder) / "data")
             os.chdir(folder)
             try:

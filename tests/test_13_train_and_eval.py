@@ -250,7 +250,7 @@ def test_the_running_values_are_printed_from_theory(lesson):
 def test_the_variance_of_dropout_is_printed_from_theory(lesson):
     printed = printed_if_tripled(lesson, 1, "dropout_statistics")
     measured = re.findall(r"training=True: mean (\S+), variance (\S+)", printed)
-    # Three times the mean, whose spread over a million draws is 0.001, and the variance.
+    # Three times a mean with a spread of 0.001 over a million draws, and the variance.
     assert [float(n) for n in measured[0]] == pytest.approx([3, 3], abs=0.02)
     assert "theory: variance 1.00 in training\n" in printed
 

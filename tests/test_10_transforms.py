@@ -143,7 +143,7 @@ def test_a_picture_from_0_to_1_in_uint8_is_black_but_for_what_is_white():
     ("mode", "numbers", "as_rgb"),
     [
         ("RGB", [255, 0, 0], [255, 0, 0]),
-        ("L", [round(0.2989 * 255)], 3 * [round(0.2989 * 255)]),
+        ("L", [round(0.299 * 255)], 3 * [round(0.299 * 255)]),
         ("RGBA", [255, 0, 0, 255], [255, 0, 0]),
         ("P", [1], [255, 0, 0]),
     ],

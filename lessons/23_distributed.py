@@ -224,9 +224,9 @@ def show_3(device):
 # %% 4. The sampler deals out the rows
 # All ranks must make as many steps. So where the rows do not come out even, some of
 # them are dealt out twice.
-def rows_of_rank(rows, rank, world_size, shuffle=False, epoch=None):
-    """The rows, from 0 on, that DistributedSampler deals to this rank."""
-    sampler = DistributedSampler(range(rows), world_size, rank, shuffle=shuffle)
+def rows_of_rank(row_count, rank, world_size, shuffle=False, epoch=None):
+    """Which of the rows 0 ... row_count - 1 DistributedSampler deals to this rank."""
+    sampler = DistributedSampler(range(row_count), world_size, rank, shuffle=shuffle)
     if epoch is not None:
         sampler.set_epoch(epoch)
     return list(sampler)

@@ -543,6 +543,17 @@ def test_a_stream_yields_the_rows_of_the_file(lesson):
     assert sorted(shared) == sorted(map(tuple, TABLE.tolist()))
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_worker_yields_every_so_manieth_row_beginning_with_its_own_number(
+    lesson, workers
+):
+    for number in range(workers):
+        worker = mock.Mock(id=number, num_workers=workers)
+        with mock.patch.object(lesson, "get_worker_info", lambda worker=worker: worker):
+            rows = torch.stack(list(lesson.Stream(WINE, shared_out=True)))
+        assert_values(rows, TABLE[number::workers], rtol=0)
+
+
 def test_a_stream_reads_no_further_than_asked(lesson, tmp_path):
     file = tmp_path / "long.csv"
     file.write_text("a\n" + "1\n" * 5 + "not yet read\n")

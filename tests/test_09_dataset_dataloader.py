@@ -544,9 +544,7 @@ def test_a_stream_yields_the_rows_of_the_file(lesson):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_each_worker_yields_every_so_manieth_row_beginning_with_its_own_number(
-    lesson, workers
-):
+def test_each_of_n_workers_yields_every_nth_row_from_its_own_number_on(lesson, workers):
     for number in range(workers):
         worker = mock.Mock(id=number, num_workers=workers)
         with mock.patch.object(lesson, "get_worker_info", lambda worker=worker: worker):

@@ -489,6 +489,8 @@ LOUD = {
     "must match the size of tensor b": lambda: X - X.mean(dim=1),
     "mat1 and mat2 shapes cannot be multiplied": lambda: X @ X,
     "expected m1 and m2 to have the same dtype": lambda: X @ X.double().T,
+    "addmv input tensors must have the same dtype": lambda: X @ X[0].double(),
+    "expected both vectors to have same dtype": lambda: X[0] @ X[0].double(),
     "expected scalar type": lambda: X @ X.double().T,
     "unsupported operand type(s) for -: 'Tensor' and 'torch.return_types.max'": (
         lambda: X - X.max(dim=1)
@@ -501,7 +503,12 @@ LOUD = {
     ),
 }
 ON_A_CARD = "Expected all tensors to be on the same device"
-SAME_DTYPE = {"expected m1 and m2 to have the same dtype", "expected scalar type"}
+SAME_DTYPE = {
+    "expected m1 and m2 to have the same dtype",
+    "addmv input tensors must have the same dtype",
+    "expected both vectors to have same dtype",
+    "expected scalar type",
+}
 
 
 @pytest.mark.parametrize("words", LOUD)
@@ -516,6 +523,11 @@ def test_a_loud_message_is_raised(words):
 def test_two_devices_are_refused_in_the_words_of_the_table():
     with pytest.raises(RuntimeError, match=ON_A_CARD):
         X + X.to("cuda")
+
+
+def test_of_stacks_another_message_says_that_the_dtypes_differ():
+    with pytest.raises(RuntimeError, match="expected scalar type"):
+        X.expand(2, *X.shape) @ X.double().T.expand(2, *X.T.shape)
 
 
 def test_at_of_floats_and_whole_numbers_is_refused_and_of_whole_numbers_is_not():

@@ -249,7 +249,7 @@ def rate_limit(curvature, momentum, nesterov=False):
     return 2 / curvature * (1 + momentum)
 
 
-def distance(lr, momentum, nesterov=False, steps=1000, device="cpu"):
+def distance(lr, momentum, nesterov=False, steps=300, device="cpu"):
     """|w| after so many steps on 7.5 w^2, from w = 1."""
     w = torch.ones(1, dtype=torch.float64, device=device, requires_grad=True)
     optimizer = torch.optim.SGD([w], lr=lr, momentum=momentum, nesterov=nesterov)

@@ -5,6 +5,7 @@ mistake.
 """
 
 import argparse
+import functools
 import math
 import os
 import sys
@@ -168,6 +169,12 @@ def train_gpt(steps, seed, device="cpu", model_class=TinyGPT, block=Block):
     return model, torch.stack(losses).tolist()
 
 
+@functools.cache  # sections 4 and 6 look at the same model
+def trained_gpt(device):
+    """(model, losses) of 200 steps from seed 0."""
+    return train_gpt(200, seed=0, device=device)
+
+
 def excess(model, device="cpu"):
     """-sum p log q - entropy over the source's own p: never below 0 for any model."""
     x = sequences(500, 16, torch.Generator().manual_seed(1)).to(device)
@@ -179,7 +186,7 @@ def excess(model, device="cpu"):
 
 def show_4(device):
     print("\n4. It meets the entropy")
-    model, losses = train_gpt(200, seed=0, device=device)
+    model, losses = trained_gpt(device)
     for first in (0, 50, 190):
         mean = sum(losses[first : first + 10]) / 10
         print(f"   steps {first:>3} to {first + 9:>3}   mean loss {mean:.1f}")
@@ -259,7 +266,7 @@ def share_of_right(texts):
 
 def show_6(device):
     print("\n6. It writes, token by token")
-    model, _ = train_gpt(200, seed=0, device=device)
+    model, _ = trained_gpt(device)
     start = torch.tensor([[1, 1]], device=device)
     text = write(model, start, 22, temperature=0)
     print(f"   greedy   {' '.join(map(str, text[0].tolist()))}")

@@ -5,7 +5,10 @@ only you can write elsewhere is printed; the same command prints what is still m
 With --check it prints what is missing of all lessons.
 """
 
+import contextlib
+import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -252,19 +255,22 @@ def make(stem, title):
     number, output = stem[:2], ""
     for path, text in files_of(stem).items():
         if path.suffix == ".md":  # the last one: now the lesson is there
-            output = run(f"lessons/{stem}.py", "--device", "cpu").partition("\n\n")[2]
+            output = printed(f"lessons/{stem}.py").partition("\n\n")[2]
         text = text.replace("NN_name", stem).replace("NN Title", f"{number} {title}")
         text = text.replace("lesson NN", f"lesson {number}").replace("OUTPUT", output)
         path.write_text(text, "utf-8")
         print(f"made {path.relative_to(ROOT)}")
     (ROOT / "lessons" / "figures").mkdir(exist_ok=True)
-    run(".github/figures.py", number)
+    subprocess.check_output([sys.executable, ".github/figures.py", number], cwd=ROOT)
 
 
-def run(*arguments):
-    """What a fresh Python prints."""
-    command = [sys.executable, *arguments]
-    return subprocess.check_output(command, cwd=ROOT, encoding="utf-8")
+def printed(script):
+    """What a script prints on the CPU."""
+    out = io.StringIO()
+    names = runpy.run_path(str(ROOT / script))
+    with contextlib.redirect_stdout(out):
+        names["main"]("cpu")
+    return out.getvalue()
 
 
 def missing(stem):

@@ -459,23 +459,26 @@ def alive(pid):
 
 
 @posix
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_no_rank_outlives_a_parent_that_was_interrupted_or_killed(end, tmp_path):
+def test_no_rank_outlives_a_parent_that_was_interrupted_or_killed(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     options = {"environment": environment, "start_new_session": True}
-    process = start_python("-c", PARENT, tmp_path, **options)
+    interrupted, killed = tmp_path / "interrupted", tmp_path / "killed"
+    parents = []
+    for folder in (interrupted, killed):
+        folder.mkdir()
+        parents.append(start_python("-c", PARENT, folder, **options))
     deadline = time.monotonic() + 300
     pids = []
-    while len(pids) < 2:
-        assert time.monotonic() < deadline and process.poll() is None
+    while len(pids) < 4:
+        assert time.monotonic() < deadline
+        assert all(parent.poll() is None for parent in parents)
         time.sleep(0.05)
-        written = [path.read_text() for path in tmp_path.glob("rank_*")]
+        written = [path.read_text() for path in tmp_path.glob("*/rank_*")]
         pids = [int(text) for text in written if text]
-    if end == signal.SIGINT:  # a terminal sends it to all
-        os.killpg(process.pid, end)
-    else:
-        process.kill()
-    process.communicate(timeout=60)
+    os.killpg(parents[0].pid, signal.SIGINT)  # a terminal sends it to all
+    parents[1].kill()
+    for parent in parents:
+        parent.communicate(timeout=60)
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -1,6 +1,7 @@
 """The checks of exercises/02_tensors.py."""
 
 import itertools
+import math
 
 import torch
 
@@ -41,7 +42,7 @@ def test_row_shares(answer, check):
 
 def test_without_negatives(answer, check):
     check.hint = "Which tensors share their memory with x, and which have its shape?"
-    for rows in ([-1.0, 2.0], [[3, -4], [-5, 0]], [1.0, 2.0]):
+    for rows in ([-1.0, 2.0], [[3, -4], [-5, 0]], [1.0, 2.0], [-math.inf, 1.0]):
         x = torch.tensor(rows)
         expected = torch.tensor(
             [max(number, 0) for number in x.flatten().tolist()]

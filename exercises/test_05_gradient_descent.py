@@ -52,10 +52,12 @@ def test_fitted(answer, check):
         # sum(x y) / sum(x x): no line through 0 meets both
         ([30.0, 40.0], [10.0, 30.0], (300 + 1200) / (900 + 1600)),
         ([1.0, 2.0, 3.0, 4.0] * 100, y * 100, 2.0),
+        ([1.0] * 99 + [100.0], [2.0] * 99 + [200.0], 2.0),  # one is far larger
     ]
     for amounts, prices, expected in cases:
         name = f"x = {amounts[:4]}, y = {prices[:4]}"
-        check.given = name if len(amounts) <= 4 else f"{name}, a hundred times each"
+        more = f"{name}, ..., the last {amounts[-1]}, {len(amounts)} in all"
+        check.given = name if len(amounts) <= 4 else more
         x = torch.tensor(amounts, dtype=torch.float64)
         y = torch.tensor(prices, dtype=torch.float64)
         given = check.given

@@ -45,6 +45,9 @@ def test_scaled_safely(answer, check):
             [[0.0, 0.0]],
         )
     ]
+    # Not constant, though tiny, or small beside the mean.
+    cases += [([[1e-7], [3e-7]], [[2e-7]], [[-1.0], [1.0]], [[0.0]])]
+    cases += [([[10000.0], [10002.0]], [[10003.0]], [[-1.0], [1.0]], [[2.0]])]
     # The std of these is some 1e-8, and not 0.
     for value, n in ((0.1, 7), (5.7, 3), (0.3, 33), (5.7, 100)):
         cases += [([[value]] * n, [[value], [value + 1]], [[0.0]] * n, [[0.0], [1.0]])]

@@ -4,7 +4,6 @@ The checks: python -m pytest exercises/test_11_softmax_cross_entropy.py
 """
 
 import torch
-import torch.nn.functional as F
 
 
 # %% 1. Mend (easy, 5 minutes)
@@ -12,14 +11,40 @@ def loss_of(model, x, y):
     """Mend: the mean cross-entropy of a model that returns logits.
 
     Gets a model from shape (n, d) to (n, C), x, shape (n, d), and the classes y,
-    integers from 0 to C - 1, shape (n,). Returns a tensor of shape (). Example: three
-    logits of 0 cost log 3 = 1.099, the logits [100, 0] for class 1 cost 100.
+    integers from 0 to C - 1, shape (n,). Returns a tensor of shape (), from which
+    backward() can start. Example: three logits of 0 cost log 3 = 1.099, the logits
+    [100, 0] for class 1 cost 100.
     """
     p = torch.softmax(model(x), dim=0)
     return torch.nn.CrossEntropyLoss()(p, y)
 
 
-# %% 2. Mend (easy, 5 minutes)
+# %% 2. Write (medium, 15 minutes)
+def cross_entropy_gradient(x, y, w, b):
+    """Write: the gradients of a linear model's mean cross-entropy, without autograd.
+
+    Gets x, floats of shape (n, d), the classes y, integers of shape (n,), w, shape (C,
+    d), and b, shape (C,). The logits are z = x w^T + b, and may be large. No gradient
+    is recorded, and backward() and grad are not allowed. Returns a tuple of dloss/dw,
+    shape (C, d), and dloss/db, shape (C,), of the dtype of x. Example: x = [[2]],
+    y = [0], w = [[0], [0]], b = [0, 0] gives [[-1], [1]] and [-0.5, 0.5].
+    """
+    raise NotImplementedError
+
+
+# %% 3. Write (medium, 10 minutes)
+def log_softmax_by_hand(z):
+    """Write: the log of softmax, of each row, without PyTorch's own.
+
+    Gets logits z, floats of shape (n, C), which stay as they are. Some may be 1000, and
+    some -1000. PyTorch's softmax, log_softmax and losses are not allowed. Returns the
+    log of each probability, the same shape and dtype. Example: [[0, 0], [1000, -1000]]
+    gives [[-0.693, -0.693], [0, -2000]].
+    """
+    raise NotImplementedError
+
+
+# %% 4. Mend (easy, 5 minutes)
 def sample(line):
     """Mend: a line of wine.csv as (measurements, class), ready for CrossEntropyLoss.
 
@@ -29,41 +54,3 @@ def sample(line):
     """
     cultivar, *measurements = map(float, line.split(","))
     return torch.tensor(measurements), torch.tensor(int(cultivar))
-
-
-# %% 3. Write (medium, 10 minutes)
-def log_softmax_by_hand(z):
-    """Write: the log of softmax, of each row, by exp, log, sum and max alone.
-
-    Gets logits z, floats of shape (n, C), which stay as they are. Some may be 1000, and
-    some -1000. Returns the log of each probability, the same shape and dtype. Example:
-    [[0, 0], [1000, -1000]] gives [[-0.693, -0.693], [0, -2000]].
-    """
-    raise NotImplementedError
-
-
-# %% 4. Write (medium, 10 minutes)
-def cross_entropy_gradient(x, y, w, b):
-    """Write: the gradients of a linear model's mean cross-entropy, without autograd.
-
-    Gets x, floats of shape (n, d), the classes y, integers of shape (n,), w, shape (C,
-    d), and b, shape (C,). The logits are z = x w^T + b, and may be large.
-    torch.no_grad() is on. Returns a tuple of dloss/dw, shape (C, d), and dloss/db,
-    shape (C,), of the dtype of x. Example: x = [[2]], y = [0], w = [[0], [0]], b = [0,
-    0] gives [[-1], [1]] and [-0.5, 0.5].
-    """
-    raise NotImplementedError
-
-
-# %% 5. Mend (hard, 15 minutes)
-def mean_loss(batches):
-    """Mend: the mean cross-entropy of the rows in batches that are not ignored.
-
-    Gets a list of pairs (z, y): logits, shape (n, C), and classes, integers of shape
-    (n,). A class of -100 means: ignore this row. n may differ, and so may the number of
-    rows that are ignored, which can be all of a batch, but not all of all batches.
-    Returns a tensor of shape (), from which backward() can start. Example: two rows
-    that cost 1 and 3, then one that costs 8 and two that are ignored, give 4.
-    """
-    losses = [F.cross_entropy(z, y) for z, y in batches]
-    return sum(losses) / len(losses)

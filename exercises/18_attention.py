@@ -50,3 +50,21 @@ def attention_with_padding(q, k, v, real):
     and real = [[True, True, False]] give [[[3]]].
     """
     raise NotImplementedError
+
+
+# %% 4. Mend (medium, 10 minutes)
+def rows_of_tokens(layer, x, padding):
+    """Mend: what nn.MultiheadAttention says of a padded batch, with empty sequences in
+    it.
+
+    Gets layer, an nn.MultiheadAttention with batch_first=True, x, float32 of shape (n,
+    T, d), for queries, keys and values, and padding, booleans of shape (n, T): True
+    where x holds padding, which may be any numbers. Some sequences are all padding, but
+    never all of them. Returns a tensor of shape (n, T, d): for each token what the
+    layer says of its sequence without the padding, and 0 at each place of padding. It
+    can be trained: the gradient of the parameters is that of the tokens alone, without
+    nan. Example: of a sequence of one token and four of padding, the first row is what
+    the layer says of that token alone, and the other four rows are 0.
+    """
+    out, _ = layer(x, x, x, key_padding_mask=padding)
+    return out.nan_to_num()

@@ -5,26 +5,21 @@ import math
 import torch
 
 
-def test_block(answer, check):
-    check.hint = "Which tensors does each call write to? Print x before and after."
-    cases = [[-1.0, 2.0], [[0.5, -3.0, 4.0], [-0.25, 0.0, -7.0]], [[[-2.0], [1.0]]]]
-    for numbers in cases:
-        for dtype in (torch.float32, torch.float64):
-            x = torch.tensor(numbers, dtype=dtype)
-            expected = [v + max(v, 0.0) for v in x.flatten().tolist()]
-            given = f"{numbers}, {str(dtype).removeprefix('torch.')}"
-            check.given = given
-            check(answer(x), torch.tensor(expected, dtype=dtype).view(x.shape))
-            check.given = f"{given}; the input itself, afterwards"
-            check(x, torch.tensor(numbers, dtype=dtype))
-    leaf = torch.tensor([-1.0, 2.0, -0.5], requires_grad=True)
-    x = 1 * leaf  # as a layer before the block would return it
-    given = "x = [-1.0, 2.0, -0.5], computed from numbers that require a gradient"
-    check.given = f"{given}; does the result require one"
-    found = answer(x)
-    check(found.requires_grad, True)
-    check.given = f"{given}; the slope at each"
-    check(torch.autograd.grad(found.sum(), leaf)[0], torch.tensor([1.0, 2.0, 1.0]))
+def test_mean_square_after(answer, check):
+    check.hint = (
+        "Go through one, two and three layers on paper: what does each do to q?"
+    )
+    for layers, gain, expected in (
+        (1, 3.0, 9.0),
+        (2, 3.0, 40.5),
+        (3, 1.0, 0.25),
+        (4, 0.5, 0.5**11),
+        (50, 3.0, 3**100 / 2**49),
+        (50, math.sqrt(2), 2.0),
+        (50, 1.0, 0.5**49),
+    ):
+        check.given = f"layers {layers}, gain {gain:.5g}"
+        check(answer(layers, gain), expected, rtol=1e-4, atol=0)
 
 
 def test_he_normal(answer, check):
@@ -69,20 +64,65 @@ def test_he_normal(answer, check):
         ):
             check.given = f"{given}; {words}"
             check(torch.equal(w, weights), expected)
+    # Of 30 draws, each with its own seed, the squares of these distances add up to
+    # chi-squared with 30 degrees: between 0.2 and 2.5 times 30 but once in a million.
+    fan_out, fan_in = 20, 50
+    n, v = fan_out * fan_in, 2 / fan_in
+    draws = []
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        draws.append(answer(fan_out, fan_in, generator).detach().double())
+    given = f"fan_out {fan_out}, fan_in {fan_in}, generators with the seeds 0 to 29"
+    check.given = f"{given}; do the means of the weights differ as means of draws do"
+    squares = [draw.mean().item() ** 2 for draw in draws]
+    check(0.2 < sum(squares) / 30 / (v / n) < 2.5, True)
+    check.given = f"{given}; do their variances differ as variances of draws do"
+    squares = [(draw.square().mean().item() - v) ** 2 for draw in draws]
+    check(0.2 < sum(squares) / 30 / (2 * v**2 / n) < 2.5, True)
 
 
-def test_mean_square_after(answer, check):
+def test_block(answer, check):
+    check.hint = "Which tensors does each call write to? Print x before and after."
+    cases = [[-1.0, 2.0], [[0.5, -3.0, 4.0], [-0.25, 0.0, -7.0]], [[[-2.0], [1.0]]]]
+    for numbers in cases:
+        for dtype in (torch.float32, torch.float64):
+            x = torch.tensor(numbers, dtype=dtype)
+            expected = [v + max(v, 0.0) for v in x.flatten().tolist()]
+            given = f"{numbers}, {str(dtype).removeprefix('torch.')}"
+            check.given = given
+            check(answer(x), torch.tensor(expected, dtype=dtype).view(x.shape))
+            check.given = f"{given}; the input itself, afterwards"
+            check(x, torch.tensor(numbers, dtype=dtype))
+    leaf = torch.tensor([-1.0, 2.0, -0.5], requires_grad=True)
+    x = 1 * leaf  # as a layer before the block would return it
+    given = "x = [-1.0, 2.0, -0.5], computed from numbers that require a gradient"
+    check.given = f"{given}; does the result require one"
+    found = answer(x)
+    check(found.requires_grad, True)
+    check.given = f"{given}; the slope at each"
+    check(torch.autograd.grad(found.sum(), leaf)[0], torch.tensor([1.0, 2.0, 1.0]))
+
+
+def test_dead_units(answer, check):
     check.hint = (
-        "Go through one, two and three layers on paper: what does each do to q?"
+        "relu(layer(x)) has a row for each row of x and a column for each unit. Which "
+        "columns are 0 from top to bottom?"
     )
-    for layers, gain, expected in (
-        (1, 3.0, 9.0),
-        (2, 3.0, 40.5),
-        (3, 1.0, 0.25),
-        (4, 0.5, 0.5**11),
-        (50, 3.0, 3**100 / 2**49),
-        (50, math.sqrt(2), 2.0),
-        (50, 1.0, 0.5**49),
+    for weights, biases, rows, expected in (
+        ([[1.0], [-1.0]], [0.0, 0.0], [[1.0], [2.0]], 1),
+        ([[1.0], [-1.0]], [0.0, 0.0], [[1.0], [-2.0]], 0),
+        ([[1.0], [-1.0], [0.0]], [0.0, 0.0, 0.0], [[3.0]], 2),
+        ([[1.0, 1.0], [1.0, -1.0]], [-3.0, 0.0], [[1.0, 2.0], [2.0, 0.5]], 1),
+        ([[1.0, 2.0], [3.0, 4.0]], [-50.0, -50.0], [[1.0, 1.0], [2.0, 3.0]], 2),
+        ([[-1.0], [-2.0], [-3.0]], [1.0, 1.0, 1.0], [[0.4], [2.0], [3.0]], 1),
     ):
-        check.given = f"layers {layers}, gain {gain:.5g}"
-        check(answer(layers, gain), expected, rtol=1e-4, atol=0)
+        layer = torch.nn.Linear(len(rows[0]), len(weights))
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(weights))
+            layer.bias.copy_(torch.tensor(biases))
+        layer.weight.grad = torch.full_like(layer.weight, 0.25)
+        given = f"weights {weights}, biases {biases}, rows {rows}"
+        check.given = given
+        check(answer(layer, torch.tensor(rows)), expected)
+        check.given = f"{given}; the gradient of the weights, 0.25 before, afterwards"
+        check(layer.weight.grad, torch.full_like(layer.weight, 0.25).detach())

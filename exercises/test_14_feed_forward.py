@@ -127,9 +127,12 @@ def test_split_rows(answer, check):
         ([[1], [2], [1], [2]], 0.5),
         ([[1, 2], [2, 1], [1, 2], [0, 3], [1, 5], [4, 4], [1, 2], [0, 3]], 0.35),
         ([[7, 7], [0, 0], [7, 7], [7, 7]], 0.6),
+        ([[0.25], [0.5], [0.25], [0.75], [0.5], [-0.25], [-0.5], [0.125], [0.0]], 0.4),
+        ([[1], [2], [1], [2], [3]], 0.0),
+        ([[1], [2], [1], [2], [3]], 1.0),
     ):
         x, kinds = torch.tensor(rows).float(), sorted(set(map(tuple, rows)))
-        count, tested = round(share * len(kinds)), set()
+        count, tested, parts = round(share * len(kinds)), set(), set()
         for seed in range(30):
             # a row is for the test with p >= 2/5: never in one of 10^6 checks
             given = f"x = {rows}, share {share}, seed {seed}"
@@ -146,7 +149,13 @@ def test_split_rows(answer, check):
             again = answer(x, share, seed)[1]
             check(sorted(again.tolist()) == sorted(test.tolist()), True)
             tested |= sides[1]
-        check.given = (
-            f"x = {rows}, share {share}; rows that one of 30 seeds chose for the test"
-        )
-        check(sorted(tested), kinds)
+            parts.add(frozenset(sides[1]))
+        if count:
+            given = f"x = {rows}, share {share}; rows that one of 30 seeds chose"
+            check.given = given
+            check(sorted(tested), kinds)
+        if len(kinds) == 7:
+            # 35 ways to choose 3 of 7: 30 seeds choose about 20 of them, and 8 or
+            # fewer never in 10^9 checks; neighbours in a fixed order make 7
+            check.given = f"x = {rows}, share {share}; are the rows drawn at random"
+            check(len(parts) > 8, True)

@@ -48,10 +48,7 @@ def test_look_back(answer, check):
         (4, 4, 6, 3),
         (3, 1, 4, 2),
     ):
-        layer = nn.MultiheadAttention(d, number, batch_first=True)
-        for parameter in layer.parameters():
-            values = torch.tensor(numbers(*parameter.shape))
-            parameter.data = values / values.shape[-1] ** 0.5
+        layer = filled(nn.MultiheadAttention(d, number, batch_first=True))
         x = torch.tensor(numbers(n, length, d))
         # What came before is all that there is, if the sample ends with the token.
         ends = [layer(*[x[:, : t + 1]] * 3)[0][:, -1] for t in range(length)]
@@ -69,6 +66,14 @@ def test_look_back(answer, check):
             table.append(gradient.abs().amax(dim=(0, 2)))
         found = torch.stack(table)
         check(found.triu(diagonal=1), torch.zeros(length, length), rtol=0, atol=0)
+
+
+def filled(layer):
+    """The layer with numbers of our own."""
+    for parameter in layer.parameters():
+        values = torch.tensor(numbers(*parameter.shape))
+        parameter.data = values / values.shape[-1] ** 0.5
+    return layer
 
 
 def attended(q, k, v, real):
@@ -130,3 +135,42 @@ def test_attention_with_padding(answer, check):
                 answer(*tensors, torch.tensor(real)),
                 torch.tensor(expected, dtype=dtype),
             )
+
+
+def test_rows_of_tokens(answer, check):
+    check.hint = (
+        "What does the layer give for a sequence that is all padding? Need it see one?"
+    )
+    for d, number, places, lengths in (
+        (4, 2, 5, [5, 0, 1]),
+        (6, 3, 3, [0, 2, 0, 3]),
+        (8, 1, 4, [2, 3]),
+    ):
+        layer = filled(nn.MultiheadAttention(d, number, batch_first=True))
+        x = torch.tensor(numbers(len(lengths), places, d))
+        padding = torch.arange(places) >= torch.tensor(lengths)[:, None]
+        x[padding] = 7.0
+        expected = torch.zeros_like(x)
+        for i, length in enumerate(lengths):
+            if length:  # each sequence on its own, without any padding
+                alone = x[i : i + 1, :length]
+                expected[i, :length] = layer(alone, alone, alone)[0][0]
+        wanted = torch.autograd.grad(expected.square().sum(), [*layer.parameters()])
+        given = (
+            f"a layer for d = {d} with {number} heads, and sequences of the lengths "
+            f"{lengths}, padded to {places}"
+        )
+        check.given = given
+        out = answer(layer, x, padding)
+        detached = out.detach() if isinstance(out, torch.Tensor) else out
+        check(detached, expected.detach())
+        check.given = (
+            f"{given}; the gradient of the sum of the squares with respect to "
+            "in_proj_weight"
+        )
+        gradients = [None]
+        if out.requires_grad:
+            gradients = torch.autograd.grad(
+                out.square().sum(), [*layer.parameters()], allow_unused=True
+            )
+        check(gradients[0], wanted[0], rtol=1e-4, atol=1e-4)

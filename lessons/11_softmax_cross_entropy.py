@@ -1,9 +1,10 @@
 """11 Softmax and cross-entropy: one of many classes, and the loss that teaches it.
 
-178 Italian wines of three cultivars, 13 measurements each (Forina et al., 1988).
+1797 digits written by hand, pictures of 8 x 8 grey levels (Alpaydin and Kaynak, 1998).
 """
 
 import argparse
+import copy
 import math
 import os
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -40,334 +40,324 @@ def read_csv(name, rows, columns):
     return table
 
 
-def wine(device="cpu"):
-    """x, (178, 13), float64, columns of mean 0 and std 1, and y, (178,): 0, 1 or 2."""
-    table = torch.from_numpy(read_csv("wine.csv", 178, 14)).to(device)
-    x = table[:, 1:]
-    return (x - x.mean(dim=0)) / x.std(dim=0, correction=0), table[:, 0].long() - 1
+def digits(device="cpu", seed=0):
+    """x_train, y_train, x_test, y_test: 1000 and 797 pictures, in random order.
+
+    A row of x is a picture, 64 grey levels from 0 to 1, float32. y is int64, 0 to 9.
+    """
+    table = torch.from_numpy(read_csv("digits.csv", 1797, 65))
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(seed))
+    table = table[order].to(device)
+    x = table[:, 1:].float() / 16
+    y = table[:, 0].long()
+    return x[:1000], y[:1000], x[1000:], y[1000:]
 
 
-# %% 1. Softmax makes probabilities of logits
-# A network gives each class a number, its logit. Only differences of logits count.
-def softmax(z, temperature=1.0):
-    """e^(z_k / T) / (sum over j of e^(z_j / T)), for logits z of C classes, (C,)."""
-    powers = torch.exp(z / temperature)
-    return powers / powers.sum()
+# %% 1. From logits to probabilities
+# The model gives each class a number, its logit. The probabilities of a picture are in
+# one row, so the sum goes along dim=1.
+def softmax(logits):
+    """e^z / (the sum of e^z over the row), for logits z of shape (n, C)."""
+    powers = torch.exp(logits)
+    return powers / powers.sum(dim=1, keepdim=True)
 
 
-# The classes are dim=1, of logits (n, C) and of a picture's (n, C, H, W) too.
-def row_sums(n, classes, dim):
-    """The sums of the rows of softmax(zeros(n, C), dim): 1 for dim=1, else C / n."""
-    return torch.softmax(torch.zeros(n, classes), dim=dim).sum(dim=1)
+def print_row(name, numbers):
+    print(f"   {name:<13}" + "".join(f"{number:8.2f}" for number in numbers))
 
 
 def show_1(device):
-    print("\n1. Softmax makes probabilities of logits")
-    z = torch.tensor([2.0, 1.0, 0.1], dtype=torch.float64, device=device)
-    for temperature in (0.1, 1.0, 10.0):
-        p = [f"{number:.3f}" for number in softmax(z, temperature)]
-        print(f"   logits 2, 1, 0.1, at T = {temperature:4.1f}:", *p)
-    off = (softmax(z + 100) - softmax(z)).abs().max()
-    print(f"   100 more for each class, and they agree to 1e-12: {off < 1e-12}")
-    for dim in (0, 1):
-        sums = row_sums(4, 10, dim)
-        print(f"   softmax(zeros(4, 10), dim={dim}): rows sum to {sums[0]:.1f}")
+    print("\n1. From logits to probabilities")
+    logits = torch.tensor([[1.8, 1.1, 0.0]], device=device)
+    print_row("logits", logits[0])
+    print_row("powers", torch.exp(logits)[0])
+    print_row("softmax", softmax(logits)[0])
+    print_row("10 more each", softmax(logits + 10)[0])
+    print("   five pictures, ten logits of 0 for each")
+    for dim in [1, 0]:
+        p = torch.softmax(torch.zeros(5, 10, device=device), dim=dim)
+        print(f"   dim={dim}   sum of the first row {p[0].sum():.2f}")
 
 
-# %% 2. Cross-entropy is the mean of -log p of what happened
-# What the other classes got plays no part, except that all of them sum to 1.
-def cross_entropy(z, y):
-    """The mean of -log softmax(z)[y], for logits z, (n, C), and classes y, (n,)."""
-    log_p = z - z.logsumexp(dim=1, keepdim=True)  # log(softmax(z)): section 6
-    return -log_p[torch.arange(len(y)), y].mean()
+# %% 2. The loss of an answer
+# Only the probability of the label counts.
+def cross_entropy(logits, y):
+    """The mean of -log p of the label, for logits (n, C) and labels y, int64, (n,)."""
+    p = softmax(logits)
+    p_of_label = p[torch.arange(len(y)), y]
+    return -torch.log(p_of_label).mean()
 
 
 def show_2(device):
-    print("\n2. Cross-entropy is the mean of -log p of what happened")
-    y = torch.tensor([0], device=device)
-    for p in (0.7, 0.1):
-        z = torch.tensor([[p, 1 - p]], dtype=torch.float64, device=device).log()
-        print(f"   p {p}: loss {F.cross_entropy(z, y):.4f}")
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(6, 2, generator=generator, dtype=torch.float64).to(device)
-    y = torch.tensor([0, 1, 1, 0, 1, 0], device=device)
-    by_hand = cross_entropy(z, y)
-    loss = nn.CrossEntropyLoss()(z, y)
-    nll = nn.NLLLoss()(F.log_softmax(z, dim=1), y)
-    binary = nn.BCEWithLogitsLoss()(z[:, 1] - z[:, 0], y.double())
-    print(f"   CrossEntropyLoss agrees to 1e-12: {abs(loss - by_hand) < 1e-12}")
-    print(
-        f"   NLLLoss of log_softmax: {abs(nll - by_hand) < 1e-12}, "
-        f"BCEWithLogitsLoss of z[1] - z[0]: {abs(binary - by_hand) < 1e-12}"
-    )
-    one_output = nn.CrossEntropyLoss()(z[:, :1], torch.zeros_like(y))
-    print(f"   CrossEntropyLoss of one output: {one_output:.4f}, whatever the output")
+    print("\n2. The loss of an answer")
+    for p in [0.8, 0.4, 0.2]:
+        logits = torch.tensor([[p, 1 - p]], device=device).log()
+        loss = cross_entropy(logits, torch.tensor([0], device=device))
+        print(f"   p of the label {p:.1f}   loss {loss:.4f}")
+    logits = torch.tensor([[1.8, 1.1, 0.0], [1.8, 1.1, 0.0]], device=device)
+    y = torch.tensor([0, 1], device=device)
+    print("   the pictures of the text")
+    print(f"   by hand            {cross_entropy(logits, y):.4f}")
+    print(f"   CrossEntropyLoss   {nn.CrossEntropyLoss()(logits, y):.4f}")
 
 
-# %% 3. Its gradient is what was said minus what happened
-def gradient_by_hand(z, y):
-    """dloss/dz = (softmax(z) - onehot(y)) / n, shape (n, C)."""
-    return (torch.softmax(z, dim=1) - F.one_hot(y, z.shape[1])) / len(y)
+# %% 3. Which way each logit is pushed
+def gradient_by_hand(logits, y):
+    """(p - one_hot) / n, of shape (n, C): the gradient of the mean cross-entropy."""
+    one_hot = nn.functional.one_hot(y, num_classes=logits.shape[1])
+    return (softmax(logits) - one_hot) / len(y)
 
 
-def hessian_by_hand(p):
-    """diag(p) - p p^T, (C, C): the second derivatives of -log softmax(z)[y], any y."""
-    return torch.diag(p) - torch.outer(p, p)
+def gradient_by_autograd(logits, y):
+    """The same, by backward()."""
+    leaf = logits.clone().requires_grad_()
+    nn.CrossEntropyLoss()(leaf, y).backward()
+    return leaf.grad
 
 
 def show_3(device):
-    print("\n3. Its gradient is what was said minus what happened")
-    z = torch.tensor(
-        [[2.0, 1.0, 0.1]], dtype=torch.float64, device=device, requires_grad=True
-    )
-    y = torch.tensor([1], device=device)
-    F.cross_entropy(z, y).backward()
-    off = (z.grad - gradient_by_hand(z.detach(), y)).abs().max()
-    numbers = [f"{number:.3f}" for number in z.grad[0]]
-    print("   logits 2, 1, 0.1, class 1: gradient", *numbers)
-    print(f"   (p - onehot) / n and autograd agree to 1e-12: {off < 1e-12}")
-    eigenvalues = torch.linalg.eigvalsh(hessian_by_hand(softmax(z.detach()[0])))
-    print("   eigenvalues of diag(p) - p p^T:", *(f"{abs(e):.3f}" for e in eigenvalues))
+    print("\n3. Which way each logit is pushed")
+    logits = torch.tensor([[1.8, 1.1, 0.0]], device=device)
+    print_row("softmax", softmax(logits)[0])
+    for label in [0, 2]:
+        y = torch.tensor([label], device=device)
+        print(f"   the label is {label}")
+        print_row("by hand", gradient_by_hand(logits, y)[0])
+        print_row("by autograd", gradient_by_autograd(logits, y)[0])
 
 
-# %% 4. Before training the loss is log C
-# A network that knows nothing should say 1 / C for each class. A first loss far above
-# log C comes from logits that are large before anything was learned, or from a sum
-# instead of a mean.
-def first_loss(std, classes, rows=100_000):
-    """The mean cross-entropy of random classes, with logits drawn from N(0, std^2)."""
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * std
-    return cross_entropy(z, torch.randint(classes, (rows,), generator=generator)).item()
+# %% 4. What should the first loss be?
+# A model that gives all C classes the same logit gives each the probability 1 / C.
+def loss_of_equal_logits(classes):
+    """The cross-entropy of C equal logits, whatever the label is."""
+    logits = torch.zeros(1, classes)
+    return nn.CrossEntropyLoss()(logits, torch.tensor([0])).item()
+
+
+def three_first_losses(x, y, seed):
+    """The first losses of a new model: as it should be, and with two mistakes."""
+    torch.manual_seed(seed)
+    model = nn.Linear(64, 10).to(x.device)
+    with torch.no_grad():
+        usual = nn.CrossEntropyLoss()(model(x), y)
+        unscaled = nn.CrossEntropyLoss()(model(16 * x), y)  # WRONG: from 0 to 16
+        added = nn.CrossEntropyLoss(reduction="sum")(model(x), y)  # WRONG: no mean
+    return usual.item(), unscaled.item(), added.item()
 
 
 def show_4(device):
-    print("\n4. Before training the loss is log C")
-    classes = 10
-    theory = f"log {classes} {math.log(classes):.2f}"
-    for std in (0.0, 0.1, 1.0, 3.0):
-        loss = first_loss(std, classes)
-        print(f"   {classes} classes, logits of std {std}: loss {loss:.2f}, {theory}")
+    print("\n4. What should the first loss be?")
+    for classes in [2, 3, 10, 1000]:
+        loss = loss_of_equal_logits(classes)
+        print(
+            f"   {classes:>4} classes   loss {loss:.4f}   log C {math.log(classes):.4f}"
+        )
+    x, y, _, _ = digits(device)
+    usual, unscaled, added = three_first_losses(x, y, seed=0)
+    print("   a new model, before its first step")
+    print(f"   as it should be           {usual:7.2f}")
+    print(f"   grey levels from 0 to 16  {unscaled:7.2f}")
+    print(f"   the sum, and not the mean {added:7.0f}")
 
 
-# %% 5. Mistake: softmax before CrossEntropyLoss
-# It applies the softmax itself. What comes in is then between 0 and 1: never sure,
-# never wrong.
-def softmax_twice(z, y):
-    """The cross-entropy of probabilities that are taken for logits."""
-    return F.cross_entropy(torch.softmax(z, dim=1), y)
-
-
-def loss_and_gradient(loss_function, lead):
-    """(loss, |dloss/dz|) for two classes; the wrong one, of logit z, leads by lead."""
-    z = torch.tensor([[0.0, lead]], dtype=torch.float64, requires_grad=True)
-    loss = loss_function(z, torch.tensor([0]))
-    loss.backward()
-    return loss.item(), z.grad[0, 1].abs().item()
-
-
-def floor_of_double_softmax(classes):
-    """log(e + C - 1) - 1: the loss of probability 1 for the label."""
-    return math.log(math.e + classes - 1) - 1
-
-
-def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one an epoch, on all of x and y."""
+# %% 5. A softmax too many
+# CrossEntropyLoss applies the softmax itself.
+def train(model, x, y, steps):
+    """The losses before each step, on all of x, shape (n, 64), and y, shape (n,)."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     model.train()
     losses = []
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        loss = loss_function(model(x), y)
+    for _ in range(steps):
+        loss = nn.CrossEntropyLoss()(model(x), y)
         loss.backward()
         optimizer.step()
-        losses.append(loss.detach())
-    return [loss.item() for loss in losses]
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
 
 
-def fit(x, y, loss_function, epochs, momentum=0.9, weight_decay=0.01):
-    """(model, losses): a linear layer from zeros, by SGD; only weights decay."""
-    model = nn.Linear(x.shape[1], 3, device=x.device, dtype=x.dtype)
-    for parameter in model.parameters():
-        nn.init.zeros_(parameter)
-    decayed = {"params": [model.weight], "weight_decay": weight_decay}
-    optimizer = torch.optim.SGD(
-        [decayed, {"params": [model.bias]}], lr=0.5, momentum=momentum
-    )
-    return model, train(model, loss_function, optimizer, x, y, epochs)
+def accuracy(model, x, y):
+    """The share of the rows whose largest output is that of the label."""
+    model.eval()
+    with torch.no_grad():
+        answers = model(x).argmax(dim=1)
+    return (answers == y).float().mean().item()
+
+
+def two_models(seed, device="cpu"):
+    """The right model, and one with a softmax too many, from the same weights."""
+    torch.manual_seed(seed)
+    right = nn.Linear(64, 10)
+    wrong = nn.Sequential(copy.deepcopy(right), nn.Softmax(dim=1))  # WRONG
+    return right.to(device), wrong.to(device)
+
+
+def lowest_loss_in_theory(classes):
+    """The loss of softmax twice where p of the label is 1: -log(e / (e + C - 1))."""
+    return -math.log(math.e / (math.e + classes - 1))
 
 
 def show_5(device):
-    print("\n5. Mistake: softmax before CrossEntropyLoss")
-    x, y = wine(device)
-    functions = {"softmax once": F.cross_entropy, "softmax twice": softmax_twice}
-    for name, function in functions.items():
-        for lead in (-10.0, 0.0, 10.0):
-            loss, gradient = loss_and_gradient(function, lead)
-            evidence = f"loss {loss:7.4f}, gradient {gradient:.6f}"
-            print(f"   {name:<13}, lead {lead:5.1f}: {evidence}")
-        _, losses = fit(x, y, function, epochs=101)
-        print(f"   {name:<13}, wine, step 100: loss {losses[-1]:.3f}")
-    floors = [f"{floor_of_double_softmax(classes):.4f}" for classes in (2, 3, 10)]
-    print("   floors of softmax twice, for 2, 3 and 10 classes:", *floors)
+    print("\n5. A softmax too many")
+    x_train, y_train, x_test, y_test = digits(device)
+    right, wrong = two_models(0, device)
+    once = train(right, x_train, y_train, steps=301)
+    twice = train(wrong, x_train, y_train, steps=301)
+    print("   step   once   twice")
+    for step in [0, 100, 200, 300]:
+        print(f"{step:>7} {once[step]:6.2f} {twice[step]:7.2f}")
+    print(f"   lowest loss of twice      {lowest_loss_in_theory(10):.4f}")
+    print(f"   accuracy of once, tested  {accuracy(right, x_test, y_test):.2f}")
+    print(f"   accuracy of twice, tested {accuracy(wrong, x_test, y_test):.2f}")
 
 
-# %% 6. By hand it overflows, and log-sum-exp does not
-# float32 holds nothing above 3.4e38: e^z is inf from z = 88.73 on. Only differences of
-# logits count, so take the largest away first: then no power is above 1, and one of
-# them is 1.
-def log_sum_exp(z):
-    """log(sum over k of e^z_k) without overflow: from max(z) to max(z) + log(C)."""
-    return z.max() + torch.exp(z - z.max()).sum().log()
+# %% 6. Logits that are too large
+# In float32 e^z is inf from z = 88.73 on, and 0 below z = -104. Only differences
+# of logits count, so subtract the largest one of each row first.
+def safe_softmax(logits):
+    """Softmax of each row, without overflow: no power is above 1, one of them is 1."""
+    largest = logits.max(dim=1, keepdim=True).values
+    return softmax(logits - largest)
 
 
-def log_softmax(z):
-    """log(softmax(z)) = z - log_sum_exp(z), which is never the log of a rounded 0."""
-    return z - log_sum_exp(z)
+def safe_log_softmax(logits):
+    """log p = z - m - log(the sum of e^(z - m)), with the row's largest z as m."""
+    largest = logits.max(dim=1, keepdim=True).values
+    rest = logits - largest
+    return rest - torch.exp(rest).sum(dim=1, keepdim=True).log()
 
 
 def show_6(device):
-    print("\n6. By hand it overflows, and log-sum-exp does not")
-    for pair in ([1000.0, 0.0], [-1000.0, -1001.0]):
-        z = torch.tensor(pair, device=device)
-        by_hand = softmax(z).tolist()
-        first, second = softmax(z - z.max()).tolist()
-        safe = f"[{first:.4f}, {second:.4f}]"
-        print(f"   logits {pair}: by hand {by_hand}, safe {safe}")
-    z = torch.tensor([1000.0, 1000.0], dtype=torch.float64, device=device)
-    print(f"   log_sum_exp of {z.tolist()}: 1000 + {log_sum_exp(z) - 1000:.6f}, log 2")
-    z = torch.tensor([0.0, -200.0], device=device)
-    by_hand = softmax(z).log().tolist()
-    safe = log_softmax(z).tolist()
-    print(f"   log(softmax([0, -200])) {by_hand}, log_softmax {safe}")
+    print("\n6. Logits that are too large")
+    for row in [[100.0, 99.0], [-200.0, -201.0]]:
+        logits = torch.tensor([row], device=device)
+        print(f"   logits {row[0]:.0f} and {row[1]:.0f}")
+        print_row("by definition", softmax(logits)[0])
+        print_row("safe", safe_softmax(logits)[0])
+    logits = torch.tensor([[0.0, -200.0]], device=device)
+    print("   the log of the softmax of 0 and -200")
+    print_row("log(softmax)", safe_softmax(logits).log()[0])
+    print_row("log_softmax", safe_log_softmax(logits)[0])
 
 
-# %% 7. The optimum, and what moves it
-# The gradient by a class's bias is its mean probability minus its share: at the
-# optimum it is 0.
-def gradient_size(model, loss_function, x, y, weight_decay=0.01):
-    """The largest |gradient| of loss + weight_decay * |W|^2 / 2 by any parameter."""
-    model.zero_grad()
-    penalty = weight_decay * model.weight.square().sum() / 2
-    (loss_function(model(x), y) + penalty).backward()
-    return max(parameter.grad.abs().max().item() for parameter in model.parameters())
+# %% 7. Losses with another optimum
+# Smoothing moves the target away from 1 and 0. Class weights count rows more than once.
+def smoothed_loss(lead, smoothing, classes):
+    """The smoothed loss, with the label's logit ahead of all the others by lead."""
+    logits = torch.zeros(1, classes)
+    logits[0, 0] = lead
+    loss_function = nn.CrossEntropyLoss(label_smoothing=smoothing)
+    return loss_function(logits, torch.tensor([0])).item()
 
 
-# Smoothing takes e from the label and shares it among all classes: the loss has a
-# floor, the entropy of that target. A class weight of 2 counts each row of that
-# class twice.
-def smoothing_floor(e, classes):
-    """-sum q log q of the target q: 1 - e + e / C for the label, else e / C."""
-    label, other = 1 - e + e / classes, e / classes
-    return -label * math.log(label) - (classes - 1) * other * math.log(other)
+def best_lead_in_theory(smoothing, classes):
+    """log(target of the label / target of another class): there p is the target."""
+    other = smoothing / classes
+    label = 1 - smoothing + other
+    return math.log(label / other)
 
 
-def smoothed_loss(gap, e, classes):
-    """The loss with label_smoothing=e, with the label's logit gap above the rest."""
-    z = torch.zeros(1, classes, dtype=torch.float64)
-    z[0, 0] = gap
-    return F.cross_entropy(z, torch.tensor([0]), label_smoothing=e).item()
-
-
-def weighted_and_repeated(z, y, weight):
-    """(loss with whole class weights, loss where each row stands weight[y] times)."""
-    rows = torch.arange(len(y), device=y.device).repeat_interleave(weight[y].long())
-    weighted = F.cross_entropy(z, y, weight=weight)
-    repeated = F.cross_entropy(z[rows], y[rows])
-    return weighted.item(), repeated.item()
+def logits_with_losses(losses, y):
+    """Logits of two classes, shape (n, 2), whose rows have these losses for y."""
+    logits = torch.zeros(len(y), 2, device=y.device)
+    for row, loss in enumerate(losses):
+        logits[row, 1 - y[row]] = math.log(math.exp(loss) - 1)
+    return logits
 
 
 def show_7(device):
-    print("\n7. The optimum, and what moves it")
-    x, y = wine(device)
-    model, losses = fit(x, y, nn.CrossEntropyLoss(), epochs=500)
-    size = gradient_size(model, nn.CrossEntropyLoss(), x, y)
-    print(
-        f"   first loss {losses[0]:.4f}, log 3; last {losses[-1]:.4f}, "
-        f"gradient below 1e-6: {size < 1e-6}"
-    )
-    p = torch.softmax(model(x), dim=1).mean(dim=0)
-    for k in range(3):
-        share = (y == k).double().mean()
-        print(f"   class {k}: mean probability {p[k]:.6f}, share {share:.6f}")
-    print(f"   smoothing 0.1, 10 classes: floor {smoothing_floor(0.1, 10):.4f}")
-    for gap in (2.0, math.log(91), 100.0):
-        print(f"   a gap of {gap:6.2f}: loss {smoothed_loss(gap, 0.1, 10):.4f}")
-    weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, device=device)
-    # any logits would do
-    weighted, repeated = weighted_and_repeated(x[:, :3], y, weight)
-    print(
-        f"   class weights 1, 2, 3: {weighted:.4f}, rows 1, 2, 3 times: {repeated:.4f}"
-    )
+    print("\n7. Losses with another optimum")
+    best = best_lead_in_theory(0.1, 10)
+    print(f"   smoothing 0.1, ten classes, best lead {best:.2f}")
+    for lead in [2.0, best, 8.0, 100.0]:
+        print(f"   lead {lead:6.2f}   loss {smoothed_loss(lead, 0.1, 10):.4f}")
+    y = torch.tensor([0, 1], device=device)
+    logits = logits_with_losses([1.0, 4.0], y)
+    weight = torch.tensor([1.0, 3.0], device=device)
+    weighted = nn.CrossEntropyLoss(weight=weight)
+    print("   losses 1 and 4, class weights 1 and 3")
+    print(f"   both rows         {weighted(logits, y):.2f}")
+    print(f"   the second alone  {weighted(logits[1:], y[1:]):.2f}")
 
 
 # %% 8. What the loss must be given
-# The class is an index, counted from 0. Too large a label raises, but -100 means
-# "ignore".
+# A label is an index, counted from 0. The label -100 says: leave this row out.
 def loss_of_labels(labels):
-    """The mean loss of the logits 0, 1, 2 for each label; None if it raises."""
+    """The mean loss of the logits 0, 1, 2 for each label, or the kind of error."""
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(len(labels), 3)
     try:
-        return nn.CrossEntropyLoss()(logits, torch.tensor(labels)).item()
+        loss = nn.CrossEntropyLoss()(logits, torch.tensor(labels))
     except IndexError:
-        return None
+        return "IndexError"
+    return f"loss {loss:.4f}"
 
 
-def classes_from_0(labels):
-    """(the labels that occur, in order, and each label as its place among them)."""
-    return labels.unique(return_inverse=True)
-
-
-# NLLLoss does not take the log: it returns minus the mean of what it got for the label.
-def fall_in_theory(x, y, lr=0.5):
-    """How much NLLLoss of logits x W^T + b falls in a step of SGD: lr |gradient|^2."""
-    onehot = F.one_hot(y, 3).double()
-    weight, bias = onehot.T @ x / len(y), onehot.mean(dim=0)
-    return lr * (weight.square().sum() + bias.square().sum()).item()
+def losses_of_nll(model, x, y, steps):
+    """The losses before each step, by NLLLoss, which wants log p and gets logits."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    losses = []
+    for _ in range(steps):
+        loss = nn.NLLLoss()(model(x), y)  # WRONG: no log_softmax
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
 
 
 def show_8(device):
     print("\n8. What the loss must be given")
-    print("   the logits are 0, 1, 2 for each label")
-    for labels in ([0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]):
-        loss = loss_of_labels(labels)
-        result = "IndexError" if loss is None else f"loss {loss:.4f}"
-        print(f"   labels {labels!s:<12}   {result}")
+    for labels in [[0, 1, 2], [1, 2, 3], [1, 2, -100], [1, 2]]:
+        print(f"   labels {labels!s:<12}   {loss_of_labels(labels)}")
     labels = torch.tensor([3, 1, 3, 7, 1], device=device)
-    found, places = classes_from_0(labels)
-    print(f"   labels {labels.tolist()}: unique() {found.tolist()}")
-    print(f"   each as its place among them: {places.tolist()}")
-    p = torch.full((1, 4), 0.25, device=device)
-    loss = F.nll_loss(p, torch.tensor([0], device=device))
-    print(f"   NLLLoss of four probabilities 1/4: {loss:.2f}")
-    x, y = wine(device)
-    losses = fit(x, y, nn.NLLLoss(), epochs=101, momentum=0, weight_decay=0)[1]
-    fall = fall_in_theory(x, y)
-    for k in (1, 10, 100):
-        evidence = f"{losses[k]:9.4f}, theory {-k * fall:9.4f}"
-        print(f"   NLLLoss of logits, step {k:>3}: {evidence}")
+    found, y = labels.unique(return_inverse=True)
+    print(f"   labels {labels.tolist()} are {found.tolist()}")
+    print(f"   as places among them {y.tolist()}")
+    x_train, y_train, _, _ = digits(device)
+    model, _ = two_models(0, device)
+    losses = losses_of_nll(model, x_train, y_train, steps=31)
+    print("   NLLLoss of logits, on the digits")
+    for step in [10, 20, 30]:
+        print(f"   step {step}   loss {losses[step]:7.1f}")
 
 
 # %% The picture
+def softmax_once(logits, y):
+    return nn.functional.cross_entropy(logits, y)
+
+
+def softmax_twice(logits, y):
+    p = torch.softmax(logits, dim=1)
+    return nn.functional.cross_entropy(p, y)  # WRONG: takes p for logits
+
+
+def slope_of_the_wrong_logit(loss_function, lead):
+    """dloss/dz for two classes, where z, the wrong one's logit, is ahead by lead."""
+    logits = torch.tensor([[0.0, lead]], dtype=torch.float64, requires_grad=True)
+    loss_function(logits, torch.tensor([0])).backward()
+    return logits.grad[0, 1].item()
+
+
 def figure(device="cpu"):
-    """Loss and gradient against the lead of the wrong class, for three losses."""
+    """Section 5: the losses of both models, and how a wrong logit is pushed."""
     from matplotlib.figure import Figure
 
-    leads = np.linspace(-8, 8, 161)
+    x, y, _, _ = digits(device)
+    right, wrong = two_models(0, device)
     fig = Figure(figsize=(9, 4), layout="constrained")
-    left, right = fig.subplots(1, 2)
-    smoothed = nn.CrossEntropyLoss(label_smoothing=0.1)
-    losses = {
-        "once": F.cross_entropy,
-        "once, smoothing 0.1": smoothed,
-        "twice": softmax_twice,
-    }
-    for name, function in losses.items():
-        points = np.array([loss_and_gradient(function, lead) for lead in leads])
-        left.plot(leads, points[:, 0], label=name)
-        right.plot(leads, points[:, 1], label=name)
-    for axes, title in ((left, "loss"), (right, "size of the gradient")):
-        axes.set(title=title, xlabel="lead of the wrong class, in logits")
-    left.legend(title="softmax")
+    left, other = fig.subplots(1, 2)
+    left.plot(train(right, x, y, steps=301), label="softmax once")
+    left.plot(train(wrong, x, y, steps=301), label="softmax twice")
+    lowest = lowest_loss_in_theory(10)
+    left.axhline(lowest, color="gray", linestyle="--", label="lowest loss of twice")
+    left.set(xlabel="step", ylabel="loss on the training rows", ylim=(0, None))
+    left.legend()
+    leads = np.linspace(-10, 10, 201).tolist()
+    once = [slope_of_the_wrong_logit(softmax_once, lead) for lead in leads]
+    twice = [slope_of_the_wrong_logit(softmax_twice, lead) for lead in leads]
+    other.plot(leads, once, label="softmax once")
+    other.plot(leads, twice, label="softmax twice")
+    other.set(xlabel="lead of the wrong logit", ylabel="slope: how hard it is pushed")
     return fig
 
 

@@ -1,279 +1,404 @@
-"""12 Activations and initialisation: what keeps a signal alive in fifty layers.
+"""12 Activations and initialisation: why a deep network does not learn.
 
-Each layer multiplies the size of what passes, and fifty factors are a power.
+A hundred digits written by hand pass through ten layers, and through fifty. Each layer
+multiplies what passes, so a small change at each of them is a large one at the end.
 """
 
 import argparse
 import math
 import os
 import sys
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-ACTIVATIONS = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "gelu": F.gelu,
-}
-GAINS = {"gain 3": 3.0, "He": math.sqrt(2), "Xavier": 1.0}
+DATA = Path(__file__).resolve().parent.parent / "data"
 
 
-# %% 1. Four activations and their slopes
-# The backward pass multiplies by the slope in each layer (lesson 04). A slope that is
-# rounded to 0 stops every gradient behind it.
-def slope(activation, x):
-    """f'(x) at each x, from autograd; for relu it is 0 at x = 0."""
-    x = x.detach().clone().requires_grad_()
-    activation(x).sum().backward()
-    return x.grad
-
-
-def show_1(device):
-    print("\n1. Four activations and their slopes")
-    x = torch.linspace(-5, 5, 1001, dtype=torch.float64, device=device)
-    for name, activation in ACTIVATIONS.items():
-        y = activation(x)
-        slopes = slope(activation, x)
-        print(
-            f"   {name:<7}   f from {y.min():5.2f} to {y.max():4.2f}, "
-            f"f' from {slopes.min():5.2f} to {slopes.max():4.2f}"
+# Reading a data file: no need to read on before section 1.
+def read_csv(name, rows, columns):
+    """The numbers below the header of data/name, float64; a wrong file ends the run."""
+    try:
+        text = (DATA / name).read_text("ascii")
+        table = np.array(
+            [line.split(",") for line in text.splitlines()[1:]], dtype=float
         )
-    for dtype in (torch.float64, torch.float32):
-        ten = torch.tensor([10.0], dtype=dtype, device=device)
-        flat = slope(torch.tanh, ten).item()
-        print(f"   tanh'(10) in {str(dtype).removeprefix('torch.')}: {flat:.1e}")
+        if (
+            table.shape != (rows, columns)
+            or not np.isfinite(table).all()
+            or text[-1] != "\n"
+        ):
+            raise ValueError("it is cut short, or a number is missing or not finite")
+    except (OSError, ValueError) as error:
+        cure = "copy the file from the course again"
+        raise SystemExit(
+            f"{DATA / name}: {rows} rows of {columns}: {error}; {cure}"
+        ) from None
+    return table
 
 
-# %% 2. Without an activation, layers collapse into one
-# W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2): again a linear layer.
-def collapse(layers):
-    """(W, b) of the one linear layer that equals these layers one after the other."""
-    weight, bias = layers[0].weight, layers[0].bias
+def digits(device="cpu"):
+    """x, (100, 64), grey levels standardised by one mean and std, and y, (100,)."""
+    table = torch.from_numpy(read_csv("digits.csv", 1797, 65)).float().to(device)
+    x = table[:100, 1:]
+    return (x - x.mean()) / x.std(), table[:100, 0].long()
+
+
+# %% 1. Layers without a bend
+# W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2): two layers are one.
+def two_small_layers(device="cpu"):
+    """nn.Linear(2, 2) and nn.Linear(2, 1) with small whole numbers."""
+    first = nn.Linear(2, 2)
+    second = nn.Linear(2, 1)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        first.bias.copy_(torch.tensor([1.0, 0.0]))
+        second.weight.copy_(torch.tensor([[1.0, -1.0]]))
+        second.bias.copy_(torch.tensor([5.0]))
+    return first.to(device), second.to(device)
+
+
+def as_one_layer(layers):
+    """(weight, bias) of one layer that says what these say, one after the other."""
+    weight = layers[0].weight
+    bias = layers[0].bias
     for layer in layers[1:]:
-        weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
+        weight = layer.weight @ weight
+        bias = layer.weight @ bias + layer.bias
     return weight, bias
 
 
+@torch.no_grad()
+def show_1(device):
+    print("\n1. Layers without a bend")
+    first, second = two_small_layers(device)
+    weight, bias = as_one_layer([first, second])
+    print("      row   two layers   one layer   relu between")
+    for row in [[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]:
+        x = torch.tensor([row], device=device)
+        two = second(first(x)).item()
+        one = (x @ weight.T + bias).item()
+        bent = second(torch.relu(first(x))).item()
+        print(f"   {row[0]:>2g}, {row[1]:g} {two:>12.1f} {one:>11.1f} {bent:>14.1f}")
+
+
+# %% 2. Fifty layers
+# A sum of n products of numbers with mean square q and independent weights with mean 0
+# and variance v has on average the square n v q. A relu leaves half of it.
+def random_layers(x, layers, nv, seed, activation=torch.relu):
+    """(squares, gradient) of so many random layers of n units, x of shape (rows, n).
+
+    The weights are normal with variance nv / n, and there are no biases. squares is the
+    mean square of what comes out of each layer, gradient the mean square of what
+    arrives at x, where gradients of 1 or -1 start at the end.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    n = x.shape[1]
+    inputs = x.clone().requires_grad_()
+    h = inputs
+    squares = []
+    for _ in range(layers):
+        weight = torch.randn(n, n, generator=generator) * math.sqrt(nv / n)
+        h = activation(h @ weight.to(x.device).T)
+        squares.append(h.square().mean().item())
+    signs = torch.randint(0, 2, h.shape, generator=generator) * 2 - 1
+    h.backward(signs.float().to(x.device))
+    return squares, inputs.grad.square().mean().item()
+
+
+def layers_in_theory(layers, nv):
+    """(nv / 2)^layers: of the square of x this is left, on average over networks."""
+    return (nv / 2) ** layers
+
+
+def median(rows):
+    """The medians of the columns of a list of lists, or of a list of numbers."""
+    return np.median(np.array(rows), axis=0)
+
+
 def show_2(device):
-    print("\n2. Without an activation, layers collapse into one")
-    layers = [nn.Linear(64, 32), nn.Linear(32, 16), nn.Linear(16, 10)]
-    layers = [layer.double().to(device) for layer in layers]
-    x = torch.ones(5, 64, dtype=torch.float64, device=device)
-    weight, bias = collapse(layers)
-    off = (nn.Sequential(*layers)(x) - (x @ weight.T + bias)).abs().max()
-    before = sum(layer.weight.numel() + layer.bias.numel() for layer in layers)
-    after = weight.numel() + bias.numel()
-    print(f"   {before} parameters and {after} agree to 1e-12: {off < 1e-12}")
-
-
-# %% 3. One recursion foretells fifty layers
-# Independent weights of variance gain^2 / n make of n inputs with mean square q sums
-# with mean square gain^2 q. Before the next layer the activation turns z into f(z).
-def mean_square(activation, q):
-    """E[f(z)^2] for z from N(0, q): f(z)^2 times the normal density, over a grid."""
-    t = torch.linspace(-10, 10, 4001, dtype=torch.float64)
-    density = torch.exp(-t.square() / 2) / math.sqrt(2 * math.pi)
-    return torch.trapezoid(activation(math.sqrt(q) * t).square() * density, t).item()
-
-
-def mean_square_in_theory(activation, gain, layers):
-    """q after so many layers: gain^2 after the first, then gain^2 E[f(z)^2]."""
-    q = gain**2
-    for _ in range(layers - 1):
-        q = gain**2 * mean_square(activation, q)
-    return q
-
-
-def mean_squares(activation, gain, layers, seed, width=128, device="cpu"):
-    """The mean square of each layer's sums, (layers,), in a network without biases."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(32, width, generator=generator, dtype=torch.float64).to(device)
-    found = []
-    for layer in range(layers):
-        weight = torch.randn(width, width, generator=generator).double().to(device)
-        z = (activation(x) if layer else x) @ weight * gain / math.sqrt(width)
-        found.append(z.square().mean())
-        x = z
-    return torch.stack(found)
-
-
-def show_3(device):
-    print("\n3. One recursion foretells fifty layers")
-    for name, activation in ACTIVATIONS.items():
-        print(f"   E[f(z)^2] of {name:<7}: {mean_square(activation, 1.0):.6f}")
-    for name, gain in GAINS.items():
-        last = []
-        for seed in range(3):
-            last.append(mean_squares(torch.relu, gain, 50, seed, device=device)[-1])
-        theory = mean_square_in_theory(torch.relu, gain, 50)
+    print("\n2. Fifty layers")
+    x, _ = digits(device)
+    print("   variance   values: least    median   largest   gradient    theory")
+    layers = 50
+    for nv in [1, 2, 4]:
+        values = []
+        gradients = []
+        for seed in range(5):
+            squares, gradient = random_layers(x, layers, nv, seed)
+            values.append(squares[-1])
+            gradients.append(gradient)
         print(
-            f"   {name}, relu: after 50 layers {min(last):.0e} to {max(last):.0e}, "
-            f"theory {theory:.0e}"
-        )
-    q = mean_squares(torch.tanh, 1.0, 50, seed=0, device=device)[-1]
-    theory = mean_square_in_theory(torch.tanh, 1.0, 50)
-    print(f"   Xavier, tanh: {q:.4f}, theory {theory:.4f}")
-
-
-# %% 4. What nn.Linear does by itself
-# Weights and biases uniform within 1 / sqrt(n), so of variance 1 / (3 n). With relu
-# each layer keeps about a sixth of what depends on the input; the biases, the same for
-# all inputs, take over.
-def deep(layers, seed, he=False, width=64, device="cpu"):
-    """16 inputs, layers of width relu units, 2 logits; he: N(0, 2 / n), biases 0."""
-    with torch.random.fork_rng(devices=[]):
-        # layers draw from the global generator: let it be
-        torch.default_generator.manual_seed(seed)
-        parts = [nn.Linear(16, width)]
-        for _ in range(layers - 1):
-            parts += [nn.ReLU(), nn.Linear(width, width)]
-        parts += [nn.ReLU(), nn.Linear(width, 2)]
-        for layer in parts[::2] if he else []:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    return nn.Sequential(*parts).to(device)
-
-
-def share_of_input(model, x):
-    """The part of the outputs' mean square that differs between the rows of x."""
-    z = model(x)
-    return (z.var(dim=0, correction=0).mean() / z.square().mean()).item()
-
-
-def signs(device="cpu", rows=256):
-    """x, (rows, 16), from N(0, 1), and y, (rows,): 1 where x[:, 0] > 0, else 0."""
-    x = torch.randn(rows, 16, generator=torch.Generator().manual_seed(0))
-    return x.to(device), (x[:, 0] > 0).long().to(device)
-
-
-def train(model, loss_function, optimizer, x, y, epochs):
-    """The losses before each step of optimizer, one an epoch, on all of x and y."""
-    model.train()
-    losses = []
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        loss = loss_function(model(x), y)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return [loss.item() for loss in losses]
-
-
-def show_4(device):
-    print("\n4. What nn.Linear does by itself")
-    x, y = signs(device)
-    for he in (False, True):
-        shares = [share_of_input(deep(n, 0, he, device=device), x) for n in (1, 5, 10)]
-        rounded = [f"{share:.0e}" for share in shares]
-        print(f"   he={he!s:<5}   1, 5, 10 layers: share", *rounded)
-        model = deep(20, 0, he, device=device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        loss = train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=20)[-1]
-        print(
-            f"   he={he!s:<5}   20 layers, 20 steps: loss {loss:.2f}, "
-            f"log 2 is {math.log(2):.2f}"
+            f"   {nv} / n {min(values):>18.0e} {median(values):>9.0e}"
+            f" {max(values):>9.0e} {median(gradients):>10.0e}"
+            f" {layers_in_theory(layers, nv):>9.0e}"
         )
 
 
-# %% 5. A residual block adds to its input
-# x + s W2 relu(W1 x): the mean square grows by 1 + s^2 in each block, where W1 has
-# variance 2 / n and W2 1 / n. The gradient too has a way that passes no weight at all.
-def residual_growth(blocks, s, seed, width=128, device="cpu"):
-    """(mean square of the outputs) / (that of the inputs) of so many random blocks."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(32, width, generator=generator, dtype=torch.float64).to(device)
-    start = x.square().mean()
-    for _ in range(blocks):
-        weights = torch.randn(2, width, width, generator=generator)
-        first, second = weights.double().to(device)
-        hidden = torch.relu(x @ first * math.sqrt(2 / width))
-        x = x + s * hidden @ second / math.sqrt(width)
-    return (x.square().mean() / start).item()
+# %% 3. What nn.Linear does by itself
+# Evenly from -1 / sqrt(n) to 1 / sqrt(n): the variance is 1 / (3 n), and n v / 2 = 1/6.
+def kaiming_start(model):
+    """Give each linear layer weights of variance 2 / n, and biases of 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
 
 
-def growth_in_theory(blocks, s):
-    """(1 + s^2)^blocks, the mean of residual_growth over all networks."""
-    return (1 + s**2) ** blocks
+def new_network(layers, kaiming, seed, device="cpu"):
+    """64 grey levels, hidden layers of 64 relu units, 10 logits, and their start."""
+    torch.manual_seed(seed)
+    parts = []
+    for _ in range(layers):
+        parts += [nn.Linear(64, 64), nn.ReLU()]
+    model = nn.Sequential(*parts, nn.Linear(64, 10))
+    if kaiming:
+        kaiming_start(model)
+    return model.to(device)
 
 
-def show_5(device):
-    print("\n5. A residual block adds to its input")
-    for name, s in (("1", 1.0), ("1 / sqrt(50)", math.sqrt(1 / 50)), ("0", 0.0)):
-        growth = residual_growth(50, s, seed=0, device=device)
-        theory = growth_in_theory(50, s)
-        print(f"   s = {name}: 50 blocks multiply by {growth:.1e}, theory {theory:.1e}")
-
-
-# %% 6. Mistake: a learning rate that kills a relu
-# y = 2 x at x = 1, 2, 3, 4 (lesson 05), and the model relu(w x). One step too far, and
-# the sum is below 0 for every sample: slope 0, for ever. A leaky relu keeps a slope of
-# 0.01 there.
-def path(negative_slope, w, lr, steps):
-    """[(w, loss), ...] before each step of descent on mean((leaky_relu(w x) - y)^2)."""
-    x = torch.arange(1.0, 5.0, dtype=torch.float64)
-    w = torch.tensor(w, dtype=torch.float64, requires_grad=True)
+@torch.no_grad()
+def differences(model, x):
+    """By how much the rows differ behind each relu: the mean std of its units."""
     found = []
-    for _ in range(steps):
-        loss = F.mse_loss(F.leaky_relu(w * x, negative_slope), 2 * x)
-        found.append((w.item(), loss.item()))
-        [gradient] = torch.autograd.grad(loss, w)
-        with torch.no_grad():
-            w -= lr * gradient
+    for layer in model:
+        x = layer(x)
+        if isinstance(layer, nn.ReLU):
+            found.append(x.std(dim=0).mean().item())
     return found
 
 
-def steps_back_in_theory(w, lr, negative_slope):
-    """Steps until w > 0 by w' = w - 15 lr a (a w - 2): 2 / a - w falls by a factor."""
-    factor = 1 - 15 * lr * negative_slope**2
-    return math.log((2 / negative_slope) / (2 / negative_slope - w)) / math.log(factor)
+def gradient_sizes(model, x, y):
+    """The root of the mean square of the gradient of each layer's weights."""
+    model.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    return [
+        layer.weight.grad.square().mean().sqrt().item()
+        for layer in model
+        if isinstance(layer, nn.Linear)
+    ]
+
+
+def show_3(device):
+    print("\n3. What nn.Linear does by itself")
+    x, y = digits(device)
+    for kaiming in [False, True]:
+        networks = [new_network(10, kaiming, seed, device) for seed in range(5)]
+        differ = median([differences(model, x) for model in networks])
+        gradient = median([gradient_sizes(model, x, y) for model in networks])
+        print("   Kaiming's start" if kaiming else "   nn.Linear's own start")
+        for layer in [1, 4, 7, 10]:
+            print(
+                f"   layer {layer:>2}   digits differ by {differ[layer - 1]:.5f}"
+                f"   gradient {gradient[layer - 1]:.1e}"
+            )
+
+
+# %% 4. A way around the layers
+# x + g(x): the mean squares add up, and the gradient has a way past all weights.
+class Block(nn.Module):
+    """x + g(x), where g is two linear layers of n units and a relu between them."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.first = nn.Linear(n, n)
+        self.second = nn.Linear(n, n)
+
+    def forward(self, x):
+        return x + self.second(torch.relu(self.first(x)))
+
+
+def new_blocks(blocks, kaiming, seed, device="cpu"):
+    """So many blocks of 64 units, one after the other, and their start."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(*[Block(64) for _ in range(blocks)])
+    if kaiming:
+        kaiming_start(model)
+    return model.to(device)
+
+
+def growth(model, x):
+    """(values, gradients): by how much their mean squares grow on their way.
+
+    The gradients start as 1 at the end, and arrive at x.
+    """
+    inputs = x.clone().requires_grad_()
+    outputs = model(inputs)
+    outputs.sum().backward()
+    values = outputs.square().mean() / x.square().mean()
+    return values.item(), inputs.grad.square().mean().item()
+
+
+def blocks_in_theory(blocks, first, second):
+    """(1 + first / 2 * second)^blocks, n times the variance of the weights given.
+
+    The mean over networks of what the mean square grows by, without biases.
+    """
+    return (1 + first / 2 * second) ** blocks
+
+
+def show_4(device):
+    print("\n4. A way around the layers")
+    x, _ = digits(device)
+    print("   start       blocks    values   gradients   theory")
+    for name, kaiming, nv in [("nn.Linear", False, 1 / 3), ("Kaiming", True, 2)]:
+        for blocks in [1, 50]:
+            found = []
+            for seed in range(5):
+                found.append(growth(new_blocks(blocks, kaiming, seed, device), x))
+            values, gradients = median(found)
+            theory = blocks_in_theory(blocks, nv, nv)
+            print(
+                f"   {name:<9} {blocks:>8} {values:>9.3g} {gradients:>11.3g}"
+                f" {theory:>8.3g}"
+            )
+
+
+# %% 5. The same digits, three networks
+def residual_network(seed, device="cpu"):
+    """Five blocks of two layers each, with nn.Linear's own start, and 10 logits."""
+    torch.manual_seed(seed)
+    blocks = [Block(64) for _ in range(5)]
+    return nn.Sequential(*blocks, nn.Linear(64, 10)).to(device)
+
+
+def train(model, x, y, steps):
+    """The cross-entropy on all rows before each step, and after the last."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03)
+    losses = []
+    for _ in range(steps):
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    with torch.no_grad():
+        losses.append(F.cross_entropy(model(x), y).item())
+    return losses
+
+
+def three_losses(networks, x, y):
+    """The last losses of three networks, the least first."""
+    # in float64: rounding errors grow, too
+    return sorted(train(model.double(), x.double(), y, 60)[-1] for model in networks)
+
+
+def show_5(device):
+    print("\n5. The same digits, three networks")
+    x, y = digits(device)
+    own = [new_network(10, False, seed, device) for seed in range(3)]
+    kaiming = [new_network(10, True, seed, device) for seed in range(3)]
+    residual = [residual_network(seed, device) for seed in range(3)]
+    print("   loss after 60 steps       least   median   largest")
+    for name, networks in [
+        ("nn.Linear's own start", own),
+        ("Kaiming's start", kaiming),
+        ("blocks, nn.Linear's start", residual),
+    ]:
+        least, median_loss, largest = three_losses(networks, x, y)
+        print(f"   {name:<26} {least:.2f} {median_loss:>8.2f} {largest:>9.2f}")
+    share = torch.bincount(y) / len(y)
+    print(f"   the same answer for all, at best {-(share * share.log()).sum():.2f}")
+
+
+# %% 6. Mistake: a rate that kills a relu
+# The model relu(w x) and y = 2 x at x = 1, 2, 3, 4. For a negative w each sum is below
+# 0, each slope is 0, and so is the gradient.
+def train_unit(w, lr, steps, negative_slope=0.0):
+    """w before each step, and after the last; a leaky relu has a negative_slope."""
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    y = 2 * x
+    w = torch.tensor(w, requires_grad=True)
+    path = [w.item()]
+    for _ in range(steps):
+        prediction = F.leaky_relu(w * x, negative_slope)
+        loss = ((prediction - y) ** 2).mean()
+        loss.backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+        w.grad = None
+        path.append(w.item())
+    return path
 
 
 def show_6(device):
-    print("\n6. Mistake: a learning rate that kills a relu")
-    for step, (w, loss) in enumerate(path(0.0, w=0.3, lr=0.2, steps=5)):
-        print(f"   relu, lr 0.2, step {step}: w {w:6.3f}, loss {loss:8.3f}")
-    back = [w > 0 for w, _ in path(0.01, w=-4.8, lr=1 / 15, steps=300)].index(True)
-    theory = steps_back_in_theory(-4.8, 1 / 15, 0.01)
-    print(
-        f"   leaky relu from w -4.8, lr 1/15: above 0 at step {back}, "
-        f"theory {theory:.2f}"
-    )
+    print("\n6. Mistake: a rate that kills a relu")
+    large = train_unit(0.3, lr=0.2, steps=400)
+    small = train_unit(0.3, lr=0.05, steps=400)
+    later = train_unit(-4.8, lr=0.05, steps=400)
+    leaky = train_unit(-4.8, lr=0.05, steps=400, negative_slope=0.01)
+    print("   step   relu 0.2   relu 0.05   dead, 0.05   leaky, 0.05")
+    for step in [0, 1, 2, 3, 100, 400]:
+        print(
+            f"   {step:>4} {large[step]:>10.2f} {small[step]:>11.2f}"
+            f" {later[step]:>12.2f} {leaky[step]:>13.2f}"
+        )
+
+
+# %% 7. Which activation to take
+def slope(activation, z):
+    """f'(z) by autograd at the number z."""
+    z = torch.tensor(z, requires_grad=True)
+    activation(z).backward()
+    return z.grad.item()
+
+
+def show_7(device):
+    print("\n7. Which activation to take")
+    x, _ = digits(device)
+    print("   activation   slope at -3     at 0     at 3   n v   gradient left")
+    for activation, nv in [
+        (torch.sigmoid, 1),
+        (torch.tanh, 1),
+        (torch.relu, 2),
+        (F.leaky_relu, 2),
+        (F.gelu, 2),
+    ]:
+        gradients = []
+        for seed in range(5):
+            gradients.append(random_layers(x, 10, nv, seed, activation)[1])
+        print(
+            f"   {activation.__name__:<10} {slope(activation, -3.0):>13.3f}"
+            f" {slope(activation, 0.0):>8.3f} {slope(activation, 3.0):>8.3f}"
+            f" {nv:>5} {median(gradients):>15.1e}"
+        )
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The mean square in fifty layers, theory dashed, and the share of the inputs."""
+    """Sections 2 and 3: values in fifty layers, and by how much the digits differ."""
     from matplotlib.figure import Figure
 
+    x, _ = digits(device)
     fig = Figure(figsize=(9, 4), layout="constrained")
-    size, share = fig.subplots(1, 2)
-    for name, gain in GAINS.items():
+    left, right = fig.subplots(1, 2)
+    layers = range(1, 51)
+    for nv, colour in [(4, "C3"), (2, "C2"), (1, "C0")]:
         for seed in range(5):
-            q = mean_squares(torch.relu, gain, 50, seed, device=device)
-            size.semilogy(q.cpu(), alpha=0.5)
-        steps = range(0, 50, 7)
-        theory = [mean_square_in_theory(torch.relu, gain, n + 1) for n in steps]
-        size.semilogy(steps, theory, "k--")
-        text = f"{name}, theory {theory[-1]:.0e}"
-        size.annotate(text, (39, 9 * theory[-1]), ha="right")
-    x, _ = signs(device)
+            squares, _ = random_layers(x, 50, nv, seed)
+            left.semilogy(layers, squares, colour, alpha=0.5)
+        theory = [layers_in_theory(layer, nv) for layer in layers]
+        left.semilogy(layers, theory, "k--")
+        left.plot([], [], colour, label=f"variance {nv} / n")
+    left.legend()
+    left.set(title="mean square of what comes out", xlabel="layer")
     depths = range(1, 11)
-    for he, label in ((False, "nn.Linear's own"), (True, "He")):
-        shares = [share_of_input(deep(n, 0, he, device=device), x) for n in depths]
-        share.semilogy(depths, shares, marker="o", label=label)
-    size.set(title="mean square of the sums", xlabel="layer", ylim=(1e-18, 1e37))
-    share.set(title="share that depends on the input", xlabel="layers")
-    share.legend()
+    for kaiming, label in [(False, "nn.Linear's own start"), (True, "Kaiming's start")]:
+        networks = [new_network(10, kaiming, seed, device) for seed in range(5)]
+        differ = median([differences(model, x) for model in networks])
+        right.semilogy(depths, differ, "o-", label=label)
+    right.set(title="by how much the digits differ", xlabel="layer")
+    right.legend()
     return fig
 
 
 # %% Run it
 TITLE = "12 Activations and initialisation"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
 
 
 # %% The command line: the same in every lesson, no need to read on

@@ -1,6 +1,7 @@
-"""18 Attention: each token asks all others, and takes more from those that fit.
+"""18 Attention: each token looks at the others, and takes more from those that fit.
 
-A mask says whom it may ask: nobody of the future, and no padding.
+The word "bank" means one thing beside "river" and another beside "money". A mask says
+which tokens may not be looked at.
 """
 
 import argparse
@@ -15,241 +16,330 @@ from torch import nn
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def noise(*shape, device="cpu"):
-    """Numbers from N(0, 1) in float64, the same on each call and device."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+# %% 1. A mean, weighted by likeness
+# A row of two numbers for each word: how much it has to do with water, and with money.
+ROWS = {
+    "the": [0.0, 0.0],
+    "river": [1.0, 0.0],
+    "money": [0.0, 1.0],
+    "bank": [1.0, 1.0],
+}
 
 
-# %% 1. Attention is a mean of values, weighted by likeness
-# Each query asks all keys. The softmax makes weights of their dot products, and the
-# output is the mean of the values with these weights. Causal: a token asks itself and
-# what came before.
-def weights(q, k, causal=False):
-    """softmax(q k^T / sqrt(d)), (..., T, S), for q, (..., T, d), and k, (..., S, d)."""
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    if causal:
-        later = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
-        scores = scores.masked_fill(later, -torch.inf)
-    return torch.softmax(scores, dim=-1)
+def rows_of(sentence, device="cpu"):
+    """The rows of the words of a sentence, (T, 2)."""
+    return torch.tensor([ROWS[word] for word in sentence.split()], device=device)
 
 
-def attention(q, k, v, causal=False):
-    """weights(q, k) @ v, (..., T, d), for v, (..., S, d)."""
-    return weights(q, k, causal) @ v
+def by_likeness(x):
+    """(weights (T, T), new rows (T, d)): softmax(x x^T), and this times x, (T, d)."""
+    scores = x @ x.T
+    weights = torch.softmax(scores, dim=-1)
+    return weights, weights @ x
+
+
+def two_digits(row):
+    """The numbers of a row with two digits behind the point."""
+    return " ".join(f"{number:.2f}" for number in row.tolist())
 
 
 def show_1(device):
-    print("\n1. Attention is a mean of values, weighted by likeness")
-    q, k, v = noise(3, 2, 7, 8, device=device)
-    for causal in (False, True):
-        expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        off = (attention(q, k, v, causal) - expected).abs().max()
-        print(f"   causal={causal!s:<5}   PyTorch's agrees to 1e-12: {off < 1e-12}")
-    first = weights(q, k, causal=True)[0, :3, :4]
-    for row in first:
-        numbers = " ".join(f"{weight:.2f}" for weight in row)
-        print(f"   weights of the first tokens: {numbers}")
+    print("\n1. A mean, weighted by likeness")
+    for sentence in ["the river bank", "the money bank"]:
+        weights, rows = by_likeness(rows_of(sentence, device))
+        for t, word in enumerate(sentence.split()):
+            shares = two_digits(weights[t])
+            print(f"   {word:<5}   weights {shares}   row {two_digits(rows[t])}")
 
 
 # %% 2. Why sqrt(d)
-# The product of two vectors of d independent numbers of mean 0 and variance 1 has
-# variance d. Undivided, one weight takes all, and the softmax is flat everywhere else.
-def spread(d, scaled, pairs=2000):
-    """(variance of q k, mean entropy of the weights over 16 keys), all from N(0, 1)."""
+# The product of two rows of d independent numbers of mean 0 and variance 1 has the
+# variance d. So scores grow like sqrt(d) if nobody divides them.
+def attention_weights(q, k, blocked=None):
+    """softmax(q k^T / sqrt(d)), (..., T, S), for q, (..., T, d), and k, (..., S, d).
+
+    blocked, of a shape that broadcasts to (..., T, S), is True where a query, a row,
+    may not look at a key, a column: this weight is exactly 0.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if blocked is not None:
+        scores = scores.masked_fill(blocked, -torch.inf)
+    return torch.softmax(scores, dim=-1)
+
+
+def attention(q, k, v, blocked=None):
+    """The means of the values v, (..., S, e), by these weights: (..., T, e)."""
+    return attention_weights(q, k, blocked) @ v
+
+
+def scores_of_noise(d, pairs=2000):
+    """Products of a query with 16 keys, (pairs, 16), all numbers from N(0, 1)."""
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(pairs, 1, d, generator=generator)
     k = torch.randn(pairs, 16, d, generator=generator)
-    scores = (q * k).sum(dim=-1) / (math.sqrt(d) if scaled else 1)
-    p = torch.softmax(scores, dim=-1)
-    return scores.var().item(), torch.special.entr(p).sum(dim=-1).mean().item()
+    return (q * k).sum(dim=-1)
+
+
+def largest_weight(scores):
+    """The largest of the softmax's weights over the last dimension, on average."""
+    return torch.softmax(scores, dim=-1).amax(dim=-1).mean().item()
 
 
 def show_2(device):
     print("\n2. Why sqrt(d)")
-    print(f"   16 equal weights have entropy log 16 = {math.log(16):.2f}")
-    for scaled in (False, True):
-        for d in (4, 256):
-            variance, entropy = spread(d, scaled)
-            case = f"scaled={scaled!s:<5}   d {d:>3}"
-            print(f"   {case}: variance {variance:5.1f}, mean entropy {entropy:.2f}")
+    for d in [4, 64, 256]:
+        scores = scores_of_noise(d).to(device)
+        size = scores.square().mean().sqrt().item()
+        undivided = largest_weight(scores)
+        divided = largest_weight(scores / math.sqrt(d))
+        print(f"   d {d:>3}   size of a score {size:4.1f}   theory {math.sqrt(d):4.1f}")
+        print(f"      largest weight {undivided:.2f}   divided {divided:.2f}")
 
 
-# %% 3. Causal: the future has no say at all
-def future_gradient(causal, device="cpu"):
-    """The largest |d sum(output_t) / d x_s| for s > t; q = k = v = x."""
-    x = noise(6, 4, device=device).requires_grad_()
-    largest = 0.0
-    for t in range(5):
-        [gradient] = torch.autograd.grad(attention(x, x, x, causal)[t].sum(), x)
-        largest = max(largest, gradient[t + 1 :].abs().max().item())
-    return largest
+# %% 3. Causal: only what came before
+def later(size, device="cpu"):
+    """True where the key, a column, comes after the query, a row: (size, size)."""
+    return torch.ones(size, size, dtype=torch.bool, device=device).triu(diagonal=1)
+
+
+def future_gradient(x, blocked):
+    """The largest slope of a new row with respect to a later row of x, (T, d)."""
+    x = x.clone().requires_grad_()
+    out = attention(x, x, x, blocked)
+    slopes = []
+    for t in range(len(x) - 1):
+        gradient = torch.autograd.grad(out[t].sum(), x, retain_graph=True)[0]
+        slopes.append(gradient[t + 1 :].abs().max().item())
+    return max(slopes)
 
 
 def show_3(device):
-    print("\n3. Causal: the future has no say at all")
-    for causal in (True, False):
-        largest = future_gradient(causal, device)
-        name = f"causal={causal!s:<5}"
-        print(f"   {name}   largest gradient by a later token {largest:.4f}")
+    print("\n3. Causal: only what came before")
+    x = rows_of("the river bank", device)
+    weights = attention_weights(x, x, later(3, device))
+    for t, word in enumerate(["the", "river", "bank"]):
+        print(f"   {word:<5}   weights {two_digits(weights[t])}")
+    print(f"   slope by the future, no mask   {future_gradient(x, None):.4f}")
+    slope = future_gradient(x, later(3, device))
+    print(f"   slope by the future, causal    {slope:.4f}")
 
 
-# %% 4. Attention knows no order; positions tell it
-# Sines and cosines of the position, in pairs of one frequency: going on by k turns each
-# pair by the same angle, so the product of two positions depends on their distance
-# only.
-def order_ignored(causal, device="cpu"):
-    """True if attention of shuffled rows is the shuffled attention, to 1e-12."""
-    x, order = noise(6, 4, device=device), torch.tensor([3, 0, 5, 1, 4, 2])
-    shuffled = attention(x[order], x[order], x[order], causal)
-    return bool((shuffled - attention(x, x, x, causal)[order]).abs().max() < 1e-12)
-
-
+# %% 4. Order and positions
 def sinusoids(length, d):
-    """sin(w t), cos(w t), (length, d), d / 2 frequencies w (Vaswani et al., 2017)."""
-    frequency = 10_000 ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
+    """sin(w t), then cos(w t), (length, d), for d / 2 rates w (Vaswani et al., 2017).
+
+    w is 1 for the first pair, and falls like 10000^(-2 i / d) to the last.
+    """
+    rates = 10_000 ** (-torch.arange(0, d, 2) / d)
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def new_row_of_bank(sentence, with_positions, device="cpu"):
+    """What attention without a mask makes of the word bank, (2,)."""
+    x = rows_of(sentence, device)
+    if with_positions:
+        x = x + sinusoids(len(x), 2).to(device)
+    place = sentence.split().index("bank")
+    return attention(x, x, x)[place]
 
 
 def show_4(device):
-    print("\n4. Attention knows no order; positions tell it")
-    for causal in (False, True):
-        ignored = order_ignored(causal, device)
-        print(f"   causal={causal!s:<5}   shuffled in, shuffled out: {ignored}")
-    positions = sinusoids(50, 16)
-    products = positions @ positions.T
-    apart = " ".join(f"{products[t, t + 3]:.4f}" for t in (0, 10, 40))
-    print(f"   products of positions 3 apart: {apart}")
-    print(f"   of each with itself: {products[7, 7]:.4f}, d / 2")
+    print("\n4. Order and positions")
+    for sentence in ["the river bank", "bank the river"]:
+        without = two_digits(new_row_of_bank(sentence, False, device))
+        added = two_digits(new_row_of_bank(sentence, True, device))
+        print(f"   {sentence}   bank {without}   with positions {added}")
+    positions = sinusoids(50, 16).to(device)
+    for first in [0, 10, 40]:
+        product = (positions[first] @ positions[first + 3]).item()
+        print(f"   position {first:>2} times position {first + 3:>2}   {product:.2f}")
 
 
-# %% 5. Several heads, and a block around them
-# The d numbers are cut into heads, each of which attends by itself. The block adds what
-# attention and then two linear layers say to its input (lesson 12), each behind a layer
-# norm.
-def multi_head(layer, x, causal=True):
-    """What nn.MultiheadAttention does to x, (n, T, d), with the weights of layer."""
-    projected = x @ layer.in_proj_weight.T + layer.in_proj_bias
-    parts = projected.unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    out = attention(*parts, causal)  # (n, heads, T, d / heads)
-    return layer.out_proj(out.transpose(1, 2).flatten(2))
+# %% 5. Heads: queries, keys and values
+# A third number for each word: 1 if the word has two meanings.
+class Head(nn.Module):
+    """One head of attention, from (..., T, d) to (..., T, size)."""
+
+    def __init__(self, d, size):
+        super().__init__()
+        self.W_q = nn.Linear(d, size, bias=False)
+        self.W_k = nn.Linear(d, size, bias=False)
+        self.W_v = nn.Linear(d, size, bias=False)
+
+    def forward(self, x, blocked=None):
+        q = self.W_q(x)  # what each token asks
+        k = self.W_k(x)  # what each token offers to those who ask
+        v = self.W_v(x)  # what each token hands over
+        return attention(q, k, v, blocked)
 
 
-def block(layer, x, causal=True):
-    """What nn.TransformerEncoderLayer(norm_first=True) does, with layer's weights."""
-    x = x + multi_head(layer.self_attn, layer.norm1(x), causal)
-    return x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
+class SeveralHeads(nn.Module):
+    """Heads that share d, and a matrix that mixes: (..., T, d) to the same."""
+
+    def __init__(self, d, number):
+        super().__init__()
+        self.heads = nn.ModuleList([Head(d, d // number) for _ in range(number)])
+        self.mix = nn.Linear(d, d, bias=False)
+
+    def forward(self, x, blocked=None):
+        parts = [head(x, blocked) for head in self.heads]
+        return self.mix(torch.cat(parts, dim=-1))
 
 
-def encoder_layer(d=16, heads=4, hidden=32):
-    """nn.TransformerEncoderLayer without dropout, the norm first, for (n, T, d)."""
-    options = {"dropout": 0.0, "batch_first": True, "norm_first": True}
-    return nn.TransformerEncoderLayer(d, heads, hidden, **options)
+def meaning_head():
+    """A head set by hand: it answers 1 for water and -1 for money, in part."""
+    head = Head(3, 1)
+    head.W_q.weight = nn.Parameter(torch.tensor([[0.0, 0.0, 2.0]]))
+    head.W_k.weight = nn.Parameter(torch.tensor([[1.0, 1.0, -2.0]]))
+    head.W_v.weight = nn.Parameter(torch.tensor([[1.0, -1.0, 0.0]]))
+    return head
 
 
 def show_5(device):
-    print("\n5. Several heads, and a block around them")
-    layer, x = encoder_layer().double().to(device), noise(2, 7, 16, device=device)
-    mask = nn.Transformer.generate_square_subsequent_mask(7).double().to(device)
-    expected, _ = layer.self_attn(x, x, x, attn_mask=mask)
-    off = (multi_head(layer.self_attn, x) - expected).abs().max()
-    count = sum(parameter.numel() for parameter in layer.self_attn.parameters())
-    print(
-        f"   nn.MultiheadAttention to 1e-12: {off < 1e-12}; "
-        f"{count} parameters, 4 d^2 + 4 d is {4 * 16**2 + 4 * 16}"
-    )
-    off = (block(layer, x) - layer(x, src_mask=mask)).abs().max()
-    print(f"   nn.TransformerEncoderLayer to 1e-12: {off < 1e-12}")
+    print("\n5. Heads: queries, keys and values")
+    head = meaning_head().to(device)
+    two_meanings = torch.tensor([[0.0], [0.0], [1.0]], device=device)
+    for sentence in ["the river bank", "the money bank"]:
+        x = torch.cat([rows_of(sentence, device), two_meanings], dim=1)
+        print(f"   {sentence}   bank {head(x)[2].item():5.2f}")
+    count = sum(parameter.numel() for parameter in SeveralHeads(32, 4).parameters())
+    print(f"   4 heads, d = 32: {count} parameters, 4 d^2 is {4 * 32**2}")
 
 
-# %% 6. Mistake: a mask upside down
-# True means allowed in F.scaled_dot_product_attention, and blocked in
-# nn.MultiheadAttention.
-def rows_of_nan(mask, device="cpu"):
-    """For how many of 5 tokens nn.MultiheadAttention with this mask answers nan."""
-    x = noise(1, 5, 16, device=device)
-    layer = nn.MultiheadAttention(16, 4, batch_first=True).double().to(device)
-    out, _ = layer(x, x, x, attn_mask=mask)
-    return out.isnan().any(dim=-1).sum().item()
+# %% 6. A block
+# Attention and two linear layers, each added to its input (lesson 12), and each behind
+# a layer norm.
+class Block(nn.Module):
+    """A block of several heads, (..., T, d) to the same."""
+
+    def __init__(self, d, number, hidden):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(d)
+        self.heads = SeveralHeads(d, number)
+        self.norm2 = nn.LayerNorm(d)
+        self.linear1 = nn.Linear(d, hidden)
+        self.linear2 = nn.Linear(hidden, d)
+
+    def forward(self, x, blocked=None):
+        x = x + self.heads(self.norm1(x), blocked)
+        return x + self.linear2(torch.relu(self.linear1(self.norm2(x))))
+
+
+def copy_heads(heads, layer):
+    """Give the weights of SeveralHeads to an nn.MultiheadAttention."""
+    matrices = [head.W_q.weight for head in heads.heads]
+    matrices += [head.W_k.weight for head in heads.heads]
+    matrices += [head.W_v.weight for head in heads.heads]
+    with torch.no_grad():
+        layer.in_proj_weight.copy_(torch.cat(matrices))
+        layer.out_proj.weight.copy_(heads.mix.weight)
 
 
 def show_6(device):
-    print("\n6. Mistake: a mask upside down")
-    allowed = torch.ones(5, 5, dtype=torch.bool, device=device).tril()
-    x = noise(1, 5, 16, device=device)
-    found = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed)
-    off = (found - attention(x, x, x, causal=True)).abs().max()
-    print(f"   lower triangle to scaled_dot_product_attention: causal {off < 1e-12}")
-    for name, mask in (("lower", allowed), ("upper", ~allowed)):
-        nan = rows_of_nan(mask, device)
-        print(f"   {name} triangle to nn.MultiheadAttention: {nan} of 5 tokens are nan")
+    print("\n6. A block")
+    torch.manual_seed(0)
+    block = Block(4, 2, 8)
+    layer = nn.TransformerEncoderLayer(
+        4, 2, 8, dropout=0.0, batch_first=True, norm_first=True
+    )
+    layer.linear1, layer.linear2 = block.linear1, block.linear2
+    copy_heads(block.heads, layer.self_attn)
+    x = torch.randn(1, 3, 4).to(device)
+    mask = later(3, device)
+    print(f"   Block       {two_digits(block.to(device)(x, mask)[0, 2])}")
+    rows = layer.to(device)(x, src_mask=mask)
+    print(f"   PyTorch's   {two_digits(rows[0, 2])}")
+    for part in [block.heads.mix.weight, block.linear2.weight, block.linear2.bias]:
+        nn.init.zeros_(part)
+    x = torch.tensor([[[1.0, 3.0, 5.0, 7.0]]], device=device)
+    print(f"   [1, 3, 5, 7], with zeros   {two_digits(block(x)[0, 0])}")
 
 
-# %% 7. Padding: what only fills the batch
-# Sequences of a batch differ in length, and padding fills the short ones. The layer is
-# told which keys are padding: True means blocked, as in section 6.
-def seeded_heads():
-    """nn.MultiheadAttention(16, 4) for (n, T, d), the same numbers on each call."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return nn.MultiheadAttention(16, 4, batch_first=True).double()
-
-
-def changed_by_padding(length, masked, device="cpu"):
-    """By how much padding, up to 5, changes what a sequence of so many tokens says."""
-    layer, x = seeded_heads().to(device), noise(1, 5, 16, device=device)
-    short = x[:, :length]
-    alone, _ = layer(short, short, short)
-    padding = torch.arange(5, device=device)[None] >= length
-    out, _ = layer(x, x, x, key_padding_mask=padding if masked else None)
-    return (out[:, :length] - alone).abs().max().item()
-
-
-def tokens_of_nan(lengths, device="cpu"):
-    """For each sequence, padded to 5 tokens, how many of the 5 answers are nan."""
-    x = noise(len(lengths), 5, 16, device=device)
-    places = torch.arange(5, device=device)
-    padding = places >= torch.tensor(lengths, device=device)[:, None]
-    out, _ = seeded_heads().to(device)(x, x, x, key_padding_mask=padding)
-    return out.isnan().any(dim=-1).sum(dim=1).tolist()
+# %% 7. A mask upside down
+def plain_layer(device="cpu"):
+    """nn.MultiheadAttention of one head whose queries, keys and values are the rows."""
+    layer = nn.MultiheadAttention(2, 1, bias=False, batch_first=True)
+    with torch.no_grad():
+        layer.in_proj_weight.copy_(torch.eye(2).repeat(3, 1))
+        layer.out_proj.weight.copy_(torch.eye(2))
+    return layer.to(device)
 
 
 def show_7(device):
-    print("\n7. Padding: what only fills the batch")
-    for masked in (True, False):
-        change = changed_by_padding(3, masked, device)
-        print(
-            f"   padding blocked={masked!s:<5}   it changes the output by {change:.4f}"
-        )
-    lengths = [5, 3, 0]
-    for length, count in zip(lengths, tokens_of_nan(lengths, device), strict=True):
-        print(f"   {length} tokens and {5 - length} of padding: {count} are nan")
+    print("\n7. A mask upside down")
+    x = rows_of("the river bank", device)[None]
+    layer = plain_layer(device)
+    allowed = ~later(3, device)
+    print("   scaled_dot_product_attention, True where it may look")
+    rows = F.scaled_dot_product_attention(x, x, x, attn_mask=allowed)
+    print(f"      river, row {two_digits(rows[0, 1])}")
+    print("   nn.MultiheadAttention, the same mask")
+    _, weights = layer(x, x, x, attn_mask=allowed)
+    for t, word in enumerate(["the", "river", "bank"]):
+        print(f"      {word:<5}   weights {two_digits(weights[0, t])}")
+    print("   nn.MultiheadAttention, the mask turned round")
+    rows, _ = layer(x, x, x, attn_mask=~allowed)
+    print(f"      river, row {two_digits(rows[0, 1])}")
+
+
+# %% 8. Padding
+def padded(sentences, length, device="cpu"):
+    """(x, (n, length, 2), and padding, (n, length)): rows of 0, True where they are."""
+    x = torch.zeros(len(sentences), length, 2)
+    padding = torch.ones(len(sentences), length, dtype=torch.bool)
+    for i, sentence in enumerate(sentences):
+        count = len(sentence.split())
+        if count:
+            x[i, :count] = rows_of(sentence)
+        padding[i, :count] = False
+    return x.to(device), padding.to(device)
+
+
+def show_8(device):
+    print("\n8. Padding")
+    x, padding = padded(["river bank", ""], 4, device)
+    short = x[:, :2]
+    alone = attention(short, short, short)
+    print(f"   bank, alone in its batch    {two_digits(alone[0, 1])}")
+    shared = attention(x, x, x)
+    print(f"   bank, with padding          {two_digits(shared[0, 1])}")
+    rows = attention(x, x, x, padding[:, None, :])
+    print(f"   bank, the padding blocked   {two_digits(rows[0, 1])}")
+    print(f"   a sentence of padding       {two_digits(rows[1, 1])}")
 
 
 # %% The picture
 def figure(device="cpu"):
-    """The entropy of the weights over d, and the products of positions."""
+    """Who looks at whom; the largest weight over d; the products of positions."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(9, 4), layout="constrained")
-    left, right = fig.subplots(1, 2)
-    sizes = [2**k for k in range(11)]
-    for scaled, name in ((True, "divided by sqrt(d)"), (False, "undivided")):
-        left.plot(sizes, [spread(d, scaled, 500)[1] for d in sizes], "o-", label=name)
-    left.axhline(math.log(16), color="black", linestyle="--")
-    left.set(title="entropy of 16 weights; dashed: log 16", xlabel="d", xscale="log")
-    left.legend()
+    fig = Figure(figsize=(12, 4), layout="constrained")
+    whom, largest, products = fig.subplots(1, 3)
+    x = rows_of("the river bank")
+    whom.imshow(attention_weights(x, x, later(3)).numpy(), cmap="Blues", vmin=0)
+    words = ["the", "river", "bank"]
+    whom.set(xticks=range(3), yticks=range(3), xticklabels=words, yticklabels=words)
+    whom.set(title="weights, causal", xlabel="is looked at", ylabel="looks")
+    sizes = [2**power for power in range(11)]
+    all_scores = [scores_of_noise(d, 500) for d in sizes]
+    pairs = list(zip(sizes, all_scores, strict=True))
+    undivided = [largest_weight(scores) for scores in all_scores]
+    divided = [largest_weight(scores / math.sqrt(d)) for d, scores in pairs]
+    largest.plot(sizes, undivided, "o-", label="undivided")
+    largest.plot(sizes, divided, "o-", label="divided by sqrt(d)")
+    largest.set(title="largest of 16 weights", xlabel="d", xscale="log", ylim=(0, 1))
+    largest.legend()
     positions = sinusoids(50, 16)
-    image = right.imshow((positions @ positions.T).numpy(), cmap="Blues")
-    fig.colorbar(image, ax=right)
-    right.set(title="products of positions", xlabel="position", ylabel="position")
+    image = products.imshow((positions @ positions.T).numpy(), cmap="Blues")
+    fig.colorbar(image, ax=products)
+    products.set(title="products of positions", xlabel="position", ylabel="position")
     return fig
 
 
 # %% Run it
 TITLE = "18 Attention"
-SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7]
+SECTIONS = [show_1, show_2, show_3, show_4, show_5, show_6, show_7, show_8]
 
 
 # %% The command line: the same in every lesson, no need to read on

@@ -32,7 +32,7 @@ LESSONS_WITH_DATA = [p for p in LESSONS if "\nDATA = " in p.read_text("utf-8")]
 # admits 0.15.
 torchvision_too_old = pytest.mark.skipif(
     importlib.metadata.version("torchvision").startswith("0.15."),
-    reason="lesson 10 needs torchvision 0.16 or newer",
+    reason="lesson 10 and its train.py need torchvision 0.16 or newer",
 )
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -54,6 +54,8 @@ def marks_for(path):
         "20_save_resume": [warning_of_torch_save],
         "21_experiment_tracking": [warning_of_tensorboard],
     }
+    if path.name == "17_transfer_learning.md":  # its train.py comes from lesson 10
+        return [torchvision_too_old]
     return marks.get(path.stem, [])
 
 

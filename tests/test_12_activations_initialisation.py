@@ -3,15 +3,25 @@
 import itertools
 import math
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_values, printed_if_tripled, tensor64
-from reference import sigmoid
+from helpers import (
+    ROOT,
+    assert_values,
+    loud_messages,
+    printed_if_tripled,
+    read,
+    tensor64,
+)
+from reference import log_softmax, sigmoid, softmax
 from torch import nn
 
+CHAPTER = ROOT / "lessons" / "12_activations_initialisation.md"
+OTHER_SEEDS = range(100, 120)  # twenty that the lesson does not use
 erf = np.vectorize(math.erf, otypes=[float])
 
 
@@ -19,467 +29,715 @@ def relu(z):
     return np.maximum(z, 0)
 
 
-def below(z):
-    """The part of N(0, 1) that lies below z."""
-    return (1 + erf(z / math.sqrt(2))) / 2
+def numpy(tensor):
+    return tensor.detach().cpu().double().numpy()
 
 
-def density(z):
-    return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+def ten_classes(logits, y):
+    """The mean cross-entropy of logits (n, 10)."""
+    return -log_softmax(logits)[np.arange(len(y)), y].mean()
 
 
-# Gauss and Legendre's 20 points in each of the 24 unit intervals from -12 to 12.
-NODES, SHARES = np.polynomial.legendre.leggauss(20)
-POINTS = (np.arange(-12, 12)[:, None] + (NODES + 1) / 2).ravel()
-WEIGHTS = np.tile(SHARES / 2, 24) * density(POINTS)
-FUNCTIONS = {
-    "sigmoid": sigmoid,
-    "tanh": np.tanh,
-    "relu": relu,
-    "gelu": lambda z: z * below(z),
-}
-SLOPES = {
-    "sigmoid": lambda z: sigmoid(z) * sigmoid(-z),
-    "tanh": lambda z: 1 / np.cosh(z) ** 2,
-    "relu": lambda z: (z > 0) * 1.0,
-    "gelu": lambda z: below(z) + z * density(z),
-}
+# The digits
+def test_the_digits_are_the_first_hundred_of_the_file_standardised(lesson, device):
+    x, y = lesson.digits(device)
+    table = np.loadtxt(ROOT / "data" / "digits.csv", delimiter=",", skiprows=1)[:100]
+    grey = table[:, 1:]
+    expected = (grey - grey.mean()) / grey.std(ddof=1)
+    assert_values(x, expected, device, torch.float32, rtol=1e-5, atol=1e-6)
+    assert y.tolist() == table[:, 0].astype(int).tolist()
+    assert x.square().mean().item() == pytest.approx(1, abs=2e-4)  # 6399 / 6400
 
 
-def mean_over_normal(function, q=1.0):
-    """E[f(z)] for z from N(0, q)."""
-    return WEIGHTS @ function(math.sqrt(q) * POINTS)
+# 1. Layers without a bend
+def test_the_two_small_layers_are_those_of_the_formulas(lesson, device):
+    first, second = lesson.two_small_layers(device)
+    for a, b in [(-1.0, 0.0), (0.0, 0.0), (1.0, 0.0), (2.0, -3.0)]:
+        u = first(torch.tensor([a, b], device=device))
+        assert u.tolist() == [a + 2 * b + 1, 3 * a + 4 * b]
+        assert second(u).tolist() == [u[0] - u[1] + 5] == [-2 * a - 2 * b + 6]
 
 
-def relu_products(covariance):
-    """E[relu(u) relu(v)] for all pairs of a normal vector (Cho and Saul, 2009)."""
-    std = np.sqrt(np.diag(covariance))
-    cosine = np.clip(covariance / np.outer(std, std), -1, 1)
-    part = np.sqrt(1 - cosine**2) + (math.pi - np.arccos(cosine)) * cosine
-    return np.outer(std, std) * part / (2 * math.pi)
-
-
-def squares_covary(cosine):
-    """The covariance of 2 relu(u)^2 and 2 relu(v)^2 of variances 1, by their cosine."""
-    cosine = np.clip(cosine, -1, 1)
-    angle = np.arccos(cosine)
-    part = 3 * np.sin(angle) * cosine + (math.pi - angle) * (1 + 2 * cosine**2)
-    return 2 * part / math.pi - 1
-
-
-# 1. Four activations and their slopes
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "gelu"])
-def test_an_activation_and_its_slope_are_the_functions_of_calculus(
-    lesson, device, name
-):
-    x = np.array([-6.0, -2.5, -0.7, -1e-3, 0.0, 0.2, 1.3, 4.0])
-    ours = tensor64(x, device)
-    activation = lesson.ACTIVATIONS[name]
-    assert_values(activation(ours), FUNCTIONS[name](x), device, atol=1e-16)
-    found = lesson.slope(activation, ours)
-    assert_values(found, SLOPES[name](x), device, atol=1e-15)  # relu: 0 at x = 0
-    h = 1e-5
-    central = (FUNCTIONS[name](x + h) - FUNCTIONS[name](x - h)) / (2 * h)
-    np.testing.assert_allclose(found.cpu()[x != 0], central[x != 0], rtol=0, atol=1e-9)
-
-
-def test_sigmoids_slope_is_at_most_a_quarter_and_gelus_goes_below_0_and_above_1(lesson):
-    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)  # 0 is among them
-    assert lesson.slope(torch.sigmoid, x).max() == 1 / 4
-    # gelu'' = (2 - x^2) density(x), which is 0 at -sqrt(2) and sqrt(2).
-    ends = SLOPES["gelu"](np.array([-math.sqrt(2), math.sqrt(2)]))
-    slopes = lesson.slope(F.gelu, x)
-    assert [slopes.min(), slopes.max()] == pytest.approx(ends, abs=1e-5)
-
-
-def test_a_saturated_slope_is_exactly_0_in_float32_and_not_in_float64(lesson, device):
-    for name, point, true in (
-        ("tanh", 12.0, 4 * math.exp(-24)),
-        ("tanh", -12.0, 4 * math.exp(-24)),
-        ("sigmoid", 20.0, math.exp(-20)),
-    ):
-        x = tensor64([point], device)
-        assert lesson.slope(lesson.ACTIVATIONS[name], x.float()).item() == 0
-        found = lesson.slope(lesson.ACTIVATIONS[name], x).item()
-        # The slope is 1 - tanh^2 or p (1 - p): a difference of numbers near 1.
-        assert found == pytest.approx(true, abs=4e-16) and found > 0
-
-
-# 2. Without an activation, layers collapse into one
 @pytest.mark.parametrize("sizes", [(5, 3, 4), (6, 2, 7, 4, 3)])
-def test_linear_layers_one_after_another_are_one_linear_layer(lesson, device, sizes):
+def test_layers_one_after_another_are_one_layer(lesson, device, sizes):
     torch.manual_seed(0)
     layers = [nn.Linear(*pair).double() for pair in itertools.pairwise(sizes)]
     layers = [layer.to(device) for layer in layers]
-    weight, bias = lesson.collapse(layers)
+    weight, bias = lesson.as_one_layer(layers)
+    assert tuple(weight.shape) == (sizes[-1], sizes[0])
     x = np.random.default_rng(0).normal(size=(9, sizes[0]))
     expected = x
     for layer in layers:
-        expected = expected @ layer.weight.detach().cpu().numpy().T
-        expected = expected + layer.bias.detach().cpu().numpy()
+        expected = expected @ numpy(layer.weight).T + numpy(layer.bias)
     found = tensor64(x, device) @ weight.T + bias
     assert_values(found, expected, device, rtol=0, atol=1e-13)
 
 
-def test_a_linear_model_answers_xor_with_a_half_and_two_relu_units_are_right():
-    rows = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    target = rows[:, 0] ^ rows[:, 1]
-    a = np.column_stack([rows, np.ones(4)])
-    best = a @ np.linalg.lstsq(a, target, rcond=None)[0]
-    np.testing.assert_allclose(best, 0.5, rtol=0, atol=1e-15)
-    both = rows.sum(axis=1)
-    np.testing.assert_array_equal(relu(both) - 2 * relu(both - 1), target)
-
-
-# 3. One recursion foretells fifty layers
-@pytest.mark.parametrize("q", [1.0, 2.5])
-def test_the_mean_square_is_the_integral_of_calculus(lesson, q):
-    # gelu: E[z^2 Phi(z)^2], by parts; at q = 1 it is 1/3 + 1 / (2 sqrt(3) pi).
-    root = math.sqrt(1 + 2 * q)
-    gelu = q / 4 + q / (2 * math.pi) * (
-        math.asin(q / (1 + q)) + 2 * q / ((1 + q) * root)
+def test_section_1_prints_a_line_twice_and_then_a_bend(lesson):
+    rows = re.findall(
+        r"(-?\d), 0 +(\S+) +(\S+) +(\S+)\n", printed_if_tripled(lesson, 1)
     )
-    closed_forms = [
-        (torch.relu, q / 2),
-        (F.gelu, gelu),
-        (lambda z: F.leaky_relu(z, 0.1), q * 1.01 / 2),
-        (lambda z: z, q),
-        (lambda z: z**2, 3 * q**2),
-        (torch.cos, (1 + math.exp(-2 * q)) / 2),
-        (torch.sigmoid, mean_over_normal(lambda z: sigmoid(z) ** 2, q)),
-        (torch.tanh, mean_over_normal(lambda z: np.tanh(z) ** 2, q)),
-    ]
-    for activation, expected in closed_forms:
-        assert lesson.mean_square(activation, q) == pytest.approx(expected, rel=1e-12)
+    for a, two, one, bent in rows:
+        line = -2 * float(a) + 6
+        u = relu(np.array([float(a) + 1, 3 * float(a)]))
+        assert (float(two), float(one), float(bent)) == (line, line, u[0] - u[1] + 5)
+    assert [row[0] for row in rows] == ["-1", "0", "1"]
+    # with other weights for the one layer the columns differ
+    tripled = printed_if_tripled(lesson, 1, "as_one_layer")
+    assert re.findall(r"-1, 0 +8.0 +24.0 +5.0\n", tripled)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 50])
-def test_the_recursion_is_a_power_for_relu(lesson, layers):
-    for name, factor in (("gain 3", 4.5), ("He", 1), ("Xavier", 0.5)):
-        q = lesson.mean_square_in_theory(torch.relu, lesson.GAINS[name], layers)
-        assert q == pytest.approx(2 * factor**layers, rel=1e-11)
+# 2. Fifty layers
+def test_four_sums_of_3_and_1_have_twice_their_mean_square_and_relu_leaves_half():
+    sums = np.array([a * 3 + b * 1 for a in (1, -1) for b in (1, -1)])
+    assert np.mean(sums**2) == 2 * np.mean([3**2, 1]) == 10
+    assert np.mean(relu(sums) ** 2) == 5
 
 
-@pytest.mark.parametrize("gain", [1.0, 3.0])
-def test_the_recursion_follows_any_activation(lesson, gain):
-    q = r = gain**2
-    for _ in range(5):
-        q = gain**2 * (1 - math.exp(-2 * q)) / 2  # E[sin(z)^2]
-        r = gain**2 * mean_over_normal(lambda z: np.tanh(z) ** 2, r)
-    for activation, expected in ((torch.sin, q), (torch.tanh, r)):
-        theory = lesson.mean_square_in_theory(activation, gain, 6)
-        assert theory == pytest.approx(expected, rel=1e-12)
-    assert r < gain**2  # tanh^2 is below 1: the sums never grow further
+ACTIVATIONS = {
+    torch.relu: (relu, lambda z: (z > 0) * 1.0),
+    torch.tanh: (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+    torch.sigmoid: (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "seed", "layers", "gain", "width"),
-    [("relu", 3, 1, 2.0, 20), ("relu", 4, 4, 1.5, 20), ("tanh", 5, 3, 0.7, 128)],
-)
-def test_a_network_is_what_numpy_makes_of_the_same_random_numbers(
-    lesson, device, name, seed, layers, gain, width
+@pytest.mark.parametrize("activation", list(ACTIVATIONS), ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("layers", "nv", "seed"), [(1, 3.0, 3), (4, 1.5, 4)])
+def test_random_layers_are_what_numpy_makes_of_the_same_numbers(
+    lesson, device, activation, layers, nv, seed
 ):
+    n = 24
+    x = np.random.default_rng(seed).normal(size=(7, n))
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(32, width, generator=generator, dtype=torch.float64).numpy()
-    expected = []
+    function, slope = ACTIVATIONS[activation]
+    h, weights, slopes, expected = x, [], [], []
     for _ in range(layers):
-        weight = torch.randn(width, width, generator=generator).double().numpy()
-        z = x @ weight * gain / math.sqrt(width)
-        expected.append(np.mean(z**2))
-        x = FUNCTIONS[name](z)
-    activation = lesson.ACTIVATIONS[name]
-    found = lesson.mean_squares(activation, gain, layers, seed, width, device)
-    assert_values(found, expected, device)
+        weight = numpy(torch.randn(n, n, generator=generator)) * math.sqrt(nv / n)
+        z = h @ weight.T
+        h = function(z)
+        weights.append(weight)
+        slopes.append(slope(z))
+        expected.append(np.mean(h**2))
+    g = numpy(torch.randint(0, 2, h.shape, generator=generator)) * 2 - 1
+    for weight, here in zip(weights[::-1], slopes[::-1], strict=True):
+        g = (g * here) @ weight
+    ours = tensor64(x, device).float()
+    squares, gradient = lesson.random_layers(ours, layers, nv, seed, activation)
+    assert squares == pytest.approx(expected, rel=1e-4)
+    assert gradient == pytest.approx(np.mean(g**2), rel=1e-4)
+    assert not ours.requires_grad
 
 
-@pytest.mark.parametrize("name", ["gain 3", "He", "Xavier"])
-def test_over_many_networks_the_mean_is_the_recursions(lesson, device, name):
-    gain, width, networks = lesson.GAINS[name], 64, 50
-    found = []
-    for seed in range(networks):
-        q = lesson.mean_squares(torch.relu, gain, 4, seed, width, device)
-        found.append(q.tolist())
-    theory = gain**2 * (gain**2 / 2) ** np.arange(4)
-    # Five times the spread that networks with a single input would have.
-    spread = np.sqrt((5 * np.arange(4) + 2) / width)
-    off = np.abs(np.mean(found, axis=0) / theory - 1)
-    assert (off < 5 * spread / math.sqrt(networks)).all()
+@pytest.mark.parametrize("nv", [1, 2, 4])
+def test_over_many_networks_values_and_gradients_follow_the_rule(lesson, device, nv):
+    x, _ = lesson.digits(device)
+    layers, networks = 4, 60
+    values, gradients = [], []
+    for seed in range(100, 100 + networks):
+        squares, gradient = lesson.random_layers(x, layers, nv, seed)
+        values.append(squares[-1])
+        gradients.append(gradient)
+    theory = lesson.layers_in_theory(layers, nv)
+    assert theory == (nv / 2) ** layers
+    # For one row: a layer's factor has the relative variance 5 / n. Five standard
+    # deviations of the mean.
+    error = 5 * math.sqrt(5 * layers / 64 / networks)
+    assert np.mean(values) / theory == pytest.approx(1, abs=error)
+    assert np.mean(gradients) / theory == pytest.approx(1, abs=error)
 
 
-def test_a_wide_network_of_tanh_follows_the_recursion(lesson, device):
-    found = lesson.mean_squares(torch.tanh, 1.0, 8, 1, width=1024, device=device)
-    theory = [lesson.mean_square_in_theory(torch.tanh, 1.0, k) for k in range(1, 9)]
-    np.testing.assert_allclose(found.cpu(), theory, rtol=0.06)
+@pytest.mark.parametrize("layers", [1, 10, 50])
+def test_the_rule_is_a_power_of_two(lesson, layers):
+    factors = [lesson.layers_in_theory(layers, nv) for nv in (1, 2, 4)]
+    assert factors == [2.0**-layers, 1, 2.0**layers]
 
 
-def spread_in_theory(layers, width, rows):
-    """The standard deviation of log q over networks, by how alike the rows are."""
-    cosine, total = np.eye(rows), 0.0
-    for _ in range(layers - 1):
-        total += squares_covary(cosine).mean()
-        cosine = 2 * relu_products(cosine)
-    return math.sqrt((total + 2 * (cosine**2).mean()) / width)
+def test_most_single_networks_lie_below_the_rule_and_by_ten_and_more(lesson, device):
+    # One row in fifty layers of 64: the logarithm has the mean -s^2 / 2 and the
+    # variance s^2 = 5 * 50 / 64 = 3.9. The rows of one network are much alike.
+    x, _ = lesson.digits(device)
+    found = [lesson.random_layers(x, 50, 2, seed)[0][-1] for seed in OTHER_SEEDS]
+    logs = np.log(found)
+    assert np.mean(logs < 0) > 0.6
+    assert logs.min() < -math.log(10)
+    assert np.mean(logs) == pytest.approx(-3.9 / 2, abs=5 * math.sqrt(3.9 / 20))
 
 
-def test_one_network_lies_off_by_sqrt_5_l_minus_1_over_n_in_the_logarithm(
-    lesson, device
-):
-    # One input: 5 = Var[2 relu(z)^2] a layer, and 2 of the last layer's squares.
-    second, fourth = (mean_over_normal(lambda z, k=k: relu(z) ** k) for k in (2, 4))
-    assert 4 * (fourth - second**2) == pytest.approx(5, rel=1e-12)
-    assert spread_in_theory(50, 128, rows=1) == pytest.approx(1.4, abs=0.05)
-    layers, width, networks = 20, 48, 100
-    found = []
-    for seed in range(networks):
-        start = math.sqrt(2), layers, seed, width, device
-        found.append(lesson.mean_squares(torch.relu, *start)[-1].item())
-    log = np.log(np.array(found) / 2)
-    # The 32 inputs of a network start out different: a little less.
-    std = spread_in_theory(layers, width, rows=32)
-    most = math.sqrt(5 * (layers - 1) / width)
-    assert 0.75 * most < std < most
-    assert log.std() == pytest.approx(std, rel=0.3)
-    # The mean of the logarithm is log(q) - std^2 / 2: most lie below q, 0.72 of them in
-    # theory, and a few far above, 0.12 at twice of q or more.
-    assert log.mean() == pytest.approx(-(std**2) / 2, abs=5 * std / math.sqrt(networks))
-    assert np.mean(log < 0) > 0.5 and max(found) > 2 * 2
+def test_theory_of_section_2_is_no_measurement(lesson):
+    printed = printed_if_tripled(lesson, 2, "random_layers")
+    rows = re.findall(r"(\d) / n +(\S+) +(\S+) +(\S+) +(\S+) +(\S+)\n", printed)
+    plain = printed_if_tripled(lesson, 2)
+    for row, before in zip(
+        rows, re.findall(r"\d / n +(\S+) +(\S+) +(\S+)", plain), strict=True
+    ):
+        nv, least, middle, largest, _, theory = map(float, row)
+        assert theory == pytest.approx((nv / 2) ** 50, rel=0.2)
+        assert least < middle < largest
+        # one digit is printed
+        assert least == pytest.approx(3 * float(before[0]), rel=0.5)
+    assert [row[0] for row in rows] == ["1", "2", "4"]
 
 
-def test_he_and_xavier_are_the_gains_of_pytorchs_own_starts(lesson):
-    torch.manual_seed(0)
-    n = 400
-    weight = torch.empty(500, n), torch.empty(n, n)
-    nn.init.kaiming_normal_(weight[0], nonlinearity="relu")
-    nn.init.xavier_normal_(weight[1])
-    for drawn, name in zip(weight, ("He", "Xavier"), strict=True):
-        # The sample variance of so many normal numbers: five standard deviations.
-        off = drawn.square().mean().item() * n / lesson.GAINS[name] ** 2 - 1
-        assert abs(off) < 5 * math.sqrt(2 / drawn.numel())
+def test_each_column_of_the_sections_2_to_4_is_what_its_heading_says(lesson):
+    with mock.patch.object(lesson, "random_layers", return_value=([9.0, 2.0], 7.0)):
+        printed = printed_if_tripled(lesson, 2)
+    values = r"2e\+00 +2e\+00 +2e\+00 +7e\+00 "
+    assert len(re.findall(values, printed)) == 3
+    with (
+        mock.patch.object(lesson, "differences", return_value=[0.25] * 10),
+        mock.patch.object(lesson, "gradient_sizes", return_value=[0.5] * 11),
+    ):
+        printed = printed_if_tripled(lesson, 3)
+    assert printed.count("differ by 0.25000   gradient 5.0e-01\n") == 8
+    with mock.patch.object(lesson, "growth", return_value=(2.0, 5.0)):
+        printed = printed_if_tripled(lesson, 4)
+    assert len(re.findall(r" 2 +5 +\d", printed)) == 4
 
 
-# 4. What nn.Linear does by itself
+# 3. What nn.Linear does by itself
 @pytest.mark.parametrize("n", [4, 64])
-def test_linears_weights_and_biases_are_uniform_and_of_variance_1_over_3n(n):
+def test_linears_weights_and_biases_are_even_and_of_variance_1_over_3n(n):
     torch.manual_seed(0)
     layer = nn.Linear(n, 20_000)
     end = 1 / math.sqrt(n)
     for numbers in (layer.weight, layer.bias):
         drawn = numbers.detach().double().flatten()
-        size = len(drawn)
         assert end * (1 - 1e-3) < drawn.abs().max() <= end * (1 + 1e-6)
-        # The variance of x^2 is 4/5 of its mean's square; five standard deviations.
-        assert abs(drawn.square().mean() * 3 * n - 1) < 5 * math.sqrt(0.8 / size)
-        assert abs(drawn.mean()) < 5 * end / math.sqrt(3 * size)
+        # The variance of the squares is 4/5 of their mean's square: five deviations.
+        error = 5 * math.sqrt(0.8 / len(drawn))
+        assert abs(drawn.square().mean() * 3 * n - 1) < error
+        assert abs(drawn.mean()) < 5 * end / math.sqrt(3 * len(drawn))
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_a_deep_network_has_so_many_layers_of_relu(lesson, layers):
-    model = lesson.deep(layers, 5, width=7)
+def test_a_network_has_so_many_layers_of_relu_and_ten_logits(lesson, layers):
+    model = lesson.new_network(layers, False, 5)
     assert [type(part) for part in model] == [nn.Linear, nn.ReLU] * layers + [nn.Linear]
-    weights = [(7, 16)] + [(7, 7)] * (layers - 1) + [(2, 7)]
-    assert [tuple(layer.weight.shape) for layer in model[::2]] == weights
+    shapes = [tuple(layer.weight.shape) for layer in model[::2]]
+    assert shapes == [(64, 64)] * layers + [(10, 64)]
 
 
-def test_the_start_is_linears_own_or_hes_with_biases_0(lesson):
-    for he in (False, True):
-        model = lesson.deep(3, 5, he, width=300)
+def test_the_start_is_linears_own_or_kaimings_with_biases_of_0(lesson, device):
+    for kaiming in (False, True):
+        model = lesson.new_network(3, kaiming, 5, device)
         for layer in model[::2]:
-            n = layer.in_features
-            variance, ratio = (2 / n, 2) if he else (1 / (3 * n), 0.8)
+            variance, ratio = (2 / 64, 2) if kaiming else (1 / (3 * 64), 0.8)
             drawn = layer.weight.detach()
             off = drawn.square().mean().item() / variance - 1
             assert abs(off) < 5 * math.sqrt(ratio / drawn.numel())
-            assert (drawn.abs().max() > 1.001 / math.sqrt(n)) == he
-            assert (layer.bias == 0).all() if he else (layer.bias != 0).any()
+            assert (drawn.abs().max().item() > 1.001 / 8) == kaiming
+            assert bool((layer.bias == 0).all()) == kaiming
+        same = lesson.new_network(3, kaiming, 5, device)
+        other = lesson.new_network(3, kaiming, 6, device)
+        assert torch.equal(model[2].weight, same[2].weight)
+        assert not torch.equal(model[2].weight, other[2].weight)
 
 
-def test_the_share_is_the_between_rows_part_of_the_mean_square(lesson, device):
-    x = np.random.default_rng(0).normal([0.0, 1.0, -5.0], size=(6, 3))
-    expected = 1 - np.mean(x.mean(axis=0) ** 2) / np.mean(x**2)
-    share = lesson.share_of_input(nn.Identity(), tensor64(x, device))
-    assert share == pytest.approx(expected, rel=1e-12)
-    assert lesson.share_of_input(nn.Identity(), tensor64([[2.0, 1.0]] * 4, device)) == 0
+def test_kaimings_start_reaches_layers_within_layers_and_nothing_else(lesson):
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(50, 40), nn.BatchNorm1d(40))
+    model = nn.Sequential(inner, nn.ReLU(), nn.Linear(40, 3))
+    lesson.kaiming_start(model)
+    assert (inner[0].bias == 0).all() and (model[2].bias == 0).all()
+    drawn = inner[0].weight.detach()
+    assert abs(drawn.var().item() * 50 / 2 - 1) < 5 * math.sqrt(2 / drawn.numel())
+    assert (inner[1].weight == 1).all()
 
 
-def test_the_inputs_are_standard_normal_and_the_class_is_the_first_ones_sign(
-    lesson, device
+def forward(model, x):
+    """[x, h of each hidden layer, logits] of a plain network in NumPy."""
+    found = [x]
+    layers = list(model[::2])
+    for layer in layers[:-1]:
+        found.append(relu(found[-1] @ numpy(layer.weight).T + numpy(layer.bias)))
+    last = layers[-1]
+    return [*found, found[-1] @ numpy(last.weight).T + numpy(last.bias)]
+
+
+@pytest.mark.parametrize("kaiming", [False, True])
+def test_differences_and_gradients_are_those_of_backprop_by_hand(
+    lesson, device, kaiming
 ):
-    assert len(lesson.signs(device)[0]) == 256
-    x, y = lesson.signs(device, rows=10_000)
-    # Means and mean squares of 160,000 numbers: five standard errors.
-    assert abs(x.mean().item()) < 5 / 400
-    assert abs(x.square().mean().item() - 1) < 5 * math.sqrt(2) / 400
-    assert y.tolist() == [int(row[0] > 0) for row in x.tolist()]
+    x, y = lesson.digits(device)
+    model = lesson.new_network(4, kaiming, 8, device)
+    values = forward(model, numpy(x))
+    expected = [h.std(axis=0, ddof=1).mean() for h in values[1:-1]]
+    assert lesson.differences(model, x) == pytest.approx(expected, rel=1e-4)
+    delta = (softmax(values[-1]) - np.eye(10)[y.cpu()]) / len(x)
+    sizes = []
+    for layer, h in zip(list(model[::2])[::-1], values[-2::-1], strict=True):
+        sizes.append(math.sqrt(np.mean((delta.T @ h) ** 2)))
+        delta = delta @ numpy(layer.weight) * (h > 0)
+    for _ in range(2):  # the gradients of before do not add up
+        found = lesson.gradient_sizes(model, x, y)
+        assert found == pytest.approx(sizes[::-1], rel=1e-3)
 
 
-def shares_in_theory(x, layers, he, width):
-    """The share after 1, 2, ... layers of an infinitely wide network."""
-    products, shares = x @ x.T / x.shape[1], []
-    for layer in range(layers):
-        fan_in = width if layer else x.shape[1]
-        products = 2 * products if he else (products + 1 / fan_in) / 3
-        shares.append(1 - products.mean() / np.diag(products).mean())
-        products = relu_products(products)
-    return shares
+def test_the_median_is_that_of_each_column(lesson):
+    assert lesson.median([[1, 9], [2, 7], [50, 8]]).tolist() == [2, 8]
+    assert lesson.median([5.0, 1.0, 3.0]) == 3
 
 
-@pytest.mark.parametrize("he", [False, True])
-def test_the_share_of_the_first_layers_is_that_of_wide_networks(lesson, device, he):
-    x = lesson.signs(device)[0].double()
-    found = []
-    for seed in range(4):
-        model = lesson.deep(4, seed, he, width=400, device=device).double()
-        shares = [lesson.share_of_input(model[: 2 * k - 1], x) for k in (1, 2, 3, 4)]
-        found.append(shares)
-    theory = shares_in_theory(x.cpu().numpy(), 4, he, 400)
-    np.testing.assert_allclose(np.exp(np.log(found).mean(axis=0)), theory, rtol=0.15)
+def test_a_relu_leaves_at_most_half_of_the_square_of_a_difference():
+    # two sums with correlation c, and each pair as likely as its negative
+    rng = np.random.default_rng(0)
+    for c in (-0.9, 0.0, 0.9, 0.999):
+        u, w = rng.normal(size=(2, 400_000))
+        v = c * u + math.sqrt(1 - c**2) * w
+        share = np.mean((relu(u) - relu(v)) ** 2) / np.mean((u - v) ** 2)
+        assert share < 0.5 + 0.003
+        assert share > 0.48 or c < 0.99
 
 
-def test_with_linears_own_start_a_layer_keeps_a_sixth_of_what_depends_on_the_input(
-    lesson, device
-):
-    x = lesson.signs(device)[0].double()
-    theory = shares_in_theory(x.cpu().numpy(), 12, False, 64)
-    assert theory[-1] / theory[-2] == pytest.approx(1 / 6, rel=1e-3)
-    falls = []
-    for seed in range(8):
-        model = lesson.deep(30, seed, device=device).double()
-        few, many = (lesson.share_of_input(model[: 2 * k - 1], x) for k in (10, 30))
-        falls.append(math.log(many / few) / 20)
-    # A layer multiplies by a random factor of mean 1/6 and relative variance 5 / n, and
-    # the last sums' squares add 2 / n: 5 standard errors.
-    error = math.sqrt((5 * 20 + 2) / 64) / 20 / math.sqrt(8)
-    assert np.mean(falls) == pytest.approx(math.log(1 / 6) - 5 / 128, abs=5 * error)
-
-
-def test_after_ten_layers_less_than_1e_5_hangs_on_the_input_and_a_tenth_with_hes_start(
+def test_from_layer_1_to_10_differences_fall_by_more_than_3175_and_kaimings_by_less(
     lesson,
 ):
-    x, _ = lesson.signs()
-    for he, low, high in ((False, 0, 1e-5), (True, 0.1, 1)):
-        networks = [lesson.deep(10, seed, he) for seed in range(10)]
-        shares = [lesson.share_of_input(network, x) for network in networks]
-        # Over the seeds 0 to 99 the logarithm's mean is -14.7 and its std 1.3 (He:
-        # -1.4, 0.5).
-        assert low < math.exp(np.mean(np.log(shares))) < high
+    x, _ = lesson.digits()
+    falls = {}
+    for kaiming in (False, True):
+        each = []
+        for seed in OTHER_SEEDS:
+            differ = lesson.differences(lesson.new_network(10, kaiming, seed), x)
+            each.append(differ[0] / differ[9])
+        falls[kaiming] = np.median(each)
+    assert lesson.layers_in_theory(1, 1 / 3) == pytest.approx(1 / 6)
+    assert 6**4.5 < falls[False] < 5 * 6**4.5
+    assert falls[True] < 6
 
 
-def test_twenty_layers_learn_with_hes_start_and_not_with_linears_own(lesson, device):
-    x, y = lesson.signs(device)
-    for he in (False, True):
-        model = lesson.deep(20, 1, he, device=device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        losses = lesson.train(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=20)
-        # Over the seeds 0 to 19: at least 0.692, and at most 0.149 with He's.
-        assert losses[-1] < 0.3 if he else 0.6 < losses[-1] < 0.75
-
-
-# 5. A residual block adds to its input
-@pytest.mark.parametrize(("blocks", "s", "width"), [(1, 1.0, 9), (4, 0.5, 20)])
-def test_residual_blocks_are_what_numpy_makes_of_them(lesson, device, blocks, s, width):
-    generator = torch.Generator().manual_seed(3)
-    start = x = torch.randn(32, width, generator=generator, dtype=torch.float64).numpy()
-    for _ in range(blocks):
-        weights = torch.randn(2, width, width, generator=generator).double().numpy()
-        hidden = relu(x @ weights[0] * math.sqrt(2 / width))
-        x = x + s * hidden @ weights[1] * math.sqrt(1 / width)
-    growth = lesson.residual_growth(blocks, s, 3, width, device)
-    assert growth == pytest.approx(np.sum(x**2) / np.sum(start**2), rel=1e-12)
-
-
-@pytest.mark.parametrize("s", [1.0, 0.5])
-def test_a_residual_block_multiplies_the_mean_square_by_1_plus_s_squared(
-    lesson, device, s
+def test_the_first_layers_gradient_is_thousands_of_times_smaller_with_linears_start(
+    lesson,
 ):
-    blocks, width, networks = 3, 64, 80
-    found = [
-        lesson.residual_growth(blocks, s, seed, width, device)
-        for seed in range(networks)
+    x, y = lesson.digits()
+    sizes = [
+        np.median(
+            [
+                lesson.gradient_sizes(lesson.new_network(10, kaiming, seed), x, y)[0]
+                for seed in OTHER_SEEDS
+            ]
+        )
+        for kaiming in (False, True)
     ]
-    # For one input: 2 s x W h has the variance 4 s^2 / n and s^2 |W h|^2 has 7 s^4 / n.
-    spread = math.sqrt(blocks * (4 * s**2 + 7 * s**4) / width) / (1 + s**2)
-    theory = lesson.growth_in_theory(blocks, s)
-    assert theory == (2.0 if s == 1 else 1.25) ** 3
-    assert np.mean(found) / theory == pytest.approx(
-        1, abs=5 * spread / math.sqrt(networks)
+    assert 3000 < sizes[1] / sizes[0] < 40_000
+
+
+def test_section_3_prints_both_starts_by_layer(lesson):
+    plain = printed_if_tripled(lesson, 3)
+    assert plain.count("layer  1") == plain.count("layer 10") == 2
+    assert plain.index("nn.Linear's own") < plain.index("Kaiming's start")
+    x, _ = lesson.digits()
+    expected = np.median(
+        [lesson.differences(lesson.new_network(10, True, s), x) for s in range(5)],
+        axis=0,
+    )
+    shown = re.findall(r"differ by (\S+)", plain)[4:]
+    assert [float(number) for number in shown] == pytest.approx(
+        expected[[0, 3, 6, 9]], abs=1e-5
     )
 
 
-# 6. Mistake: a learning rate that kills a relu
-def descent(negative_slope, w, lr, steps):
-    """The same by hand: the mean of x^2 is 7.5, the sums are slope w x below 0."""
+def test_xavier_and_kaiming_have_the_variances_of_the_chapter():
+    torch.manual_seed(0)
+    for init, n, m, variance in (
+        (nn.init.xavier_normal_, 300, 500, 2 / 800),
+        (nn.init.xavier_normal_, 400, 400, 1 / 400),
+        (lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"), 300, 500, 2 / 300),
+    ):
+        weight = init(torch.empty(m, n))
+        off = weight.square().mean().item() / variance - 1
+        assert abs(off) < 5 * math.sqrt(2 / weight.numel())
+    assert nn.init.calculate_gain("relu") == pytest.approx(math.sqrt(2))
+    assert nn.init.calculate_gain("linear") == 1
+    # as nn.Linear calls it
+    assert nn.init.calculate_gain("leaky_relu", math.sqrt(5)) ** 2 == pytest.approx(
+        1 / 3
+    )
+    torch.manual_seed(3)
+    layer = nn.Linear(50, 40)
+    torch.manual_seed(3)
+    weight = nn.init.kaiming_uniform_(torch.empty(40, 50), a=math.sqrt(5))
+    assert torch.equal(layer.weight, weight)
+
+
+def test_nn_init_takes_the_second_size_for_the_number_of_inputs():
+    torch.manual_seed(0)
+    wrong, right = torch.empty(64, 2000), torch.empty(64, 2000)
+    nn.init.kaiming_normal_(wrong, nonlinearity="relu")
+    nn.init.kaiming_normal_(right.T, nonlinearity="relu")
+    error = 5 * math.sqrt(2 / wrong.numel())
+    assert wrong.square().mean().item() * 2000 / 2 == pytest.approx(1, abs=error)
+    assert right.square().mean().item() * 64 / 2 == pytest.approx(1, abs=error)
+
+
+# 4. A way around the layers
+def test_a_block_adds_its_input_to_what_its_layers_say(lesson, device):
+    torch.manual_seed(1)
+    block = lesson.Block(5).to(device)
+    x = np.random.default_rng(2).normal(size=(3, 5))
+    w1, b1, w2, b2 = [numpy(p) for p in block.parameters()]
+    expected = x + relu(x @ w1.T + b1) @ w2.T + b2
+    found = block(tensor64(x, device).float())
+    assert_values(found, expected, device, torch.float32, rtol=1e-5, atol=1e-6)
+
+
+def test_growth_is_measured_from_the_input_and_back_to_it(lesson, device):
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
+    values, gradients = lesson.growth(nn.Sequential(nn.Identity()), x)
+    assert (values, gradients) == (1, 1)
+    layer = nn.Linear(2, 2, bias=False).to(device)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
+    values, gradients = lesson.growth(layer, x)
+    assert values == pytest.approx((9 + 16 + 81 + 64) / (1 + 4 + 9 + 16))
+    assert gradients == pytest.approx((9 + 4) / 2)
+
+
+def grown(blocks, nv, biases):
+    """The mean over networks of what a mean square of 1 grows to."""
+    q = 1.0
+    for _ in range(blocks):
+        q += (nv * q + biases) / 2 * nv + biases
+    return q
+
+
+@pytest.mark.parametrize(
+    ("kaiming", "nv", "biases"), [(False, 1 / 3, 1 / 192), (True, 2, 0)]
+)
+def test_over_many_networks_a_block_multiplies_by_the_rule(
+    lesson, device, kaiming, nv, biases
+):
+    x, _ = lesson.digits(device)
+    blocks, networks = 4, 50
     found = []
+    for seed in range(100, 100 + networks):
+        model = lesson.new_blocks(blocks, kaiming, seed, device)
+        assert [type(part) for part in model] == [lesson.Block] * blocks
+        found.append(lesson.growth(model, x))
+    values, gradients = np.mean(found, axis=0)
+    theory = lesson.blocks_in_theory(blocks, nv, nv)
+    assert theory == pytest.approx((1 + nv**2 / 2) ** blocks)
+    # For one row a block adds 2 x g, of the variance 4 s / n, and g^2, of 7 s^2 / n,
+    # where s is nv^2 / 2; five standard deviations of the mean.
+    s = nv**2 / 2
+    spread = math.sqrt(blocks * (4 * s + 7 * s**2) / 64) / (1 + s)
+    error = 5 * spread / math.sqrt(networks)
+    assert values / grown(blocks, nv, biases) == pytest.approx(1, abs=error)
+    assert gradients / theory == pytest.approx(1, abs=error)
+
+
+def test_fifty_blocks_make_15_of_linears_start_and_explode_with_kaimings(lesson):
+    assert lesson.blocks_in_theory(1, 1 / 3, 1 / 3) == pytest.approx(19 / 18)
+    assert lesson.blocks_in_theory(1, 2, 2) == 3
+    assert lesson.blocks_in_theory(2, 2, 1 / 3) == pytest.approx((1 + 1 / 3) ** 2)
+    x, _ = lesson.digits()
+    for kaiming, low, high in ((False, 5, 50), (True, 1e21, 1e27)):
+        models = [lesson.new_blocks(50, kaiming, seed) for seed in OTHER_SEEDS]
+        values, gradients = np.median([lesson.growth(m, x) for m in models], axis=0)
+        assert low < values < high and low / 2 < gradients < high
+
+
+def test_a_block_whose_second_layer_is_0_returns_its_input(lesson):
+    block = lesson.Block(6)
+    nn.init.zeros_(block.second.weight)
+    nn.init.zeros_(block.second.bias)
+    x = torch.randn(4, 6)
+    assert torch.equal(block(x), x)
+
+
+def test_theory_of_section_4_is_no_measurement(lesson):
+    rows = re.findall(
+        r"(nn.Linear|Kaiming) +(\d+) +(\S+) +(\S+) +(\S+)\n",
+        printed_if_tripled(lesson, 4, "growth"),
+    )
+    assert [row[1] for row in rows] == ["1", "50", "1", "50"]
+    for name, blocks, values, _, theory in rows:
+        factor = 19 / 18 if name == "nn.Linear" else 3
+        assert float(theory) == pytest.approx(factor ** int(blocks), rel=5e-3)
+        if blocks == "1":  # tripled
+            assert float(values) == pytest.approx(3 * factor, rel=0.3)
+
+
+# 5. The same digits, three networks
+def test_train_is_gradient_descent_with_a_rate_of_0_03(lesson, device):
+    x, y = lesson.digits(device)
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 10).to(device)
+    weight, bias = numpy(layer.weight), numpy(layer.bias)
+    rows, targets, expected = numpy(x), y.cpu().numpy(), []
+    for _ in range(6):
+        logits = rows @ weight.T + bias
+        expected.append(ten_classes(logits, targets))
+        delta = (softmax(logits) - np.eye(10)[targets]) / len(rows)
+        weight = weight - 0.03 * delta.T @ rows
+        bias = bias - 0.03 * delta.sum(axis=0)
+    losses = lesson.train(layer, x, y, 5)
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_residual_network_has_five_blocks_of_64_and_ten_logits(lesson, device):
+    model = lesson.residual_network(3, device)
+    assert [type(part) for part in model] == [lesson.Block] * 5 + [nn.Linear]
+    assert tuple(model[-1].weight.shape) == (10, 64)
+    same, other = lesson.residual_network(3, device), lesson.residual_network(4, device)
+    assert torch.equal(model[-1].weight, same[-1].weight)
+    assert not torch.equal(model[-1].weight, other[-1].weight)
+    # nn.Linear's own start: nothing beyond 1 / sqrt(64)
+    assert all(p.abs().max() <= 1 / 8 for p in model.parameters())
+
+
+def test_only_linears_own_start_fails_to_learn_with_other_seeds(lesson, device):
+    # Measured over the seeds 100 to 119: 2.296 to 2.304; with Kaiming's start 0.014 to
+    # 0.116, median 0.034; the blocks 0.206 to 0.264. Seed 109 has the least of the
+    # first and the largest of the second.
+    x, y = lesson.digits(device)
+    seeds = (100, 104, 109, 112, 118)
+    own = [lesson.new_network(10, False, seed, device) for seed in seeds]
+    kaiming = [lesson.new_network(10, True, seed, device) for seed in seeds]
+    blocks = [lesson.residual_network(seed, device) for seed in seeds]
+    losses = lesson.three_losses(own, x, y)
+    assert 2.293 < losses[0] <= losses[-1] < 2.32
+    losses = lesson.three_losses(kaiming, x, y)
+    assert np.median(losses) < 0.1 and losses[-1] < 0.5
+    losses = lesson.three_losses(blocks, x, y)
+    assert 0.15 < losses[0] <= losses[-1] < 0.35
+    assert losses == sorted(losses)
+
+
+def test_the_same_answer_for_all_costs_the_entropy_of_the_classes(lesson):
+    _, y = lesson.digits()
+    share = np.bincount(y) / len(y)
+    entropy = -(share * np.log(share)).sum()
+    assert entropy < math.log(10)
+    # any other single answer costs more
+    z = np.random.default_rng(0).normal(size=(50, 10))
+    assert all(ten_classes(np.tile(row, (len(y), 1)), y) > entropy for row in z)
+    with mock.patch.object(lesson, "three_losses", return_value=[0.5, 1.5, 2.5]):
+        printed = printed_if_tripled(lesson, 5)
+    assert printed.count("0.50     1.50      2.50\n") == 3
+    assert f"the same answer for all, at best {entropy:.2f}\n" in printed
+
+
+def test_section_5_trains_three_seeds_of_each_network_for_60_steps(lesson):
+    given = []
+
+    def watched(model, x, y, steps):
+        given.append((type(model[1]), model[0], x.dtype, steps))
+        return [0.0, len(given)]
+
+    with mock.patch.object(lesson, "train", watched):
+        printed = printed_if_tripled(lesson, 5)
+    kinds = [nn.ReLU] * 6 + [lesson.Block] * 3
+    assert [kind for kind, *_ in given] == kinds
+    assert {(dtype, steps) for *_, dtype, steps in given} == {(torch.float64, 60)}
+    biased = [bool((first.bias != 0).any()) for _, first, *_ in given[:6]]
+    assert biased == [True] * 3 + [False] * 3
+    weights = [first.weight.sum().item() for _, first, *_ in given[:6]]
+    assert len(set(weights)) == 6
+    rows = re.findall(r"(\d\.00) +(\d\.00) +(\d\.00)\n", printed)
+    assert rows == [tuple(f"{3 * k + i}.00" for i in (1, 2, 3)) for k in range(3)]
+
+
+# 6. Mistake: a rate that kills a relu
+def descent(w, lr, steps, negative_slope):
+    """The same by hand: the mean of x^2 is 7.5."""
+    path = [w]
     for _ in range(steps):
         a = 1 if w > 0 else negative_slope
-        found.append((w, 7.5 * (a * w - 2) ** 2))
         w = w - lr * 15 * a * (a * w - 2)
-    return found
+        path.append(w)
+    return path
 
 
 @pytest.mark.parametrize(
-    ("negative_slope", "w", "lr"),
-    [(0.0, 0.3, 0.2), (0.3, -1.5, 0.1), (0.2, 6.0, 0.15)],
+    ("w", "lr", "negative_slope"),
+    [(0.3, 0.2, 0.0), (0.3, 0.05, 0.0), (-4.8, 0.05, 0.01), (-1.5, 0.1, 0.3)],
 )
-def test_the_path_is_gradient_descent_on_one_weight(lesson, negative_slope, w, lr):
-    found = lesson.path(negative_slope, w, lr, 6)
-    expected = descent(negative_slope, w, lr, 6)
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+def test_the_path_is_gradient_descent_on_one_weight(lesson, w, lr, negative_slope):
+    found = lesson.train_unit(w, lr, 8, negative_slope)
+    assert found == pytest.approx(descent(w, lr, 8, negative_slope), rel=1e-5, abs=1e-5)
 
 
-def test_a_dead_relu_stays_where_it_is_at_a_loss_of_30(lesson):
-    for w in (-4.8, -1e-3, -7.0):
-        assert lesson.path(0.0, w, 100.0, 4) == [(w, 30)] * 4
+def test_no_rate_wakes_a_dead_relu(lesson):
+    for lr in (1e-3, 0.05, 0.2, 100.0):
+        assert set(lesson.train_unit(-4.8, lr, 5)) == {torch.tensor(-4.8).item()}
 
 
-@pytest.mark.parametrize(
-    ("w", "lr", "slope"), [(-4.8, 1 / 15, 0.01), (-1.0, 0.05, 0.1), (-30.0, 0.2, 0.05)]
-)
-def test_a_leaky_relu_comes_back_when_theory_says(lesson, w, lr, slope):
-    steps = lesson.steps_back_in_theory(w, lr, slope)
-    path = lesson.path(slope, w, lr, math.ceil(steps) + 1)
-    assert [position > 0 for position, _ in path] == [False] * math.ceil(steps) + [True]
-    # The distance to 2 / a shrinks by the same factor each step, to 2 / a at 0.
-    distances = [2 / slope - position for position, _ in path]
-    factor = distances[1] / distances[0]
-    assert distances[0] * factor**steps == pytest.approx(2 / slope, rel=1e-9)
+def test_a_smaller_rate_from_the_start_prevents_the_death(lesson):
+    # Below 2 / 15 the path from 0.3 never leaves (0, 4).
+    for lr in (0.01, 0.05, 1 / 15, 0.13):
+        path = lesson.train_unit(0.3, lr, 300)
+        assert min(path) > 0 and path[-1] == pytest.approx(2, abs=1e-3)
+
+
+def test_a_leaky_relu_comes_back_after_some_three_hundred_steps(lesson):
+    # The distance to 200 falls by the factor 1 - 0.05 * 15 / 10,000 in each step.
+    steps = math.log(200 / 204.8) / math.log1p(-0.05 * 15e-4)
+    path = lesson.train_unit(-4.8, 0.05, 400, negative_slope=0.01)
+    back = next(step for step, w in enumerate(path) if w > 0)
+    assert back == pytest.approx(steps, abs=2) and 250 < steps < 350
+    assert path[400] == pytest.approx(2, abs=1e-3)
+
+
+def test_section_6_prints_four_paths(lesson):
+    rows = re.findall(
+        r"^ +(\d+) +(\S+) +(\S+) +(\S+) +(\S+)$", printed_if_tripled(lesson, 6), re.M
+    )
+    paths = [
+        descent(0.3, 0.2, 400, 0),
+        descent(0.3, 0.05, 400, 0),
+        descent(-4.8, 0.05, 400, 0),
+        descent(-4.8, 0.05, 400, 0.01),
+    ]
+    assert len(rows) == 6
+    for step, *shown in rows:
+        expected = [path[int(step)] for path in paths]
+        assert [float(w) for w in shown] == pytest.approx(expected, abs=0.0051)
+
+
+def test_a_dead_unit_of_the_first_layer_has_no_gradient_and_others_have(lesson):
+    x, y = lesson.digits()
+    model = lesson.new_network(2, True, 0)
+    with torch.no_grad():
+        model[0].bias[7] = -1000
+    lesson.gradient_sizes(model, x, y)
+    gradient = model[0].weight.grad.abs().sum(dim=1)
+    assert gradient[7] == 0 and (gradient > 0).sum() > 50
+    before = model[0].weight[7].clone()
+    lesson.train(model, x, y, 5)
+    assert torch.equal(model[0].weight[7], before)
+
+
+# 7. Which activation to take
+SLOPES = {
+    torch.sigmoid: lambda z: sigmoid(z) * sigmoid(-z),
+    torch.tanh: lambda z: 1 / np.cosh(z) ** 2,
+    torch.relu: lambda z: (z > 0) * 1.0,
+    F.leaky_relu: lambda z: np.where(z > 0, 1, 0.01),
+    F.gelu: lambda z: (
+        (1 + erf(z / math.sqrt(2))) / 2
+        + z * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    ),
+}
+
+
+@pytest.mark.parametrize("activation", list(SLOPES), ids=lambda f: f.__name__)
+def test_a_slope_is_that_of_calculus(lesson, activation):
+    for z in (-3.0, -0.5, 0.0, 0.7, 3.0):
+        expected = SLOPES[activation](np.array(z))
+        assert lesson.slope(activation, z) == pytest.approx(expected, abs=1e-6)
+    assert SLOPES[torch.sigmoid](np.linspace(-9, 9, 1001)).max() == 1 / 4
+
+
+def test_gelu_is_z_times_the_share_of_normal_numbers_below_z():
+    z = np.linspace(-4, 4, 33)
+    expected = z * (1 + erf(z / math.sqrt(2))) / 2
+    assert_values(F.gelu(tensor64(z)), expected, rtol=0, atol=1e-12)
+
+
+def test_section_7_prints_slopes_and_what_ten_layers_leave(lesson):
+    printed = printed_if_tripled(lesson, 7)
+    rows = re.findall(
+        r"^ +(\w+) +(-?\d\S+) +(\S+) +(\S+) +(\d) +(\S+e\S+)$", printed, re.M
+    )
+    left = {}
+    for (name, *slopes, nv, gradient), activation in zip(rows, SLOPES, strict=True):
+        assert name == activation.__name__
+        expected = SLOPES[activation](np.array([-3.0, 0.0, 3.0]))
+        assert [float(s) for s in slopes] == pytest.approx(expected, abs=6e-4)
+        assert int(nv) == (1 if name in ("sigmoid", "tanh") else 2)
+        left[name] = float(gradient)
+    # a sigmoid's slope is at most 1/4, and its square 1/16
+    assert 1e-15 < left["sigmoid"] < 16.0**-10
+    assert left["sigmoid"] < left["tanh"] < 1
+    x, _ = lesson.digits()
+    for activation, nv, low, high in (
+        (torch.tanh, 1, 0.01, 0.3),
+        (torch.relu, 2, 1 / 3, 3),
+        (F.leaky_relu, 2, 1 / 3, 3),
+        (F.gelu, 2, 1 / 5, 1),
+    ):
+        gradients = [
+            lesson.random_layers(x, 10, nv, seed, activation)[1] for seed in OTHER_SEEDS
+        ]
+        assert low < np.median(gradients) < high
+        assert low / 3 < left[activation.__name__] < 3 * high
+
+
+# Go wrong
+def test_ten_layers_without_an_activation_have_42250_numbers_and_say_what_650_say(
+    lesson,
+):
+    model = lesson.new_network(10, False, 0)
+    assert sum(p.numel() for p in model.parameters()) == 10 * (64 * 64 + 64) + 650
+    weight, bias = lesson.as_one_layer(list(model[::2]))
+    assert weight.numel() + bias.numel() == 65 * 10 == 650
+
+
+def test_a_skip_around_relu_in_place_adds_relu_twice():
+    assert (torch.relu_(x := torch.tensor([-1.0, 2.0])) + x).tolist() == [0, 4]
+    x = torch.tensor([-1.0, 2.0])
+    assert (torch.relu(x) + x).tolist() == [-1, 4]
+
+
+def bias_by_kaiming():
+    nn.init.kaiming_normal_(nn.Linear(3, 3).bias)
+
+
+def gain_of_gelu():
+    nn.init.kaiming_normal_(torch.empty(3, 3), nonlinearity="gelu")
+
+
+def relu_of_a_tensor():
+    nn.Linear(3, 3)(nn.ReLU(torch.ones(1)))
+
+
+def weight_in_place():
+    layer = nn.Linear(3, 3)
+    layer.weight *= 2
+
+
+def sigmoid_overwritten():
+    x = torch.ones(3, requires_grad=True)
+    torch.relu_(torch.sigmoid(x)).sum().backward()
+
+
+FAN = "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions"
+MISTAKES = [
+    (FAN, bias_by_kaiming),
+    ("Unsupported nonlinearity", gain_of_gelu),
+    ("must be Tensor, not ReLU", relu_of_a_tensor),
+    (
+        "a leaf Variable that requires grad is being used in an in-place operation",
+        weight_in_place,
+    ),
+    ("modified by an inplace operation", sigmoid_overwritten),
+]
+
+
+@pytest.mark.parametrize(("message", "mistake"), MISTAKES)
+def test_a_loud_mistake_says_what_the_chapter_quotes(message, mistake):
+    with pytest.raises(Exception, match=re.escape(message)):
+        mistake()
+    assert message in read(CHAPTER)
+
+
+def test_every_message_of_the_table_is_made():
+    assert loud_messages(CHAPTER) == {message for message, _ in MISTAKES}
 
 
 # The picture
-def test_the_picture_shows_fifty_layers_beside_theory_and_the_share_of_ten(lesson):
-    size, share = lesson.figure().axes
-    dashed = [line for line in size.lines if line.get_linestyle() == "--"]
-    for gain, line, text in zip((9, 2, 1), dashed, size.texts, strict=True):
-        x, theory = line.get_data()
-        np.testing.assert_allclose(theory, gain * (gain / 2) ** np.array(x), rtol=1e-9)
-        assert text.get_text().endswith(f"theory {theory[-1]:.0e}")
-    own, he = share.lines  # one loses what depends on the input, the other does not
-    assert (own.get_label(), he.get_label()) == ("nn.Linear's own", "He")
-    assert own.get_ydata()[9] < 1e-4 < 0.01 < he.get_ydata()[9]
-
-
-# What is printed as theory does not come from the measurement beside it
-def test_the_recursion_is_printed_from_theory(lesson):
-    q = 1.0
-    for _ in range(49):
-        q = mean_over_normal(lambda z: np.tanh(z) ** 2, q)
-    expected = [f"{g * (g / 2) ** 49:.0e}" for g in (9, 2, 1)]
-    printed = printed_if_tripled(lesson, 3, "mean_squares")
-    assert re.findall(r"theory (\S+)", printed) == [*expected, f"{q:.4f}"]
-
-
-def test_the_growth_of_residual_blocks_is_printed_from_theory(lesson):
-    printed = printed_if_tripled(lesson, 5, "residual_growth")
-    measured = re.findall(r"multiply by (\S+),", printed)
-    expected = [f"{(1 + square) ** 50:.1e}" for square in (1, 1 / 50, 0)]
-    assert re.findall(r"theory (\S+)", printed) == expected
-    assert measured[2] == "3.0e+00" != expected[2]
-
-
-def test_log_2_and_the_steps_back_are_printed_from_theory(lesson):
-    printed = printed_if_tripled(lesson, 4, "train")
-    assert printed.count(f"log 2 is {math.log(2):.2f}\n") == 2
-    assert f"loss {math.log(2):.2f}" not in printed
-    # The distance to 200 shrinks by 1e-4 in each step, from 204.8.
-    steps = math.log(200 / 204.8) / math.log1p(-1e-4)
-    printed = printed_if_tripled(lesson, 6, "path")
-    assert printed.endswith(f"above 0 at step {math.ceil(steps)}, theory {steps:.2f}\n")
+def test_the_picture_shows_fifty_layers_beside_the_rule_and_ten_of_both_starts(lesson):
+    left, right = lesson.figure().axes
+    dashed = [line for line in left.lines if line.get_linestyle() == "--"]
+    for nv, line in zip((4, 2, 1), dashed, strict=True):
+        layers, theory = line.get_data()
+        expected = (nv / 2) ** np.arange(1.0, 51.0)
+        np.testing.assert_allclose(theory, expected, rtol=1e-9)
+        assert list(layers) == list(range(1, 51))
+    assert len(left.lines) == 3 * (5 + 1 + 1)
+    own, kaiming = right.lines
+    assert (own.get_label(), kaiming.get_label()) == (
+        "nn.Linear's own start",
+        "Kaiming's start",
+    )
+    assert own.get_ydata()[9] < 1e-4 < 0.1 < kaiming.get_ydata()[9]

@@ -231,6 +231,9 @@ RIGHT = {
         0, (2 / n) ** 0.5, generator=g
     ),
     "mean_square_after": lambda layers, gain: 2 * (gain**2 / 2) ** layers,
+    "dead_units": lambda layer, x: int(
+        (torch.relu(layer(x)).amax(dim=0) == 0).sum()
+    ),
     "dropper": lambda p: torch.nn.Sequential(torch.nn.Identity(), torch.nn.Dropout(p)),
     "running_values": lambda batches, momentum: (
         (layer := torch.nn.BatchNorm1d(len(batches[0].T), momentum=momentum)).to(
@@ -304,6 +307,15 @@ RIGHT = {
         torch.nn.functional.scaled_dot_product_attention(
             q, k, v, attn_mask=real[:, None, :]
         )
+    ),
+    "rows_of_tokens": lambda layer, x, padding: torch.nn.utils.rnn.pad_sequence(
+        [
+            torch.zeros_like(row)
+            if out.all()
+            else torch.cat([layer(*[row[~out][None]] * 3)[0][0], 0 * row[out]])
+            for row, out in zip(x, padding, strict=True)
+        ],
+        batch_first=True,
     ),
     "next_token_loss": lambda logits, tokens: torch.nn.functional.nll_loss(
         logits.log_softmax(2)[:, :-1].transpose(1, 2), tokens[:, 1:]

@@ -19,7 +19,7 @@ def cross_validate(new_model, fit, accuracy, x, y, folds):
 
 
 def wilson(right, n):
-    """The 95 % interval of an accuracy, after Wilson."""
+    """The interval of an accuracy, after Wilson."""
     # p - 1.96 sqrt(p (1 - p) / n) takes the spread at p for that of the truth: none
     # where p is 1. Wilson's ends are those q from which p is 1.96 standard deviations
     # of q away.
@@ -31,7 +31,7 @@ def wilson(right, n):
 
 
 def early_stop(losses, patience):
-    """The step whose parameters are kept when training stops early."""
+    """The epoch whose weights are kept when training stops early."""
     # The index of the best is all there is to remember: it was i - best steps ago.
     best = 0
     for i, loss in enumerate(losses):

@@ -29,3 +29,15 @@ def attention_with_padding(q, k, v, real):
     scores = q @ k.transpose(1, 2) / q.shape[2] ** 0.5
     scores = scores.masked_fill(~real[:, None, :], -torch.inf)
     return torch.softmax(scores, dim=2) @ v
+
+
+def rows_of_tokens(layer, x, padding):
+    """What nn.MultiheadAttention says of the tokens of a padded batch, else 0."""
+    # A sequence that is all padding never goes into the layer. What is nan once stays
+    # nan in the gradient, even behind nan_to_num or a mask.
+    some = ~padding.all(dim=1)
+    tokens = x[some]
+    rows, _ = layer(tokens, tokens, tokens, key_padding_mask=padding[some])
+    out = torch.zeros_like(x)
+    out[some] = rows
+    return out.masked_fill(padding[:, :, None], 0)

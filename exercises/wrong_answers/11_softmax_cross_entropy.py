@@ -37,80 +37,9 @@ def loss_of_6(model, x, y):
     )
 
 
-def sample_1(line):
-    """The class as the number that the loss compares with: a float."""
-    cultivar, *measurements = map(float, line.split(","))
-    return torch.tensor(measurements), torch.tensor(cultivar - 1)
-
-
-def sample_2(line):
-    """A batch of one label."""
-    cultivar, *measurements = map(float, line.split(","))
-    return torch.tensor(measurements), torch.tensor([int(cultivar) - 1])
-
-
-def sample_3(line):
-    """The whole line is the sample."""
-    numbers = [float(number) for number in line.split(",")]
-    return torch.tensor(numbers), torch.tensor(int(numbers[0]) - 1)
-
-
-def sample_4(line):
-    """NumPy reads numbers, in float64."""
-    numbers = np.array(line.split(","), dtype=float)
-    return torch.from_numpy(numbers[1:].copy()), torch.tensor(int(numbers[0]) - 1)
-
-
-def log_softmax_by_hand_1(z):
-    """The formula as it stands: e^1000 is inf."""
-    powers = torch.exp(z)
-    return (powers / powers.sum(dim=1, keepdim=True)).log()
-
-
-def log_softmax_by_hand_2(z):
-    """The largest logit of all: rows that are far below it are all 0."""
-    z = z - z.max()
-    return z - z.exp().sum(dim=1, keepdim=True).log()
-
-
-def log_softmax_by_hand_3(z):
-    """softmax is safe, so its log is."""
-    return torch.softmax(z, dim=1).log()
-
-
-def log_softmax_by_hand_4(z):
-    """A little more than 0 in the log, so that nothing is infinite."""
-    return (torch.softmax(z, dim=1) + 1e-12).log()
-
-
-def log_softmax_by_hand_5(z):
-    """The batch comes first, so dim 0."""
-    z = z - z.max(dim=0).values
-    return z - z.exp().sum(dim=0).log()
-
-
-def log_softmax_by_hand_6(z):
-    """Logits that cannot overflow."""
-    z = z.clamp(min=-80, max=80)
-    return z - z.exp().sum(dim=1, keepdim=True).log()
-
-
-def log_softmax_by_hand_7(z):
-    """No second tensor is needed."""
-    z -= z.max(dim=1, keepdim=True).values
-    z -= z.exp().sum(dim=1, keepdim=True).log()
-    return z
-
-
-def log_softmax_by_hand_8(z):
-    """log_sum_exp of each row, without the largest logit that was taken away."""
-    largest = z.max(dim=1, keepdim=True).values
-    return z - torch.exp(z - largest).sum(dim=1, keepdim=True).log()
-
-
-def log_softmax_by_hand_9(z):
-    """float64 has room for more."""
-    return torch.log_softmax(z.double(), dim=1)
+def loss_of_7(model, x, y):
+    """A loss to print is a number, and a tensor can be made of it."""
+    return torch.tensor(torch.nn.CrossEntropyLoss()(model(x), y).item())
 
 
 def cross_entropy_gradient_1(x, y, w, b):
@@ -164,67 +93,84 @@ def cross_entropy_gradient_8(x, y, w, b):
 
 
 def cross_entropy_gradient_9(x, y, w, b):
-    """The derivative of the softmax comes in as well, p (1 - p)."""
-    p = torch.softmax(x @ w.T + b, dim=1)
-    dz = (p - F.one_hot(y, len(b))) * p * (1 - p) / len(y)
-    return dz.T @ x, dz.sum(dim=0)
+    """Autograd knows the chain rule, and can be switched on again."""
+    with torch.enable_grad():
+        leaves = w.clone().requires_grad_(), b.clone().requires_grad_()
+        loss = F.cross_entropy(x @ leaves[0].T + leaves[1], y)
+        return torch.autograd.grad(loss, leaves)
 
 
-def mean_loss_1(batches):
-    """As in lesson 09: times the length of the batch, ignored rows and all."""
-    total = sum(F.cross_entropy(z, y) * len(y) for z, y in batches)
-    return total / sum(len(y) for _, y in batches)
+def log_softmax_by_hand_1(z):
+    """The formula as it stands: e^1000 is inf."""
+    powers = torch.exp(z)
+    return (powers / powers.sum(dim=1, keepdim=True)).log()
 
 
-def mean_loss_2(batches):
-    """The sum of all that counts, divided by all rows."""
-    total = sum(F.cross_entropy(z, y, reduction="sum") for z, y in batches)
-    return total / sum(len(y) for _, y in batches)
+def log_softmax_by_hand_2(z):
+    """The largest logit of all: rows that are far below it are all 0."""
+    z = z - z.max()
+    return z - z.exp().sum(dim=1, keepdim=True).log()
 
 
-def mean_loss_3(batches):
-    """Times the rows that count; a batch of none is nan times 0, which is nothing."""
-    counts = [(y != -100).sum() for _, y in batches]
-    total = sum(
-        F.cross_entropy(z, y) * n for (z, y), n in zip(batches, counts, strict=True)
-    )
-    return total / sum(counts)
+def log_softmax_by_hand_3(z):
+    """softmax is safe, so its log is."""
+    return torch.softmax(z, dim=1).log()
 
 
-def mean_loss_4(batches):
-    """The nan was the mistake: leave out the batches of which no row counts."""
-    losses = [F.cross_entropy(z, y) for z, y in batches if (y != -100).any()]
-    return sum(losses) / len(losses)
+def log_softmax_by_hand_4(z):
+    """A little more than 0 in the log, so that nothing is infinite."""
+    return (torch.softmax(z, dim=1) + 1e-12).log()
 
 
-def mean_loss_5(batches):
-    """A loss to print is a Python number."""
-    total = count = 0
-    for z, y in batches:
-        if (y != -100).any():
-            total += F.cross_entropy(z, y).item() * (y != -100).sum().item()
-            count += (y != -100).sum().item()
-    return total / count
+def log_softmax_by_hand_5(z):
+    """The batch comes first, so dim 0."""
+    z = z - z.max(dim=0).values
+    return z - z.exp().sum(dim=0).log()
 
 
-def mean_loss_6(batches):
-    """What is added up over many batches must not keep their graphs."""
-    total = count = 0
-    for z, y in batches:
-        total += F.cross_entropy(z, y, reduction="sum").detach()
-        count += (y != -100).sum()
-    return total / count
+def log_softmax_by_hand_6(z):
+    """Logits that cannot overflow."""
+    z = z.clamp(min=-80, max=80)
+    return z - z.exp().sum(dim=1, keepdim=True).log()
 
 
-def mean_loss_7(batches):
-    """No class is below 0: -100 is class 0."""
-    total = sum(F.cross_entropy(z, y.clamp(min=0), reduction="sum") for z, y in batches)
-    return total / sum(len(y) for _, y in batches)
+def log_softmax_by_hand_7(z):
+    """No second tensor is needed."""
+    z -= z.max(dim=1, keepdim=True).values
+    z -= z.exp().sum(dim=1, keepdim=True).log()
+    return z
 
 
-def mean_loss_8(batches):
-    """A batch with an ignored row is not complete: leave it out."""
-    whole = [(z, y) for z, y in batches if (y != -100).all()]
-    return F.cross_entropy(
-        torch.cat([z for z, _ in whole]), torch.cat([y for _, y in whole])
-    )
+def log_softmax_by_hand_8(z):
+    """log_sum_exp of each row, without the largest logit that was taken away."""
+    largest = z.max(dim=1, keepdim=True).values
+    return z - torch.exp(z - largest).sum(dim=1, keepdim=True).log()
+
+
+def log_softmax_by_hand_9(z):
+    """There is a function for it."""
+    return torch.log_softmax(z, dim=1)
+
+
+def sample_1(line):
+    """The class as the number that the loss compares with: a float."""
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor(cultivar - 1)
+
+
+def sample_2(line):
+    """A batch of one label."""
+    cultivar, *measurements = map(float, line.split(","))
+    return torch.tensor(measurements), torch.tensor([int(cultivar) - 1])
+
+
+def sample_3(line):
+    """The whole line is the sample."""
+    numbers = [float(number) for number in line.split(",")]
+    return torch.tensor(numbers), torch.tensor(int(numbers[0]) - 1)
+
+
+def sample_4(line):
+    """NumPy reads numbers, in float64."""
+    numbers = np.array(line.split(","), dtype=float)
+    return torch.from_numpy(numbers[1:].copy()), torch.tensor(int(numbers[0]) - 1)

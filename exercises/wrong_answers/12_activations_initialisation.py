@@ -88,6 +88,12 @@ def he_normal_8(fan_out, fan_in, generator):
     return torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2 / fan_in)
 
 
+def he_normal_0(fan_out, fan_in, generator):
+    """Kaiming wants this mean and this variance: so make them exact."""
+    w = torch.randn(fan_out, fan_in, generator=generator)
+    return (w - w.mean()) / w.std() * math.sqrt(2 / fan_in)
+
+
 def he_normal_9(fan_out, fan_in, generator):
     """Good weights for one unit are good for all."""
     w = torch.randn(fan_in, generator=generator) * math.sqrt(2 / fan_in)
@@ -138,3 +144,40 @@ def mean_square_after_7(layers, gain):
 def mean_square_after_8(layers, gain):
     """A number of PyTorch is a number."""
     return gain**2 * torch.tensor(gain**2 / 2) ** (layers - 1)
+
+
+def dead_units_1(layer, x):
+    """A unit that is 0 for a row is dead."""
+    return (layer(x) <= 0).any(dim=0).sum().item()
+
+
+def dead_units_2(layer, x):
+    """The units are the rows of the result."""
+    return (layer(x) <= 0).all(dim=1).sum().item()
+
+
+def dead_units_3(layer, x):
+    """All zeros behind the relu are dead units."""
+    return (torch.relu(layer(x)) == 0).sum().item()
+
+
+def dead_units_4(layer, x):
+    """A unit without a negative sum is alive, and 0 is not negative."""
+    return (layer(x) < 0).all(dim=0).sum().item()
+
+
+def dead_units_5(layer, x):
+    """A dead unit is one without a gradient, so look at the gradient."""
+    layer.zero_grad()
+    torch.relu(layer(x)).sum().backward()
+    return (layer.bias.grad == 0).sum().item()
+
+
+def dead_units_6(layer, x):
+    """A mean of 0 or below before the relu: no signal comes through."""
+    return (layer(x).mean(dim=0) <= 0).sum().item()
+
+
+def dead_units_7(layer, x):
+    """The sum as PyTorch gives it."""
+    return (layer(x) <= 0).all(dim=0).sum()

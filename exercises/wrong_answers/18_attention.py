@@ -135,3 +135,59 @@ def attention_with_padding_9(q, k, v, real):
     scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[2])
     scores = scores.masked_fill(~real[:, None, :], torch.finfo(q.dtype).tiny)
     return torch.softmax(scores, dim=2) @ v
+
+
+def rows_of_tokens_1(layer, x, padding):
+    """Away with the nan, and with what stands at the padding."""
+    out, _ = layer(x, x, x, key_padding_mask=padding)
+    return out.nan_to_num().masked_fill(padding[:, :, None], 0)
+
+
+def rows_of_tokens_2(layer, x, padding):
+    """Padding of zeros adds nothing."""
+    x = x.masked_fill(padding[:, :, None], 0)
+    out, _ = layer(x, x, x)
+    return out.masked_fill(padding[:, :, None], 0)
+
+
+def rows_of_tokens_3(layer, x, padding):
+    """True is for the tokens."""
+    out, _ = layer(x, x, x, key_padding_mask=~padding)
+    return out.nan_to_num().masked_fill(padding[:, :, None], 0)
+
+
+def rows_of_tokens_4(layer, x, padding):
+    """An empty sequence may look at its first place, so that there is no nan."""
+    padding = padding.clone()
+    padding[:, 0] = False
+    out, _ = layer(x, x, x, key_padding_mask=padding)
+    return out.masked_fill(padding[:, :, None], 0)
+
+
+def rows_of_tokens_5(layer, x, padding):
+    """Empty sequences are left out."""
+    some = ~padding.all(dim=1)
+    tokens = x[some]
+    out, _ = layer(tokens, tokens, tokens, key_padding_mask=padding[some])
+    return out.masked_fill(padding[some][:, :, None], 0)
+
+
+def rows_of_tokens_6(layer, x, padding):
+    """The rows are only looked at, so nothing has to be recorded."""
+    some = ~padding.all(dim=1)
+    out = torch.zeros_like(x)
+    with torch.no_grad():
+        tokens = x[some]
+        rows, _ = layer(tokens, tokens, tokens, key_padding_mask=padding[some])
+    out[some] = rows
+    return out.masked_fill(padding[:, :, None], 0)
+
+
+def rows_of_tokens_7(layer, x, padding):
+    """What stands at the padding is nobody's business."""
+    some = ~padding.all(dim=1)
+    tokens = x[some]
+    out = torch.zeros_like(x)
+    rows, _ = layer(tokens, tokens, tokens, key_padding_mask=padding[some])
+    out[some] = rows
+    return out

@@ -288,7 +288,7 @@ def test_the_test_rows_are_judged_by_a_model_of_the_training_rows(lesson, device
 def test_one_split_is_good_to_a_few_percent(lesson):
     found = []
     for seed in range(20):
-        logits, y = lesson.logits_of_test_rows("cpu", seed, steps=100)
+        logits, y = lesson.logits_of_test_rows("cpu", seed, steps=30)
         found.append(np.mean((logits.numpy() > 0) == (y.numpy() == 1)))
     # Five standard deviations of the mean of 20; a standard deviation from 20 is itself
     # good to a sixth; the best and the worst of 20 are near four of them apart.

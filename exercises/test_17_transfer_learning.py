@@ -164,7 +164,8 @@ def test_features(answer, check):
         "Which rows go in, how often, how many at once? How stands each switch then?"
     )
     for shape, batch_size, sizes in (
-        *(((7, 2), 4, [4, 3]), ((6, 2), 3, [3, 3]), ((5, 2, 1, 2), 2, [2, 2, 1])),
+        *(((7, 2), 4, [4, 3]), ((9, 2), 4, [4, 4, 1]), ((6, 2), 3, [3, 3])),
+        *(((5, 2, 1, 2), 2, [2, 2, 1]), ((4, 2), 4, [4])),
         *(((3, 2), 8, [3]), ((2, 2), 1, [1, 1])),
     ):
         for training, dtype in ((True, torch.float64), (False, torch.float32)):
@@ -186,6 +187,9 @@ def test_features(answer, check):
             words = f"batch norm and dropout, training={training}, "
             words += f"x = arange of shape {shape}, {dtype}"
             check_features(answer, check, words, body, x, batch_size, sizes, expected)
+    x = torch.arange(12.0).view(3, 2, 2)
+    words = "nn.Identity(), x = arange of shape (3, 2, 2), which stays as it is"
+    check_features(answer, check, words, Watched(nn.Identity()), x, 2, [2, 1], x)
     x, expected = (
         torch.arange(5.0)[:, None],
         torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]]),

@@ -208,14 +208,14 @@ def features_4(body, x, batch_size):
 
 
 def features_5(body, x, batch_size):
-    """So many full batches are in it."""
+    """As many parts as there are batches, of one size."""
     training = body.training
     body.eval()
     with torch.no_grad():
-        count = max(len(x) // batch_size, 1)
-        parts = [body(x[i * batch_size : (i + 1) * batch_size]) for i in range(count)]
+        parts = x.chunk(-(-len(x) // batch_size))
+        found = torch.cat([body(rows) for rows in parts])
     body.train(training)
-    return torch.cat(parts)
+    return found
 
 
 def features_6(body, x, batch_size):
@@ -229,13 +229,11 @@ def features_6(body, x, batch_size):
 
 
 def features_7(body, x, batch_size):
-    """Room for all features, whose number the first row tells."""
+    """A head wants a row of numbers for each picture."""
     training = body.training
     body.eval()
     with torch.no_grad():
-        found = x.new_empty(len(x), body(x[:1]).shape[1])
-        for i in range(0, len(x), batch_size):
-            found[i : i + batch_size] = body(x[i : i + batch_size])
+        found = torch.cat([body(rows).flatten(1) for rows in x.split(batch_size)])
     body.train(training)
     return found
 

@@ -49,7 +49,7 @@ def classifier(height, width, classes):
 
 # %% 3. Write (medium, 10 minutes)
 def max_pool_by_loops(x, k, stride):
-    """Write: max pooling without F.max_pool2d, window by window.
+    """Write: max pooling without PyTorch's own, window by window.
 
     Gets x, floats of shape (n, C, H, W), the size k of a window, k x k pixels, at most
     H and W, and the stride, both whole numbers from 1 on. There is no padding: only

@@ -8,8 +8,8 @@ from torch import nn
 def predict_one(model, picture):
     """The class that a model gives to one picture."""
     # Both are missing, the sample and the channel. With one of them a convolution takes
-    # (1, 8, 8) for a picture without a batch, and what should be the classes becomes
-    # the samples.
+    # (1, 8, 8) for a picture without a batch. A linear layer behind it may complain;
+    # if nothing does, what should be the classes becomes the samples.
     return model(picture[None, None]).argmax(dim=1).item()
 
 

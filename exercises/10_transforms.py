@@ -12,9 +12,10 @@ from torchvision.transforms import v2
 def stages(*transforms):
     """Write: a chain of transforms that shows every stage.
 
-    Gets one callable or more. Returns a callable of one argument, a sample, that
-    applies them all, the first one first, and returns a list: the sample, and what each
-    transform made of what it got. Example: stages(str, len)(1000) is [1000, "1000", 4].
+    Gets one callable or more; transforms is the tuple of them. Returns a callable of
+    one argument, a sample, that applies them all, the first one first, and returns a
+    list: the sample, and what each transform made of what it got.
+    Example: stages(str, len)(1000) is [1000, "1000", 4].
     """
     raise NotImplementedError
 

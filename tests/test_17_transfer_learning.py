@@ -195,6 +195,12 @@ def test_new_digits_are_so_many_of_each_of_5_to_9_and_300_others_to_test(
     assert 100 < np.sum(np.diff(rows) > 0) < 200
 
 
+def test_no_picture_is_both_known_and_tested_however_many_are_asked_for(lesson, data):
+    known_x, known_y, test_x, _ = lesson.new_digits(*data("cpu"), 1000, 3)
+    known, test = found_again(known_x), found_again(test_x)
+    assert len({row for row, _ in known + test}) == len(known_y) + 300 == 896
+
+
 def test_other_seeds_choose_other_pictures_and_more_labels_keep_the_first(lesson, data):
     two, other, five = (
         lesson.new_digits(*data("cpu"), each, seed)

@@ -231,9 +231,7 @@ RIGHT = {
         0, (2 / n) ** 0.5, generator=g
     ),
     "mean_square_after": lambda layers, gain: 2 * (gain**2 / 2) ** layers,
-    "dead_units": lambda layer, x: int(
-        (torch.relu(layer(x)).amax(dim=0) == 0).sum()
-    ),
+    "dead_units": lambda layer, x: int((torch.relu(layer(x)).amax(dim=0) == 0).sum()),
     "dropper": lambda p: torch.nn.Sequential(torch.nn.Identity(), torch.nn.Dropout(p)),
     "running_values": lambda batches, momentum: (
         (layer := torch.nn.BatchNorm1d(len(batches[0].T), momentum=momentum)).to(

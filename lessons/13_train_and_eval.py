@@ -179,8 +179,8 @@ def show_6(device):
 
 
 # %% 7. Each module back into its own mode
-# model.train() sets the mode of all modules. Who froze one in evaluation mode, such as
-# a batch norm, loses that.
+# model.train() sets the mode of all modules, also of a batch norm that was to stay in
+# evaluation mode.
 def half_frozen():
     """Dropout in training mode, and a batch norm in evaluation mode."""
     model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3))

@@ -161,6 +161,18 @@ def test_batch_norm_in_training_refuses_a_batch_of_one(device):
     assert layer.eval()(torch.ones(1, 2, device=device)).shape == (1, 2)
 
 
+def test_batch_norm_behind_a_convolution_takes_a_batch_of_one(device):
+    layer = nn.BatchNorm2d(1, device=device, dtype=torch.float64)
+    z = layer(tensor64([[[[0.0, 4.0]]]], device))
+    assert_values(z.detach(), [[[[-1, 1]]]], device, rtol=1e-5)
+
+
+def test_without_running_values_the_batch_decides_in_evaluation_mode_too(device):
+    layer = nn.BatchNorm1d(1, track_running_stats=False, dtype=torch.float64)
+    z = layer.to(device).eval()(tensor64([[0.0], [4.0]], device)).detach()
+    assert_values(z, [[-1], [1]], device, rtol=1e-5)
+
+
 # 6. Two losses of one model
 @pytest.mark.parametrize(("p", "weights"), [(0.5, [1, 2, 3]), (0.2, [-4, 0.5, 2, 1])])
 def test_the_training_loss_of_a_perfect_model_is_that_of_all_its_holes(

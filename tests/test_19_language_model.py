@@ -215,42 +215,19 @@ def test_a_token_must_be_below_the_number_of_rows(lesson):
         lesson.TinyGPT()(torch.tensor([[0, 5]]))
 
 
-def test_the_number_of_parameters_by_the_formula_is_not_the_counted_one(
-    lesson, monkeypatch, capsys
-):
-    model = lesson.TinyGPT()
-    model.idle = nn.Linear(5, 1, bias=False)
-    monkeypatch.setattr(lesson, "TinyGPT", lambda: model)
-    lesson.show_3("cpu")
-    printed = capsys.readouterr().out
-    assert "in all    9354 parameters\n" in printed
-    assert "8 d^2 + 36 d + 5 is 9349\n" in printed
-
-
 # 4. It meets the entropy
-def annealed(start, end, share):
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
 def adamw(table, batches):
-    """(losses, table): AdamW under OneCycleLR with the peak 0.02, by their formulas."""
-    first, second, losses, steps = 0, 0, [], len(batches)
-    peak = 0.3 * steps - 1
-    for step, x in enumerate(batches):
-        # Up from 1/25 of the peak and down to 1e-4 of that, and momentum down and up.
-        share, rates, betas = step / peak, (8e-4, 0.02), (0.95, 0.85)
-        if step >= peak:
-            share = (step - peak) / (steps - 1 - peak)
-            rates, betas = (0.02, 8e-8), (0.85, 0.95)
-        lr, beta = annealed(*rates, share), annealed(*betas, share)
+    """(losses, table): AdamW with the rate 0.01, by its formulas."""
+    first, second, losses = 0, 0, []
+    for step, x in enumerate(batches, start=1):
         a, b, c = (x[:, start : start + 14].ravel() for start in range(3))
         losses.append(-log_softmax(table)[a, b, c].mean())
         gradient = np.zeros((5, 5, 5))
         np.add.at(gradient, (a, b), (softmax(table)[a, b] - np.eye(5)[c]) / len(a))
-        first = beta * first + (1 - beta) * gradient
+        first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
-        spread = np.sqrt(second / (1 - 0.999 ** (step + 1))) + 1e-8
-        table = table * (1 - lr * 0.01) - lr * first / (1 - beta ** (step + 1)) / spread
+        spread = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+        table = table * (1 - 0.01 * 0.01) - 0.01 * first / (1 - 0.9**step) / spread
     return losses, table
 
 
@@ -300,7 +277,7 @@ def trained(lesson):
 
 
 def test_a_tiny_gpt_comes_close_to_the_entropy_and_stays_above(lesson, device, trained):
-    # Seeds 1 to 20: from 0.0111 to 0.0530.
+    # Six seeds after 200 steps: from 0.030 to 0.049; 19 after 150: up to 0.1005.
     model, losses = trained(device)
     assert 0 < lesson.excess(model, device) < 0.1
     # The losses are of samples, and are good to a standard error.
@@ -376,11 +353,10 @@ def test_the_last_loss_is_the_mean_of_the_last_ten(lesson):
     [("no mask", 0, 0.2), ("over the queries", 0, 0.55), ("no positions", 1, 1.5)],
 )
 def test_who_sees_what_comes_gets_below_the_entropy(lesson, device, name, least, most):
-    # Seeds 1 to 20: without a mask from 0.079 to 0.104, over the queries from 0.23 to
-    # 0.48, without positions from 1.19 to 1.27. The right model too may be below, by
-    # chance (the least of the 20 is 0.654, after 200 steps), but not by 5 standard
-    # errors.
-    loss = lesson.last_loss(120, 4, device, **options_of(lesson, name))
+    # Seeds 1 to 19: without a mask from 0.087 to 0.109, over the queries from 0.31 to
+    # 0.52, without positions from 1.22 to 1.30. The right model too may be below, by
+    # chance, but not by 5 standard errors.
+    loss = lesson.last_loss(100, 4, device, **options_of(lesson, name))
     assert type(loss) is float and least < loss < most
     below = loss < lesson.ENTROPY - 5 * STANDARD_ERROR
     assert below is (name != "no positions")
@@ -464,7 +440,7 @@ def test_the_model_sees_the_last_15_tokens_and_what_is_written_has_no_graph(
 
 
 def test_greedy_a_trained_gpt_writes_what_the_rule_says(lesson, device, trained):
-    # So do the seeds 1 to 20, each of them.
+    # So did seven seeds after 200 steps.
     model, _ = trained(device)
     text = lesson.write(model, torch.tensor([[1, 1]], device=device), 22, 0)
     fibonacci = [1, 1]
@@ -490,30 +466,76 @@ def test_the_share_in_theory_is_not_the_one_that_was_counted(lesson):
 
 
 # 7. With what is stored
-@pytest.mark.parametrize("t", [1, 9])
-def test_token_by_token_is_all_at_once_for_one_score_for_each_earlier_token(
-    lesson, device, t
+def test_the_logits_with_a_cache_are_those_of_the_whole_text(lesson, device):
+    # By PyTorch's own layer on the whole text, with a mask.
+    tokens = np.random.default_rng(4).integers(5, size=(3, 15))
+    model = scrambled(lesson.TinyGPT(12, 3), device)
+    x = tensor64(np.eye(5)[tokens], device) @ model.token.weight + model.position.weight
+    hidden = as_pytorchs(model.block)(x, src_mask=later(15, device))
+    expected = (hidden @ model.head.weight.T + model.head.bias).detach().cpu()
+    ours, stored = torch.from_numpy(tokens).to(device), []
+    for t in range(15):
+        found = lesson.next_logits(model, ours[:, t : t + 1], stored)
+        assert_close(found, expected[:, t], device)
+        assert len(stored) == t + 1
+    with pytest.raises(IndexError):  # no position is left
+        lesson.next_logits(model, ours[:, :1], stored)
+
+
+@pytest.mark.parametrize("length", [2, 3, 16])
+def test_with_a_cache_it_writes_the_same_and_each_token_goes_through_once(
+    lesson, device, length
 ):
-    q, k, v = np.random.default_rng(t).normal(size=(3, 2, 3, t, 4))
-    ours = [tensor64(part, device) for part in (q, k, v)]
-    found, scores = lesson.attention_with_cache(*ours)
-    e = np.exp(q @ k.swapaxes(-1, -2) / 2) * np.tri(t)
-    expected = e / e.sum(axis=-1, keepdims=True) @ v
-    assert_close(found, expected, device)
-    assert scores == t * (t + 1) / 2  # 1 + 2 + ... + t
+    model = scrambled(lesson.TinyGPT(12, 3), device)
+    start = torch.tensor([[3, 1], [0, 4]], device=device)
+    text, rows = lesson.rows_computed(
+        model, lambda: lesson.write(model, start, length, 0)
+    )
+    same, fewer = lesson.rows_computed(
+        model, lambda: lesson.write_with_cache(model, start, length)
+    )
+    assert torch.equal(text, same) and same.shape == (2, length)
+    assert rows == length * (length - 1) // 2 - 1  # 2 + 3 + ... + length - 1
+    assert fewer == length - 1
+    assert not model.block.project._forward_hooks
+
+
+def test_once_the_window_moves_the_stored_keys_are_others(lesson):
+    # The same 14 tokens, one place further to the left.
+    model = scrambled(lesson.TinyGPT(12, 3), "cpu")
+    tokens = lesson.sequences(1, 16, torch.Generator().manual_seed(0))
+    _, before, _ = model.block.split(model.embed(tokens[:, :15]))
+    _, after, _ = model.block.split(model.embed(tokens[:, 1:]))
+    assert (before[..., 1:, :] - after[..., :-1, :]).abs().max() > 0.1
+
+
+def test_a_row_without_a_gradient_still_moves_under_adamw_and_not_under_sgd():
+    for kind, moves in ((torch.optim.AdamW, True), (torch.optim.SGD, False)):
+        embedding = nn.Embedding(5, 3)
+        optimizer = kind(embedding.parameters(), lr=0.02)
+        for tokens in ([4, 1], [0, 1]):  # the second batch is without token 4
+            before = embedding.weight[4].tolist()
+            embedding(torch.tensor(tokens)).sum().backward()
+            optimizer.step()
+            last = embedding.weight.grad[4].tolist()
+            optimizer.zero_grad()
+        assert last == [0, 0, 0]
+        assert (embedding.weight[4].tolist() != before) is moves
+
+
+def test_two_blocks_know_the_order_without_positions(lesson):
+    tokens = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 3, 2, 4]])
+    model = scrambled(lesson.NoPositions(8), "cpu")
+    x = model.block(model.embed(tokens))[:, -1]
+    assert (x[0] - x[1]).abs().max() < 1e-12
+    x = model.block(model.block(model.embed(tokens)))[:, -1]
+    assert (x[0] - x[1]).abs().max() > 1e-3
 
 
 def test_is_causal_takes_a_single_query_for_the_first_token(device):
     q, k, v = tensor64(np.random.default_rng(3).normal(size=(3, 1, 6, 4)), device)
     found = F.scaled_dot_product_attention(q[:, 5:], k, v, is_causal=True)
     assert_close(found, v[:, :1].cpu(), device)
-
-
-def test_the_scores_without_a_cache_are_not_counted_with_one(lesson):
-    printed = printed_if_tripled(lesson, 7, "attention_with_cache")
-    anew = 32 * 33 * 65 // 6  # the sum of the squares of 1 to 32
-    assert f"with a cache      {3 * 32 * 33 // 2:>5}\n" in printed
-    assert f"without a cache   {anew:>5}\n" in printed
 
 
 # The picture

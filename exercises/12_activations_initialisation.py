@@ -38,7 +38,7 @@ def he_normal(fan_out, fan_in, generator):
 
 # %% 3. Mend (easy, 5 minutes)
 def block(x):
-    """Mend: a residual block, relu(x) + x.
+    """Mend: a skip around a relu, relu(x) + x.
 
     Gets x, floats of any shape, which stay as they are. Returns a tensor of the same
     shape and dtype. Its slope is 2 where x is above 0, and 1 where x is below. Example:

@@ -94,6 +94,18 @@ def test_four_sums_of_3_and_1_have_twice_their_mean_square_and_relu_leaves_half(
     assert np.mean(relu(sums) ** 2) == 5
 
 
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_n_inputs_bring_n_v_times_their_mean_square_and_mixed_terms_0(n):
+    # all networks of one unit whose weights are -2, -1, 1 or 2: v = (4 + 1) / 2
+    x = np.arange(1.0, n + 1)
+    weights = np.array(list(itertools.product((-2, -1, 1, 2), repeat=n)))
+    assert np.mean(weights[:, 0] * weights[:, 1] * x[0] * x[1]) == 0
+    sums = weights @ x
+    expected = n * 2.5 * np.mean(x**2)
+    assert np.mean(sums**2) == pytest.approx(expected, rel=1e-12)
+    assert np.mean(relu(sums) ** 2) == pytest.approx(expected / 2, rel=1e-12)
+
+
 ACTIVATIONS = {
     torch.relu: (relu, lambda z: (z > 0) * 1.0),
     torch.tanh: (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
@@ -152,15 +164,20 @@ def test_the_rule_is_a_power_of_two(lesson, layers):
     assert factors == [2.0**-layers, 1, 2.0**layers]
 
 
-def test_most_single_networks_lie_below_the_rule_and_by_ten_and_more(lesson, device):
+def test_most_single_networks_lie_below_the_rule_and_some_a_hundred_times(
+    lesson, device
+):
     # One row in fifty layers of 64: the logarithm has the mean -s^2 / 2 and the
     # variance s^2 = 5 * 50 / 64 = 3.9. The rows of one network are much alike.
     x, _ = lesson.digits(device)
-    found = [lesson.random_layers(x, 50, 2, seed)[0][-1] for seed in OTHER_SEEDS]
+    # So about one network in eleven lies a hundred times below; here the lesson's five
+    # count, too.
+    seeds = [*OTHER_SEEDS, *range(5)]
+    found = [lesson.random_layers(x, 50, 2, seed)[0][-1] for seed in seeds]
     logs = np.log(found)
     assert np.mean(logs < 0) > 0.6
-    assert logs.min() < -math.log(10)
-    assert np.mean(logs) == pytest.approx(-3.9 / 2, abs=5 * math.sqrt(3.9 / 20))
+    assert -math.log(1000) < logs.min() < -math.log(100)
+    assert np.mean(logs) == pytest.approx(-3.9 / 2, abs=5 * math.sqrt(3.9 / 25))
 
 
 def test_theory_of_section_2_is_no_measurement(lesson):
@@ -348,25 +365,6 @@ def test_xavier_and_kaiming_have_the_variances_of_the_chapter():
         assert abs(off) < 5 * math.sqrt(2 / weight.numel())
     assert nn.init.calculate_gain("relu") == pytest.approx(math.sqrt(2))
     assert nn.init.calculate_gain("linear") == 1
-    # as nn.Linear calls it
-    assert nn.init.calculate_gain("leaky_relu", math.sqrt(5)) ** 2 == pytest.approx(
-        1 / 3
-    )
-    torch.manual_seed(3)
-    layer = nn.Linear(50, 40)
-    torch.manual_seed(3)
-    weight = nn.init.kaiming_uniform_(torch.empty(40, 50), a=math.sqrt(5))
-    assert torch.equal(layer.weight, weight)
-
-
-def test_nn_init_takes_the_second_size_for_the_number_of_inputs():
-    torch.manual_seed(0)
-    wrong, right = torch.empty(64, 2000), torch.empty(64, 2000)
-    nn.init.kaiming_normal_(wrong, nonlinearity="relu")
-    nn.init.kaiming_normal_(right.T, nonlinearity="relu")
-    error = 5 * math.sqrt(2 / wrong.numel())
-    assert wrong.square().mean().item() * 2000 / 2 == pytest.approx(1, abs=error)
-    assert right.square().mean().item() * 64 / 2 == pytest.approx(1, abs=error)
 
 
 # 4. A way around the layers
@@ -425,13 +423,13 @@ def test_over_many_networks_a_block_multiplies_by_the_rule(
     assert gradients / theory == pytest.approx(1, abs=error)
 
 
-def test_fifty_blocks_make_15_of_linears_start_and_explode_with_kaimings(lesson):
+def test_twenty_blocks_make_3_of_linears_start_and_explode_with_kaimings(lesson):
     assert lesson.blocks_in_theory(1, 1 / 3, 1 / 3) == pytest.approx(19 / 18)
     assert lesson.blocks_in_theory(1, 2, 2) == 3
     assert lesson.blocks_in_theory(2, 2, 1 / 3) == pytest.approx((1 + 1 / 3) ** 2)
     x, _ = lesson.digits()
-    for kaiming, low, high in ((False, 5, 50), (True, 1e21, 1e27)):
-        models = [lesson.new_blocks(50, kaiming, seed) for seed in OTHER_SEEDS]
+    for kaiming, low, high in ((False, 2, 5), (True, 1e8, 3e10)):
+        models = [lesson.new_blocks(20, kaiming, seed) for seed in OTHER_SEEDS]
         values, gradients = np.median([lesson.growth(m, x) for m in models], axis=0)
         assert low < values < high and low / 2 < gradients < high
 
@@ -449,7 +447,7 @@ def test_theory_of_section_4_is_no_measurement(lesson):
         r"(nn.Linear|Kaiming) +(\d+) +(\S+) +(\S+) +(\S+)\n",
         printed_if_tripled(lesson, 4, "growth"),
     )
-    assert [row[1] for row in rows] == ["1", "50", "1", "50"]
+    assert [row[1] for row in rows] == ["1", "20", "1", "20"]
     for name, blocks, values, _, theory in rows:
         factor = 19 / 18 if name == "nn.Linear" else 3
         assert float(theory) == pytest.approx(factor ** int(blocks), rel=5e-3)
@@ -458,7 +456,7 @@ def test_theory_of_section_4_is_no_measurement(lesson):
 
 
 # 5. The same digits, three networks
-def test_train_is_gradient_descent_with_a_rate_of_0_03(lesson, device):
+def test_train_is_gradient_descent_with_a_rate_of_0_02(lesson, device):
     x, y = lesson.digits(device)
     torch.manual_seed(0)
     layer = nn.Linear(64, 10).to(device)
@@ -468,8 +466,8 @@ def test_train_is_gradient_descent_with_a_rate_of_0_03(lesson, device):
         logits = rows @ weight.T + bias
         expected.append(ten_classes(logits, targets))
         delta = (softmax(logits) - np.eye(10)[targets]) / len(rows)
-        weight = weight - 0.03 * delta.T @ rows
-        bias = bias - 0.03 * delta.sum(axis=0)
+        weight = weight - 0.02 * delta.T @ rows
+        bias = bias - 0.02 * delta.sum(axis=0)
     losses = lesson.train(layer, x, y, 5)
     assert losses == pytest.approx(expected, rel=1e-5)
 
@@ -481,26 +479,52 @@ def test_the_residual_network_has_five_blocks_of_64_and_ten_logits(lesson, devic
     same, other = lesson.residual_network(3, device), lesson.residual_network(4, device)
     assert torch.equal(model[-1].weight, same[-1].weight)
     assert not torch.equal(model[-1].weight, other[-1].weight)
+    with mock.patch.object(torch, "relu", side_effect=torch.relu) as bend:
+        model(torch.ones(1, 64, device=device))
+    assert bend.call_count == 5
+    assert sum(type(part) is nn.Linear for part in model.modules()) == 10 + 1
     # nn.Linear's own start: nothing beyond 1 / sqrt(64)
     assert all(p.abs().max() <= 1 / 8 for p in model.parameters())
 
 
 def test_only_linears_own_start_fails_to_learn_with_other_seeds(lesson, device):
-    # Measured over the seeds 100 to 119: 2.296 to 2.304; with Kaiming's start 0.014 to
-    # 0.116, median 0.034; the blocks 0.206 to 0.264. Seed 109 has the least of the
-    # first and the largest of the second.
+    # Measured over the seeds 0 to 19: 2.298 to 2.310; Kaiming's start 0.12 to 1.04,
+    # median 0.35; the blocks 0.62 to 0.80. Over 100 to 119: 2.297 to 2.308; 0.11 to
+    # 1.49, median 0.46; 0.59 to 0.76. Seed 1 has the least of the first, seed 8 the
+    # largest of the second, of the seeds 0 to 19.
     x, y = lesson.digits(device)
-    seeds = (100, 104, 109, 112, 118)
+    seeds = (1, 3, 8, 106, 116)
     own = [lesson.new_network(10, False, seed, device) for seed in seeds]
     kaiming = [lesson.new_network(10, True, seed, device) for seed in seeds]
     blocks = [lesson.residual_network(seed, device) for seed in seeds]
     losses = lesson.three_losses(own, x, y)
     assert 2.293 < losses[0] <= losses[-1] < 2.32
-    losses = lesson.three_losses(kaiming, x, y)
-    assert np.median(losses) < 0.1 and losses[-1] < 0.5
+    spread = np.ptp(losses := lesson.three_losses(kaiming, x, y))
+    assert np.median(losses) < 0.8 and losses[-1] < 1.8
     losses = lesson.three_losses(blocks, x, y)
-    assert 0.15 < losses[0] <= losses[-1] < 0.35
+    assert 0.5 < losses[0] <= losses[-1] < 0.9 and np.ptp(losses) < spread / 2
     assert losses == sorted(losses)
+
+
+def test_kaimings_loss_jumps_up_on_the_way_and_hardly_with_half_the_rate(lesson):
+    # The largest rise above the least loss before it, over the seeds 0 to 19: 0.01 to
+    # 2.2, median 0.34; with half the rate 14 of them rise by nothing, 18 by below 0.1.
+    x, y = lesson.digits()
+    sgd = torch.optim.SGD
+
+    def half(parameters, lr):
+        return sgd(parameters, lr=lr / 2)
+
+    def rises():
+        found = []
+        for seed in range(3):
+            losses = lesson.train(lesson.new_network(10, True, seed), x, y, 40)
+            found.append(np.max(losses - np.minimum.accumulate(losses)))
+        return found
+
+    assert min(rises()) > 0.1
+    with mock.patch.object(torch.optim, "SGD", half):
+        assert max(rises()) < 0.1
 
 
 def test_the_same_answer_for_all_costs_the_entropy_of_the_classes(lesson):
@@ -517,7 +541,7 @@ def test_the_same_answer_for_all_costs_the_entropy_of_the_classes(lesson):
     assert f"the same answer for all, at best {entropy:.2f}\n" in printed
 
 
-def test_section_5_trains_three_seeds_of_each_network_for_60_steps(lesson):
+def test_section_5_trains_three_seeds_of_each_network_for_40_steps(lesson):
     given = []
 
     def watched(model, x, y, steps):
@@ -528,7 +552,7 @@ def test_section_5_trains_three_seeds_of_each_network_for_60_steps(lesson):
         printed = printed_if_tripled(lesson, 5)
     kinds = [nn.ReLU] * 6 + [lesson.Block] * 3
     assert [kind for kind, *_ in given] == kinds
-    assert {(dtype, steps) for *_, dtype, steps in given} == {(torch.float64, 60)}
+    assert {(dtype, steps) for *_, dtype, steps in given} == {(torch.float32, 40)}
     biased = [bool((first.bias != 0).any()) for _, first, *_ in given[:6]]
     assert biased == [True] * 3 + [False] * 3
     weights = [first.weight.sum().item() for _, first, *_ in given[:6]]
@@ -569,13 +593,13 @@ def test_a_smaller_rate_from_the_start_prevents_the_death(lesson):
         assert min(path) > 0 and path[-1] == pytest.approx(2, abs=1e-3)
 
 
-def test_a_leaky_relu_comes_back_after_some_three_hundred_steps(lesson):
-    # The distance to 200 falls by the factor 1 - 0.05 * 15 / 10,000 in each step.
-    steps = math.log(200 / 204.8) / math.log1p(-0.05 * 15e-4)
-    path = lesson.train_unit(-4.8, 0.05, 400, negative_slope=0.01)
+def test_a_leaky_relu_comes_back_after_more_than_a_hundred_steps(lesson):
+    # The distance to 200 falls by the factor 1 - 0.1 * 15 / 10,000 in each step.
+    steps = math.log(200 / 204.8) / math.log1p(-0.1 * 15e-4)
+    path = lesson.train_unit(-4.8, 0.1, 200, negative_slope=0.01)
     back = next(step for step, w in enumerate(path) if w > 0)
-    assert back == pytest.approx(steps, abs=2) and 250 < steps < 350
-    assert path[400] == pytest.approx(2, abs=1e-3)
+    assert back == pytest.approx(steps, abs=2) and 100 < steps < 190
+    assert path[200] == pytest.approx(2, abs=1e-3)
 
 
 def test_section_6_prints_four_paths(lesson):
@@ -583,10 +607,10 @@ def test_section_6_prints_four_paths(lesson):
         r"^ +(\d+) +(\S+) +(\S+) +(\S+) +(\S+)$", printed_if_tripled(lesson, 6), re.M
     )
     paths = [
-        descent(0.3, 0.2, 400, 0),
-        descent(0.3, 0.05, 400, 0),
-        descent(-4.8, 0.05, 400, 0),
-        descent(-4.8, 0.05, 400, 0.01),
+        descent(0.3, 0.2, 200, 0),
+        descent(0.3, 0.1, 200, 0),
+        descent(-4.8, 0.1, 200, 0),
+        descent(-4.8, 0.1, 200, 0.01),
     ]
     assert len(rows) == 6
     for step, *shown in rows:
@@ -691,26 +715,11 @@ def relu_of_a_tensor():
     nn.Linear(3, 3)(nn.ReLU(torch.ones(1)))
 
 
-def weight_in_place():
-    layer = nn.Linear(3, 3)
-    layer.weight *= 2
-
-
-def sigmoid_overwritten():
-    x = torch.ones(3, requires_grad=True)
-    torch.relu_(torch.sigmoid(x)).sum().backward()
-
-
 FAN = "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions"
 MISTAKES = [
     (FAN, bias_by_kaiming),
     ("Unsupported nonlinearity", gain_of_gelu),
     ("must be Tensor, not ReLU", relu_of_a_tensor),
-    (
-        "a leaf Variable that requires grad is being used in an in-place operation",
-        weight_in_place,
-    ),
-    ("modified by an inplace operation", sigmoid_overwritten),
 ]
 
 

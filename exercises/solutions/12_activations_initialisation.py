@@ -23,7 +23,7 @@ def he_normal(fan_out, fan_in, generator):
 
 
 def block(x):
-    """A residual block, relu(x) + x."""
+    """A skip around a relu, relu(x) + x."""
     # With inplace=True relu writes into x, and there is no x left to add: relu(x) twice
     # comes out.
     return F.relu(x) + x
